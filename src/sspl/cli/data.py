@@ -1,0 +1,8 @@
+"""`sspl data`: make and inspect face data."""
+
+import click
+
+
+@click.group()
+def data() -> None:
+    """Make and inspect face data."""

@@ -1,0 +1,40 @@
+"""The `sspl` command: a table of commands, and what an error looks like."""
+
+import sys
+from typing import Final
+
+import click
+
+from sspl import __version__
+from sspl.cli.data import data
+from sspl.errors import SsplError
+
+EXIT_BAD_INPUT: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="sspl")
+def cli() -> None:
+    """Facial attribute recognition from few labels (SSPL, CVPR 2021)."""
+
+
+for command in (data,):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; bad input prints one sentence and exits with code 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as exit_request:
+        sys.exit(exit_request.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_BAD_INPUT)
+    except SsplError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_BAD_INPUT)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("Interrupted; what was finished is kept.", err=True)
+        sys.exit(EXIT_INTERRUPTED)

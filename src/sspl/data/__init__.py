@@ -1,0 +1,1 @@
+"""Faces on disk and in memory: records, adapters, subsets, transforms, synthetic faces."""

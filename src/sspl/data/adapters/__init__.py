@@ -1,0 +1,1 @@
+"""One reader for each label format; each yields a `FaceSet`."""

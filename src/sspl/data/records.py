@@ -1,0 +1,118 @@
+"""The one record type that every adapter yields and everything above reads."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sspl.domain.attributes import AttributeSchema
+from sspl.errors import DataError
+
+MISSING: Final = -1
+"""Label value of an attribute that nobody has judged on this face."""
+
+SPLITS: Final = ("train", "val", "test")
+IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+
+Labels = NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class FaceRecord:
+    """One face.
+
+    Args:
+        name: its key in label files, unique in its set (relative POSIX path of the image).
+        image: path of the picture.
+        mask: path of its semantic mask, or None.
+        split: `train`, `val`, `test` or None when the set has no splits.
+        labels: int8 (attributes,), 1 yes, 0 no, `MISSING` unknown.
+    """
+
+    name: str
+    image: Path
+    mask: Path | None
+    split: str | None
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """Faces of one source, in a fixed order, with one schema.
+
+    Args:
+        source: where they came from, for messages.
+        schema: attributes; empty for unlabelled faces.
+        names, images, masks, splits: as in `FaceRecord`, one per face.
+        labels: int8 (faces, attributes).
+    """
+
+    source: str
+    schema: AttributeSchema
+    names: tuple[str, ...]
+    images: tuple[Path, ...]
+    masks: tuple[Path | None, ...]
+    splits: tuple[str | None, ...]
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.names), len(self.images), len(self.masks), len(self.splits)}
+        if lengths != {len(self.labels)} or self.labels.shape[1:] != (len(self.schema),):
+            raise ValueError(f"{self.source}: columns of unequal length")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> FaceRecord:
+        return FaceRecord(
+            self.names[index],
+            self.images[index],
+            self.masks[index],
+            self.splits[index],
+            self.labels[index],
+        )
+
+    def __iter__(self) -> Iterator[FaceRecord]:
+        return (self[i] for i in range(len(self)))
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "FaceSet":
+        """Return the faces at `indices`, in that order."""
+        chosen = [int(i) for i in indices]
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in chosen),
+            images=tuple(self.images[i] for i in chosen),
+            masks=tuple(self.masks[i] for i in chosen),
+            splits=tuple(self.splits[i] for i in chosen),
+            labels=self.labels[chosen],
+        )
+
+    def split(self, name: str) -> "FaceSet":
+        """Return the faces of one split.
+
+        Raises `DataError` when the split holds none, naming the splits there are.
+        """
+        indices = [i for i, s in enumerate(self.splits) if s == name]
+        if not indices:
+            there = sorted({s for s in self.splits if s is not None}) or ["none"]
+            raise DataError(
+                f"{self.source} has no face in split '{name}'; its splits are {', '.join(there)}."
+            )
+        return self.select(indices)
+
+    def with_masks(self, root: Path) -> "FaceSet":
+        """Attach `root/<name with suffix .png>` to every face.
+
+        Raises `DataError` naming the first mask that is not there, and how many.
+        """
+        masks = tuple(root / Path(name).with_suffix(".png") for name in self.names)
+        absent = [m for m in masks if not m.is_file()]
+        if absent:
+            raise DataError(
+                f"{len(absent)} of {len(masks)} faces of {self.source} have no mask, the first "
+                f"is {absent[0]}; make them with 'sspl parser run'."
+            )
+        return replace(self, masks=masks)

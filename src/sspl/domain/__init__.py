@@ -1,0 +1,1 @@
+"""The ground: semantic classes, attributes and face regions. Imports nothing above it."""

@@ -1,0 +1,88 @@
+"""Attribute names and the face region of each."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sspl.domain.regions import REGIONS, WHOLE
+from sspl.errors import DataError
+
+
+@dataclass(frozen=True)
+class AttributeSchema:
+    """An ordered list of binary attributes and the face region where each shows.
+
+    Args:
+        names: attribute names, unique, in the order of every label and score array.
+        regions: for each attribute one of `sspl.domain.regions.REGIONS`.
+    """
+
+    names: tuple[str, ...]
+    regions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.regions):
+            raise DataError("an attribute schema needs one region for each name.")
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise DataError(f"attribute '{name}' is listed twice; give each once.")
+        for name, region in zip(self.names, self.regions, strict=True):
+            if region not in REGIONS:
+                raise DataError(
+                    f"attribute '{name}' has region '{region}'; use {', '.join(REGIONS)}."
+                )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Return the place of an attribute; raise `DataError` when it is unknown."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise DataError(
+                f"unknown attribute '{name}'; known are {', '.join(self.names)}."
+            ) from None
+
+    def group(self, region: str) -> tuple[int, ...]:
+        """Return the places of the attributes of one region, in schema order."""
+        return tuple(i for i, r in enumerate(self.regions) if r == region)
+
+
+def parse_schema(content: Any, where: str) -> AttributeSchema:
+    """Build a schema from parsed YAML: `attributes: {name: region}` or a list of names."""
+    attributes = content.get("attributes") if isinstance(content, dict) else None
+    if isinstance(attributes, list):
+        attributes = dict.fromkeys(map(str, attributes), WHOLE)
+    if not isinstance(attributes, dict) or not attributes:
+        raise DataError(f"{where}: expected 'attributes:' with one 'name: region' a line.")
+    return AttributeSchema(
+        tuple(str(n) for n in attributes), tuple(str(r or WHOLE) for r in attributes.values())
+    )
+
+
+@cache
+def celeba_schema() -> AttributeSchema:
+    """CelebA's 40 attributes in official order (METHOD.md "Attribute regions")."""
+    file = resources.files("sspl.domain") / "schemas" / "celeba.yaml"
+    return parse_schema(yaml.safe_load(file.read_text(encoding="utf-8")), "celeba")
+
+
+def load_schema(path: Path) -> AttributeSchema:
+    """Read a user's schema file; raises `DataError` when it is missing or malformed."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such schema file.")
+    return parse_schema(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+
+def schema_for(names: Iterable[str]) -> AttributeSchema:
+    """Return a schema for names in their order: CelebA's regions where known, else whole."""
+    celeba = celeba_schema()
+    known = dict(zip(celeba.names, celeba.regions, strict=True))
+    names = tuple(names)
+    return AttributeSchema(names, tuple(known.get(n, WHOLE) for n in names))

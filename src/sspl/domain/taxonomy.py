@@ -1,0 +1,160 @@
+"""Semantic class lists of face-parsing data sets, and the way from one to another by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+
+from sspl.domain.regions import REGIONS
+from sspl.errors import DataError
+
+BUILT_IN: Final = ("celebamask19", "lapa11", "fasseg6")
+BACKGROUND: Final = "background"
+MAX_CLASSES: Final = 255
+UNKNOWN: Final = 255
+"""Mask value that means "no class known here"; never a class id."""
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """An ordered list of semantic classes; a class's id is its place in it.
+
+    Args:
+        name: short name, such as `celebamask19`.
+        classes: class names in id order; one of them is `background`.
+        mirror: pairs of classes that trade places when a picture is flipped left to right.
+        regions: face region to the class names it holds, for region-wise PCT.
+        sources: other taxonomy's name to {its class: our class}, for classes named otherwise.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    mirror: tuple[tuple[str, str], ...] = ()
+    regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) != len(self.classes):
+            raise DataError(f"taxonomy {self.name}: a class is listed twice; give each once.")
+        if not 2 <= len(self.classes) <= MAX_CLASSES:
+            raise DataError(f"taxonomy {self.name}: needs 2 to {MAX_CLASSES} classes.")
+        named = [c for pair in self.mirror for c in pair]
+        named += [c for region in self.regions.values() for c in region]
+        named += [c for source in self.sources.values() for c in source.values()]
+        for class_name in [BACKGROUND, *named]:
+            self.index(class_name)
+        for region in self.regions:
+            if region not in REGIONS:
+                raise DataError(
+                    f"taxonomy {self.name}: unknown region '{region}'; use {', '.join(REGIONS)}."
+                )
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def index(self, class_name: str) -> int:
+        """Return the id of a class; raise `DataError` when there is none of that name."""
+        try:
+            return self.classes.index(class_name)
+        except ValueError:
+            raise DataError(
+                f"taxonomy {self.name} has no class '{class_name}'; "
+                f"it has {', '.join(self.classes)}."
+            ) from None
+
+    @property
+    def background(self) -> int:
+        """Id of the background class."""
+        return self.index(BACKGROUND)
+
+    def mirror_table(self) -> np.ndarray:
+        """Return uint8 (256,): class id before a left-right flip to the id after it."""
+        table = np.arange(256, dtype=np.uint8)
+        for left, right in self.mirror:
+            table[self.index(left)], table[self.index(right)] = self.index(right), self.index(left)
+        return table
+
+    def remap_table(self, source: "Taxonomy") -> np.ndarray:
+        """Return uint8 (256,): id in `source` to id here, by class name.
+
+        Ids that `source` does not have map to `UNKNOWN`. Raises `DataError` naming the first
+        class of `source` for which neither an equal name nor a rule in `sources` is found.
+        """
+        table = np.full(256, UNKNOWN, dtype=np.uint8)
+        rules = self.sources.get(source.name, {})
+        for source_id, class_name in enumerate(source.classes):
+            target = rules.get(class_name, class_name)
+            if target not in self.classes:
+                raise DataError(
+                    f"class '{class_name}' of {source.name} has no counterpart in {self.name}; "
+                    f"add it under 'from: {source.name}:' in the taxonomy's file."
+                )
+            table[source_id] = self.index(target)
+        return table
+
+
+def parse_taxonomy(content: Any, where: str) -> Taxonomy:
+    """Build a taxonomy from the parsed YAML of a taxonomy file named `where`."""
+    allowed = {"name", "classes", "mirror", "regions", "from"}
+    if not isinstance(content, dict) or not {"name", "classes"} <= content.keys() <= allowed:
+        raise DataError(
+            f"{where}: a taxonomy file has the keys name and classes, and may have "
+            f"mirror, regions and from."
+        )
+    return Taxonomy(
+        name=str(content["name"]),
+        classes=tuple(str(c) for c in content["classes"]),
+        mirror=tuple((str(a), str(b)) for a, b in content.get("mirror") or ()),
+        regions={r: tuple(cs) for r, cs in (content.get("regions") or {}).items()},
+        sources=content.get("from") or {},
+    )
+
+
+@cache
+def built_in_taxonomy(name: str) -> Taxonomy:
+    """Return one of `BUILT_IN`."""
+    file = resources.files("sspl.domain") / "taxonomies" / f"{name}.yaml"
+    return parse_taxonomy(yaml.safe_load(file.read_text(encoding="utf-8")), name)
+
+
+def read_classes_file(path: Path) -> Taxonomy:
+    """Read a `classes.txt`: one `id name` pair a line, ids 0, 1, 2, ... in order.
+
+    Raises `DataError` with the line number when a line reads otherwise.
+    """
+    classes: list[str] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        parts = line.split()
+        if len(parts) != 2 or parts[0] != str(len(classes)):
+            raise DataError(
+                f"{path}, line {number}: expected '{len(classes)} <class name>', found '{line}'."
+            )
+        classes.append(parts[1])
+    pairs = tuple(
+        (c, "r_" + c[2:]) for c in classes if c.startswith("l_") and "r_" + c[2:] in classes
+    )
+    return Taxonomy(path.parent.name, tuple(classes), mirror=pairs)
+
+
+def load_taxonomy(name_or_path: str) -> Taxonomy:
+    """Return a built-in taxonomy by name, or read a `.yaml` or `classes.txt` file.
+
+    Raises `DataError` when it is neither.
+    """
+    if name_or_path in BUILT_IN:
+        return built_in_taxonomy(name_or_path)
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise DataError(
+            f"taxonomy '{name_or_path}' is neither built in ({', '.join(BUILT_IN)}) nor a file."
+        )
+    if path.suffix in {".yaml", ".yml"}:
+        return parse_taxonomy(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    return read_classes_file(path)

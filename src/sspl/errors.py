@@ -1,0 +1,21 @@
+"""Errors that a user can act on."""
+
+
+class SsplError(Exception):
+    """Bad input or an environment that stops the work.
+
+    The message is one sentence that names the file, line or field and says what to do.
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class DataError(SsplError):
+    """A file, label or mask that cannot be used as it is."""
+
+
+class SettingsError(SsplError):
+    """A setting that is unknown or out of range."""
+
+
+class TrainingError(SsplError):
+    """Training that cannot go on, such as a loss that is not a number."""

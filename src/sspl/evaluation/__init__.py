@@ -1,0 +1,1 @@
+"""Figures of merit of a fine-tuned run on a labelled split."""

@@ -1,0 +1,1 @@
+"""Networks: the trunk and the architectures built on it."""

@@ -1,0 +1,1 @@
+"""Face parsing: the network that teaches PST and PCT, its training and its masks."""

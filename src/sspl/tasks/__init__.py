@@ -1,0 +1,1 @@
+"""Stage-1 tasks; one file holds one task: targets, head, loss and metrics."""
