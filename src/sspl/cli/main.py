@@ -7,6 +7,7 @@ import click
 
 from sspl import __version__
 from sspl.cli.data import data
+from sspl.cli.parser import parser
 from sspl.errors import SsplError
 
 EXIT_BAD_INPUT: Final = 2
@@ -19,7 +20,7 @@ def cli() -> None:
     """Facial attribute recognition from few labels (SSPL, CVPR 2021)."""
 
 
-for command in (data,):
+for command in (data, parser):
     cli.add_command(command)
 
 

@@ -1,0 +1,59 @@
+"""`sspl parser`: train, test and run a face parser."""
+
+from pathlib import Path
+
+import click
+
+from sspl.cli.options import folder_in, folder_out, overrides, settings_file
+
+
+@click.group()
+def parser() -> None:
+    """Train, test and run a face parser, the teacher of PST and PCT."""
+
+
+@parser.command()
+@click.argument("images", type=folder_in)
+@click.argument("masks", type=folder_in)
+@overrides
+@click.option("--out", type=folder_out, required=True, help="Run folder to make.")
+@click.option("--classes", help="Classes of the masks: a taxonomy or its file; default: as trained.")
+@click.option("--split-file", type=Path, help="CSV with the columns name and split (train, test).")
+@click.option("--pairs", type=click.IntRange(1), help="Use this many training pairs only.")
+@settings_file
+def train(
+    images: Path, masks: Path, overrides: tuple[str, ...], out: Path, classes: str | None,
+    split_file: Path | None, pairs: int | None, settings_file: Path | None,
+) -> None:  # fmt: skip
+    """Train a parser on IMAGES and their MASKS, then test it on the held-out pairs.
+
+    Settings follow as key=value, such as steps=2000 model.width=0.25.
+    """
+    from sspl.parsing.commands import train_and_test
+    from sspl.parsing.training import ParserSettings
+    from sspl.settings import build, read_yaml
+
+    content = read_yaml(settings_file) if settings_file else {}
+    if pairs is not None:
+        overrides = (*overrides, f"pairs={pairs}")
+    settings = build(ParserSettings, content, overrides)
+    click.echo(train_and_test(images, masks, classes, split_file, settings, out))
+
+
+@parser.command()
+@click.argument("model", type=folder_in)
+@click.argument("images", type=folder_in)
+@click.argument("masks", type=folder_in)
+@click.option("--classes", help="Classes of the masks: a taxonomy or its file.")
+@click.option("--judge-by", help="Taxonomy to remap the predictions to before counting.")
+@click.option("--split-file", type=Path, help="CSV with the columns name and split.")
+@click.option("--only", default="", help="Use only pairs whose name starts so.")
+@click.option("--out", type=Path, help="Also write the figures to this JSON file.")
+def test(
+    model: Path, images: Path, masks: Path, classes: str | None, judge_by: str | None,
+    split_file: Path | None, only: str, out: Path | None,
+) -> None:  # fmt: skip
+    """Test MODEL on the held-out pairs of IMAGES and MASKS, by its classes or coarser ones."""
+    from sspl.parsing.commands import test_on
+
+    click.echo(test_on(model, images, masks, classes, judge_by, split_file, only, out))

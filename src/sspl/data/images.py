@@ -1,0 +1,121 @@
+"""Pictures and masks from disk, upright, in one colour space, cut to a square canvas."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sspl.domain.taxonomy import UNKNOWN
+from sspl.errors import DataError
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom as fractions of width and height."""
+
+WHOLE_FRAME: Final[Box] = (0.0, 0.0, 1.0, 1.0)
+EXIF_ORIENTATION: Final = 0x0112
+
+
+def read_image(path: Path) -> Image.Image:
+    """Return the picture upright (EXIF orientation applied) in RGB.
+
+    Raises `DataError` naming the file when it is missing, truncated or not a picture.
+    """
+    try:
+        with Image.open(path) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            return upright.convert("RGB")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such image.") from None
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: not a picture that can be read ({error}).") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: damaged picture ({error}); replace or remove it.") from None
+
+
+def read_mask(path: Path, size: tuple[int, int], classes: int) -> Image.Image:
+    """Return a mask of class ids in mode L.
+
+    Args:
+        path: palette or greyscale PNG whose pixel values are class ids.
+        size: width and height of the upright picture that it belongs to.
+        classes: number of classes; ids at or above it are refused, except 255 (unknown).
+
+    Raises `DataError` naming the file when it is missing, damaged, of another size or mode,
+    or holds an id that is not a class.
+    """
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            if opened.mode not in {"P", "L"}:
+                raise DataError(
+                    f"{path}: mask has mode {opened.mode}; save class ids as palette or grey PNG."
+                )
+            mask = Image.fromarray(np.asarray(opened))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such mask.") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: damaged mask ({error}); make it again.") from None
+    if mask.size != size:
+        raise DataError(
+            f"{path}: mask is {mask.width} x {mask.height} but its picture is "
+            f"{size[0]} x {size[1]}; make the mask from that picture."
+        )
+    ids = np.flatnonzero(np.bincount(np.asarray(mask).ravel(), minlength=256))
+    wrong = [int(i) for i in ids if classes <= i < 255]
+    if wrong:
+        raise DataError(f"{path}: mask holds class id {wrong[0]}, but there are {classes} classes.")
+    return mask
+
+
+def square_box(size: tuple[int, int], box: Box) -> Box:
+    """Return in pixels the largest centred square inside `box` of a picture of this size.
+
+    A square keeps the aspect when it is resized to a canvas (METHOD.md "Do not repeat" 15).
+    """
+    width, height = size
+    left, top, right, bottom = box[0] * width, box[1] * height, box[2] * width, box[3] * height
+    side = min(right - left, bottom - top)
+    left += (right - left - side) / 2
+    top += (bottom - top - side) / 2
+    return left, top, left + side, top + side
+
+
+def image_canvas(image: Image.Image, box: Box, canvas: int) -> NDArray[np.uint8]:
+    """Return uint8 (canvas, canvas, 3): the square of `box`, resized with anti-aliasing."""
+    square = square_box(image.size, box)
+    resized = image.resize(
+        (canvas, canvas), Image.Resampling.BILINEAR, box=square, reducing_gap=2.0
+    )
+    return np.asarray(resized)
+
+
+def mask_canvas(mask: Image.Image, box: Box, canvas: int) -> NDArray[np.uint8]:
+    """Return uint8 (canvas, canvas): the same square of the mask, nearest neighbour."""
+    square = square_box(mask.size, box)
+    return np.asarray(mask.resize((canvas, canvas), Image.Resampling.NEAREST, box=square))
+
+
+def pad_to_square(pixels: NDArray[np.uint8], size: int, fill: int | None) -> NDArray[np.uint8]:
+    """Centre (h, w, ...) in (size, size, ...); pad with `fill`, or the edge pixel when None."""
+    spare = [size - pixels.shape[0], size - pixels.shape[1]]
+    widths = [(n // 2, n - n // 2) for n in spare] + [(0, 0)] * (pixels.ndim - 2)
+    if fill is None:
+        return np.pad(pixels, widths, mode="edge")
+    return np.pad(pixels, widths, constant_values=fill)
+
+
+def fit_pair(
+    image: Image.Image, mask: Image.Image, canvas: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the whole frame of a picture and its mask, scaled into a square canvas.
+
+    uint8 (canvas, canvas, 3) with edges repeated and uint8 (canvas, canvas) with `UNKNOWN`
+    outside the frame.
+    """
+    scale = canvas / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+    ids = np.asarray(mask.resize(size, Image.Resampling.NEAREST))
+    return pad_to_square(pixels, canvas, None), pad_to_square(ids, canvas, UNKNOWN)

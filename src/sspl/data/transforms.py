@@ -1,0 +1,140 @@
+"""Random views of a batch; image and mask share one geometry, so they cannot drift apart.
+
+All draws come from a CPU generator handed in, whatever the device of the batch, so that the
+same seed gives the same views on any machine and with any number of workers.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from sspl.domain.taxonomy import UNKNOWN
+from sspl.settings import Settings
+
+
+class GeometrySettings(Settings):
+    """Random geometry of a view.
+
+    `scale` is the side of the view as a share of the canvas, drawn log-uniformly; `shift`
+    moves its centre: 1 lets the view touch the canvas edge but not cross it, 0 keeps it
+    centred (a view larger than the canvas always stays centred within the slack).
+    """
+
+    scale: tuple[float, float] = (0.8, 1.0)
+    shift: float = Field(1.0, ge=0, le=1)
+    rotation: float = Field(0.0, ge=0, le=180, description="largest turn, degrees either way")
+    flip: float = Field(0.5, ge=0, le=1, description="chance of a left-right flip")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "GeometrySettings":
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale needs 0 < smallest <= largest")
+        return self
+
+
+class ColourSettings(Settings):
+    """Random colour of a view; every value is the largest relative change either way."""
+
+    brightness: float = Field(0.2, ge=0, le=1)
+    contrast: float = Field(0.2, ge=0, le=1)
+    saturation: float = Field(0.2, ge=0, le=1)
+    cast: float = Field(0.05, ge=0, le=1, description="change of one colour channel against others")
+    grey: float = Field(0.0, ge=0, le=1, description="chance of a greyscale view")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One geometry per image.
+
+    Args:
+        theta: float32 (n, 2, 3), view coordinates to canvas coordinates, both in [-1, 1]
+            from edge to edge (`align_corners=False`).
+        flipped: bool (n,), whether left and right traded places.
+    """
+
+    theta: Tensor
+    flipped: Tensor
+
+    def to(self, device: torch.device) -> "Geometry":
+        """Return the geometry on a device."""
+        return Geometry(self.theta.to(device), self.flipped.to(device))
+
+
+def uniform(generator: torch.Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:
+    """Return float32 draws from [low, high), on the CPU."""
+    return torch.rand(shape, generator=generator) * (high - low) + low
+
+
+def identity_geometry(n: int) -> Geometry:
+    """Return the geometry that shows each whole canvas as it is."""
+    return Geometry(torch.eye(2, 3).repeat(n, 1, 1), torch.zeros(n, dtype=torch.bool))
+
+
+def draw_geometry(n: int, settings: GeometrySettings, generator: torch.Generator) -> Geometry:
+    """Draw `n` geometries."""
+    low, high = (math.log(s) for s in settings.scale)
+    scale = uniform(generator, (n,), low, high).exp()
+    angle = uniform(generator, (n,), -1, 1) * math.radians(settings.rotation)
+    slack = (1 - scale).abs() * settings.shift
+    centre = uniform(generator, (n, 2), -1, 1) * slack[:, None]
+    flipped = torch.rand(n, generator=generator) < settings.flip
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    mirror = torch.where(flipped, -1.0, 1.0)
+    rows = [
+        torch.stack([cos * mirror, -sin, centre[:, 0]], dim=1),
+        torch.stack([sin * mirror, cos, centre[:, 1]], dim=1),
+    ]
+    return Geometry(torch.stack(rows, dim=1), flipped)
+
+
+def warp_images(images: Tensor, geometry: Geometry, size: int) -> Tensor:
+    """Resample uint8 or float (n, c, h, w) to float32 (n, c, size, size), bilinear.
+
+    Outside the canvas the edge pixel is repeated.
+    """
+    pixels = images.float()
+    grid = F.affine_grid(geometry.theta, [len(pixels), 1, size, size], align_corners=False)
+    return F.grid_sample(pixels, grid, "bilinear", "border", align_corners=False)
+
+
+def warp_masks(masks: Tensor, geometry: Geometry, size: int, mirror: Tensor) -> Tensor:
+    """Resample uint8 (n, h, w) class ids to uint8 (n, size, size), nearest neighbour.
+
+    Flipped masks trade left and right classes by the `mirror` table (uint8, 256 entries,
+    `Taxonomy.mirror_table`). Outside the canvas the class is `UNKNOWN`.
+    """
+    grid = F.affine_grid(geometry.theta, [len(masks), 1, size, size], align_corners=False)
+    # Shifting ids by one turns the zero padding of grid_sample into "no class known".
+    shifted = masks[:, None].float() + 1
+    sampled = F.grid_sample(shifted, grid, "nearest", "zeros", align_corners=False)[:, 0]
+    ids = torch.where(sampled == 0, UNKNOWN, sampled - 1).long()
+    swapped = mirror.to(ids.device).long()[ids]
+    return torch.where(geometry.flipped[:, None, None], swapped, ids).to(torch.uint8)
+
+
+def jitter_colour(images: Tensor, settings: ColourSettings, generator: torch.Generator) -> Tensor:
+    """Return float (n, 3, h, w) in [0, 255] with brightness, contrast and colour changed."""
+    n = len(images)
+
+    def factor(amount: float, channels: int = 1) -> Tensor:
+        drawn = uniform(generator, (n, channels, 1, 1), 1 - amount, 1 + amount)
+        return drawn.to(images.device)
+
+    weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    images = images * factor(settings.brightness) * factor(settings.cast, 3)
+    mean = (images * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    images = (images - mean) * factor(settings.contrast) + mean
+    grey = (images * weights).sum(1, keepdim=True)
+    saturation = factor(settings.saturation)
+    drop = torch.rand((n, 1, 1, 1), generator=generator).to(images.device) < settings.grey
+    images = (images - grey) * torch.where(drop, 0.0, saturation) + grey
+    return images.clamp(0, 255)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Bring [0, 255] to zero-centred [-1, 1], the network's input range everywhere."""
+    return images / 127.5 - 1

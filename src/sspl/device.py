@@ -1,0 +1,86 @@
+"""Where and in which precision the arithmetic runs."""
+
+import ctypes
+import os
+import random
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import numpy as np
+import torch
+
+from sspl.errors import SettingsError
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
+
+
+def pick_device(name: str) -> torch.device:
+    """Return a device; `auto` is the accelerator torch finds, else the CPU.
+
+    Raises `SettingsError` when the named device is not there.
+    """
+    if name == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return found or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"device: '{name}' cannot be used here ({reason}).") from None
+    return device
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Tell whether bf16 arithmetic is native on the device, and so faster than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Return a context in which matrix work runs in bf16 where asked for, or where it is fast."""
+    enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - third-party code draws from the global state
+    torch.manual_seed(seed)
+
+
+def generator_for(*key: int) -> torch.Generator:
+    """Return a CPU generator that is a function of the key alone, such as (seed, epoch, step)."""
+    words = np.random.SeedSequence(list(key)).generate_state(2, np.uint64)
+    generator = torch.Generator()
+    generator.manual_seed(int(words[0] >> np.uint64(1)))
+    return generator
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory instead of handing it back at every training step.
+
+    Activations are allocated and freed each step; returned pages must be zeroed anew by the
+    kernel, which took about a third of a CPU training step. A no-op off glibc.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,0 +1,52 @@
+"""Figures of merit as pure functions and small accumulators."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Mean:
+    """A weighted mean under way."""
+
+    total: float = 0.0
+    count: float = 0.0
+
+    def add(self, total: float, count: float) -> None:
+        """Add `count` observations whose sum is `total`."""
+        self.total += total
+        self.count += count
+
+    def value(self) -> float:
+        """Return the mean, NaN before the first observation."""
+        return self.total / self.count if self.count else float("nan")
+
+
+def confusion_matrix(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
+    """Count pixels: int64 (classes, classes), rows true, columns predicted.
+
+    `target` and `prediction` are integer tensors of one shape; places whose target is not a
+    class id (such as `UNKNOWN`) are left out.
+    """
+    target, prediction = target.flatten().long(), prediction.flatten().long()
+    known = target < classes
+    pairs = target[known] * classes + prediction[known]
+    return torch.bincount(pairs, minlength=classes * classes).view(classes, classes).cpu()
+
+
+def intersection_over_union(confusion: Tensor) -> Tensor:
+    """Return float64 (classes,): IoU per class, NaN where a class neither occurs nor is predicted.
+
+    Jaccard index: diagonal / (row sum + column sum - diagonal).
+    """
+    counts = confusion.double()
+    hit = counts.diagonal()
+    union = counts.sum(0) + counts.sum(1) - hit
+    return hit / torch.where(union > 0, union, torch.nan)
+
+
+def mean_iou(confusion: Tensor) -> float:
+    """Return the mean IoU over the classes that occur in the targets."""
+    present = confusion.sum(1) > 0
+    return float(intersection_over_union(confusion)[present].mean())

@@ -1,0 +1,128 @@
+"""Pictures and their hand-made masks: what a parser is trained and tested on."""
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sspl.data.images import fit_pair, read_image, read_mask
+from sspl.data.records import IMAGE_SUFFIXES
+from sspl.domain.taxonomy import Taxonomy
+from sspl.errors import DataError
+
+
+@dataclass(frozen=True)
+class MaskPairs:
+    """Labelled pairs; `names` are file stems, `splits` are `train` or `test`."""
+
+    names: tuple[str, ...]
+    images: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    splits: tuple[str, ...]
+
+    def split(self, name: str) -> "MaskPairs":
+        """Return the pairs of one split; raise `DataError` when there is none."""
+        chosen = [i for i, s in enumerate(self.splits) if s == name]
+        if not chosen:
+            raise DataError(f"no pair of picture and mask is in split '{name}'.")
+        return self.select(chosen)
+
+    def select(self, indices: Sequence[int]) -> "MaskPairs":
+        """Return the pairs at `indices`, in that order."""
+        columns = (self.names, self.images, self.masks, self.splits)
+        return MaskPairs(*(tuple(column[i] for i in indices) for column in columns))  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def find_pairs(images: Path, masks: Path, split_file: Path | None) -> MaskPairs:
+    """Match pictures and masks by file stem.
+
+    Args:
+        images: folder of pictures.
+        masks: folder of PNG masks; each needs a picture, pictures without one are left out.
+        split_file: CSV with columns `name` (stem) and `split` (`train` or `test`); without it
+            one pair in six, chosen by a hash of its name, is held out for the test.
+
+    Raises `DataError` naming the file and line of the first problem.
+    """
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder.")
+    pictures = {p.stem: p for p in sorted(images.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
+    found = {p.stem: p for p in sorted(masks.glob("*.png"))}
+    if not found:
+        raise DataError(f"{masks}: holds no PNG mask.")
+    for stem, mask in found.items():
+        if stem not in pictures:
+            raise DataError(f"{mask}: no picture named '{stem}' in {images}.")
+    splits = _read_splits(split_file) if split_file else {s: _held_out(s) for s in found}
+    for stem in found:
+        if stem not in splits:
+            raise DataError(f"{split_file}: no line for '{stem}', which has a mask; add one.")
+    names = tuple(found)
+    return MaskPairs(
+        names,
+        tuple(pictures[n] for n in names),
+        tuple(found[n] for n in names),
+        tuple(splits[n] for n in names),
+    )
+
+
+def _held_out(stem: str) -> str:
+    return "test" if hashlib.sha256(stem.encode()).digest()[0] % 6 == 0 else "train"
+
+
+def _read_splits(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such split file.")
+    splits: dict[str, str] = {}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        if not {"name", "split"} <= set(reader.fieldnames or ()):
+            raise DataError(f"{path}: needs the columns 'name' and 'split'.")
+        for row in reader:
+            if row["split"] not in {"train", "test"}:
+                raise DataError(
+                    f"{path}, line {reader.line_num}: split is '{row['split']}'; "
+                    "use train or test."
+                )
+            if row["name"] in splits:
+                raise DataError(f"{path}, line {reader.line_num}: '{row['name']}' comes twice.")
+            splits[row["name"]] = row["split"]
+    return splits
+
+
+def draw_training_pairs(pairs: MaskPairs, count: int, seed: int) -> MaskPairs:
+    """Return `count` training pairs drawn by seed; raise `DataError` if there are fewer."""
+    if not 1 <= count <= len(pairs):
+        raise DataError(f"pairs: asked for {count}, but there are {len(pairs)} training pairs.")
+    chosen = np.random.default_rng(seed).permutation(len(pairs))[:count]
+    return pairs.select(sorted(int(i) for i in chosen))
+
+
+def load_pairs(
+    pairs: MaskPairs, source: Taxonomy, target: Taxonomy, size: int, title: str
+) -> tuple[Tensor, Tensor]:
+    """Decode every pair, whole, to a square canvas (`fit_pair`).
+
+    Returns uint8 images (n, 3, size, size) and masks (n, size, size) with ids of `target`.
+    """
+    table = target.remap_table(source)
+    images = torch.empty((len(pairs), 3, size, size), dtype=torch.uint8)
+    masks = torch.empty((len(pairs), size, size), dtype=torch.uint8)
+    paths = zip(pairs.images, pairs.masks, strict=True)
+    for i, (image_path, mask_path) in enumerate(tqdm(paths, title, len(pairs), leave=False)):
+        image = read_image(image_path)
+        mask = read_mask(mask_path, image.size, len(source))
+        pixels, ids = fit_pair(image, mask, size)
+        images[i] = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+        masks[i] = torch.from_numpy(table[ids])
+    return images, masks

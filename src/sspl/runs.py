@@ -1,0 +1,66 @@
+"""Run folders: everything that is needed to read a result or to make it again."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from sspl import __version__
+from sspl.errors import SsplError
+from sspl.files import write_csv, write_json, write_text
+from sspl.settings import Settings, dump_yaml
+
+SETTINGS_FILE: Final = "settings.yaml"
+RUN_FILE: Final = "run.json"
+METRICS_CSV: Final = "metrics.csv"
+METRICS_JSON: Final = "metrics.json"
+
+VERSIONED: Final = ("torch", "numpy", "pillow", "safetensors", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a result depends on."""
+    found = {"sspl": __version__, "python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in VERSIONED}
+
+
+def start_run(folder: Path, kind: str, settings: Settings, seed: int, resume: bool) -> None:
+    """Make a run folder with its settings, versions and seed.
+
+    Raises `SsplError` when the folder already holds a run and `resume` is off, or when the
+    run to be resumed had other settings.
+    """
+    settings_file = folder / SETTINGS_FILE
+    text = dump_yaml(settings)
+    if settings_file.exists():
+        if not resume:
+            raise SsplError(
+                f"{folder} already holds a run; add --resume to go on with it, "
+                "or choose another --out."
+            )
+        if settings_file.read_text(encoding="utf-8") != text:
+            raise SsplError(
+                f"{folder} was started with other settings ({settings_file}); "
+                "resume with the same ones or choose another --out."
+            )
+        return
+    write_json(
+        folder / RUN_FILE,
+        {
+            "kind": kind,
+            "seed": seed,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "platform": platform.platform(),
+        },
+    )
+    write_text(settings_file, text)
+
+
+def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]], final: Mapping[str, Any]) -> None:
+    """Write the log as CSV (one row an epoch or interval) and the final figures as JSON."""
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    write_csv(folder / METRICS_CSV, header, ([row.get(key) for key in header] for row in rows))
+    write_json(folder / METRICS_JSON, final)

@@ -1,0 +1,121 @@
+"""Settings: pydantic models read from YAML plus `key=value` overrides."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sspl.errors import SettingsError
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; raise `SettingsError` when it is not one."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such settings file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read as text ({error}).") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"{path}: not valid YAML ({reason}).") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: expected 'key: value' lines at the top level.")
+    return content
+
+
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Set one `a.b.c=value` in a nested mapping; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"'{override}' is not a setting; write key=value, as in seed=3.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(f"{key}: the value '{text}' is not valid YAML.") from None
+    *parents, last = key.split(".")
+    node = content
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise SettingsError(f"{key}: '{parent}' is a plain value and has no keys below it.")
+        node = child
+    node[last] = value
+
+
+def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with `top` laid over it, mappings merged key by key."""
+    merged = dict(base)
+    for key, value in top.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            value = merge(merged[key], value)
+        merged[key] = value
+    return merged
+
+
+def build(model: type[S], content: dict[str, Any], overrides: Sequence[str] = ()) -> S:
+    """Validate a mapping plus overrides.
+
+    Raises `SettingsError` naming each wrong field by its path, and what is allowed.
+    """
+    content = merge({}, content)
+    for override in overrides:
+        apply_override(content, override)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise SettingsError(_explain(model, error)) from None
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"]) or "settings"
+        if problem["type"] == "extra_forbidden":
+            allowed = ", ".join(_fields_at(model, problem["loc"][:-1]))
+            lines.append(f"{path}: unknown setting; allowed are {allowed}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{path}: {message[0].lower()}{message[1:]} (got {problem['input']!r})")
+    return "; ".join(lines) + "."
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Return the field names of the model that stands at `path`, its own when unclear."""
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        nested = _model_in(field.annotation) if field else None
+        if nested is None:
+            break
+        model = nested
+    return sorted(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def dump_yaml(settings: Settings) -> str:
+    """Return the resolved settings as YAML that `read_yaml` and `build` read back."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
