@@ -1,6 +1,7 @@
 """Learning-rate factors as pure functions of progress."""
 
 import math
+from collections.abc import Sequence
 
 
 def warmup_cosine(progress: float, warmup: float, floor: float = 0.001) -> float:
@@ -12,3 +13,18 @@ def warmup_cosine(progress: float, warmup: float, floor: float = 0.001) -> float
         return max(progress / warmup, floor)
     after = (progress - warmup) / (1 - warmup)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
+
+
+def stepwise(epoch: int, warmup_epochs: int, steps: Sequence[tuple[int, float]]) -> float:
+    """Return the learning-rate factor of a 0-based epoch.
+
+    `steps` are (until epoch, factor) pairs with growing ends; an epoch before the end of a pair
+    has its factor, epochs past the last have the last's. The first `warmup_epochs` rise linearly
+    to the first factor, which the last of them has (METHOD.md "Optimisation in the reference").
+    """
+    if epoch < warmup_epochs:
+        return steps[0][1] * (epoch + 1) / warmup_epochs
+    for until, factor in steps:
+        if epoch < until:
+            return factor
+    return steps[-1][1]

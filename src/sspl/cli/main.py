@@ -7,7 +7,10 @@ import click
 
 from sspl import __version__
 from sspl.cli.data import data
+from sspl.cli.demo import demo
+from sspl.cli.judge import evaluate, predict
 from sspl.cli.parser import parser
+from sspl.cli.train import finetune, pretrain
 from sspl.errors import SsplError
 
 EXIT_BAD_INPUT: Final = 2
@@ -20,7 +23,7 @@ def cli() -> None:
     """Facial attribute recognition from few labels (SSPL, CVPR 2021)."""
 
 
-for command in (data, parser):
+for command in (demo, data, parser, pretrain, finetune, evaluate, predict):
     cli.add_command(command)
 
 

@@ -57,3 +57,31 @@ def test(
     from sspl.parsing.commands import test_on
 
     click.echo(test_on(model, images, masks, classes, judge_by, split_file, only, out))
+
+
+@parser.command()
+@click.argument("model", type=folder_in)
+@click.argument("images")
+@click.option("--out", type=folder_out, required=True, help="Folder for the masks.")
+@click.option("--short-side", type=click.IntRange(32, 2048), help="Px fed to the network.")
+@click.option("--flip-average/--no-flip-average", default=True, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+def run(
+    model: Path, images: str, out: Path, short_side: int | None, flip_average: bool,
+    batch_size: int, device: str,
+) -> None:  # fmt: skip
+    """Make a mask for every picture of IMAGES (a folder, or FORMAT:PATH as in --data).
+
+    Goes on where an earlier run stopped. Also writes a summary, a list of suspicious masks and
+    a contact sheet of overlays.
+    """
+    from sspl.data.settings import parse_data_spec
+    from sspl.parsing.masks import make_masks, summary_text
+    from sspl.parsing.model import load_parser
+
+    faces = parse_data_spec(images).open()
+    summary = make_masks(
+        load_parser(model), faces, out, short_side, flip_average, batch_size, device, "auto"
+    )
+    click.echo(summary_text(summary, out))

@@ -14,7 +14,6 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom as fractions of width and height."""
 
 WHOLE_FRAME: Final[Box] = (0.0, 0.0, 1.0, 1.0)
-EXIF_ORIENTATION: Final = 0x0112
 
 
 def read_image(path: Path) -> Image.Image:
@@ -34,12 +33,12 @@ def read_image(path: Path) -> Image.Image:
         raise DataError(f"{path}: damaged picture ({error}); replace or remove it.") from None
 
 
-def read_mask(path: Path, size: tuple[int, int], classes: int) -> Image.Image:
+def read_mask(path: Path, size: tuple[int, int] | None, classes: int) -> Image.Image:
     """Return a mask of class ids in mode L.
 
     Args:
         path: palette or greyscale PNG whose pixel values are class ids.
-        size: width and height of the upright picture that it belongs to.
+        size: width and height of the upright picture that it belongs to; None checks no size.
         classes: number of classes; ids at or above it are refused, except 255 (unknown).
 
     Raises `DataError` naming the file when it is missing, damaged, of another size or mode,
@@ -57,7 +56,7 @@ def read_mask(path: Path, size: tuple[int, int], classes: int) -> Image.Image:
         raise DataError(f"{path}: no such mask.") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: damaged mask ({error}); make it again.") from None
-    if mask.size != size:
+    if size is not None and mask.size != size:
         raise DataError(
             f"{path}: mask is {mask.width} x {mask.height} but its picture is "
             f"{size[0]} x {size[1]}; make the mask from that picture."

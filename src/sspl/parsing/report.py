@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sspl.domain.taxonomy import Taxonomy
-from sspl.metrics import intersection_over_union, mean_iou
+from sspl.metrics.pixels import intersection_over_union, mean_iou
 
 BIG_CLASSES: Final = (("background",), ("skin",), ("hair",), ("nose",), ("neck", "cloth"))
 """Classes that cover most of a face picture; each group counts as one class."""

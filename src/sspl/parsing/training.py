@@ -31,7 +31,8 @@ from sspl.device import (
 )
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy
 from sspl.errors import TrainingError
-from sspl.metrics import Mean, confusion_matrix
+from sspl.metrics.pixels import confusion_matrix
+from sspl.metrics.tallies import Mean
 from sspl.parsing.network import ParserModelSettings, ParserNetwork, resize
 from sspl.schedules import warmup_cosine
 from sspl.settings import Settings

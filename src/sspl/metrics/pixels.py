@@ -1,26 +1,7 @@
-"""Figures of merit as pure functions and small accumulators."""
-
-from dataclasses import dataclass
+"""Figures of merit of a segmentation, as pure functions."""
 
 import torch
 from torch import Tensor
-
-
-@dataclass
-class Mean:
-    """A weighted mean under way."""
-
-    total: float = 0.0
-    count: float = 0.0
-
-    def add(self, total: float, count: float) -> None:
-        """Add `count` observations whose sum is `total`."""
-        self.total += total
-        self.count += count
-
-    def value(self) -> float:
-        """Return the mean, NaN before the first observation."""
-        return self.total / self.count if self.count else float("nan")
 
 
 def confusion_matrix(target: Tensor, prediction: Tensor, classes: int) -> Tensor:

@@ -1,0 +1,92 @@
+"""`sspl pretrain` and `sspl finetune`."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sspl.cli.options import folder_out, overrides, settings_file
+
+preset_option = click.option("--preset", default="small", show_default=True, help="paper, small, demo.")
+resume_option = click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+
+
+def gather(
+    stage: Any, preset_name: str, settings_file: Path | None, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Lay a settings file over a preset, and what the options gave over both."""
+    from sspl.settings import merge, read_yaml
+    from sspl.training.settings import preset
+
+    content = preset(preset_name, stage)
+    if settings_file is not None:
+        content = merge(content, read_yaml(settings_file))
+    return merge(content, given)
+
+
+@click.command()
+@overrides
+@click.option("--data", "specs", multiple=True, help="FORMAT:PATH[,masks=DIR,crop=celeba]; repeatable.")
+@click.option("--out", type=folder_out, required=True, help="Run folder to make.")
+@click.option("--seed", type=click.IntRange(0))
+@preset_option
+@settings_file
+@resume_option
+def pretrain(
+    overrides: tuple[str, ...], specs: tuple[str, ...], out: Path, seed: int | None, preset: str,
+    settings_file: Path | None, resume: bool,
+) -> None:  # fmt: skip
+    """Stage 1: learn from unlabelled faces and their masks.
+
+    Settings follow as key=value, such as tasks=[prt,pst] optim.epochs=40.
+    """
+    from sspl.data.settings import parse_data_spec
+    from sspl.settings import build
+    from sspl.training.pretrain import pretrain as run
+    from sspl.training.settings import PretrainSettings
+
+    given: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if specs:
+        given["data"] = [parse_data_spec(s).model_dump() for s in specs]
+    content = gather("pretrain", preset, settings_file, given)
+    last = run(build(PretrainSettings, content, overrides), out, resume)
+    for name, value in last.items():
+        click.echo(f"{name:<22} {value}")
+
+
+@click.command()
+@overrides
+@click.option("--data", "spec", help="FORMAT:PATH[,crop=celeba] of the labelled faces.")
+@click.option("--from", "source", required=True, help="Run folder of stage 1, or 'none'.")
+@click.option("--out", type=folder_out, required=True, help="Run folder to make.")
+@click.option("--labels", type=click.IntRange(1), help="How many labelled faces to use.")
+@click.option("--fraction", type=float, help="Which share of the training faces to use.")
+@click.option("--subset-seed", type=click.IntRange(0), help="Seed of the choice of labelled faces.")
+@click.option("--seed", type=click.IntRange(0))
+@preset_option
+@settings_file
+@resume_option
+def finetune(
+    overrides: tuple[str, ...], spec: str | None, source: str, out: Path, labels: int | None,
+    fraction: float | None, subset_seed: int | None, seed: int | None, preset: str,
+    settings_file: Path | None, resume: bool,
+) -> None:  # fmt: skip
+    """Stage 2: learn attributes from a few labelled faces."""
+    from sspl.data.settings import parse_data_spec
+    from sspl.settings import build
+    from sspl.training.finetune import finetune as run
+    from sspl.training.settings import FinetuneSettings
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    chosen = {"count": labels, "fraction": fraction, "subset_seed": subset_seed}
+    given: dict[str, Any] = {"labels": {k: v for k, v in chosen.items() if v is not None}}
+    given["pretrained"] = None if source == "none" else str(Path(source).resolve())
+    if seed is not None:
+        given["seed"] = seed
+    if spec is not None:
+        given["data"] = parse_data_spec(spec).model_dump()
+    content = gather("finetune", preset, settings_file, given)
+    summary = run(build(FinetuneSettings, content, overrides), out, resume)
+    for name, value in summary["best"].items():
+        click.echo(f"{name:<28} {value}")

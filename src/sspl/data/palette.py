@@ -1,0 +1,62 @@
+"""Colours for class ids, palette PNGs and overlays."""
+
+import colorsys
+import io
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sspl.files import write_bytes
+
+GOLDEN: Final = 0.61803398875
+
+
+def palette(classes: int) -> NDArray[np.uint8]:
+    """Return uint8 (classes, 3): black for class 0, then well-separated hues."""
+    colours = [(0.0, 0.0, 0.0)]
+    for i in range(1, classes):
+        colours.append(colorsys.hsv_to_rgb((i * GOLDEN) % 1, 0.55 + 0.4 * (i % 2), 0.95))
+    return (np.array(colours) * 255).round().astype(np.uint8)
+
+
+def write_mask(path: Path, ids: NDArray[np.uint8], classes: int) -> None:
+    """Write uint8 (h, w) class ids as a palette PNG, atomically."""
+    image = Image.fromarray(ids).convert("L")
+    image.putpalette(palette(classes).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def overlay(
+    pixels: NDArray[np.uint8], ids: NDArray[np.uint8], classes: int, strength: float = 0.55
+) -> NDArray[np.uint8]:
+    """Blend class colours over a picture uint8 (h, w, 3); background is left as it is."""
+    colours = palette(max(classes, 1))[np.minimum(ids, classes - 1)].astype(np.float32)
+    blended = pixels * (1 - strength) + colours * strength
+    shown = np.where(((ids > 0) & (ids < classes))[..., None], blended, pixels)
+    return shown.round().astype(np.uint8)
+
+
+def contact_sheet(tiles: list[NDArray[np.uint8]], columns: int, tile: int) -> Image.Image:
+    """Arrange pictures uint8 (h, w, 3) in rows of square tiles, each scaled to fit."""
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (columns * (tile + 4) + 4, rows * (tile + 4) + 4), "white")
+    for i, pixels in enumerate(tiles):
+        picture = Image.fromarray(pixels)
+        scale = tile / max(picture.size)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+        left = 4 + (i % columns) * (tile + 4) + (tile - size[0]) // 2
+        sheet.paste(picture, (left, 4 + (i // columns) * (tile + 4) + (tile - size[1]) // 2))
+    return sheet
+
+
+def write_image(path: Path, image: Image.Image) -> None:
+    """Write a picture as PNG, atomically."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    write_bytes(path, buffer.getvalue())

@@ -1,0 +1,145 @@
+"""The whole method on synthetic faces: data, parser, masks, both stages, evaluation, picture."""
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from pydantic import Field
+
+from sspl.data.settings import DataSettings
+from sspl.data.synthetic import write_synthetic
+from sspl.evaluation.evaluate import evaluate, write_evaluation
+from sspl.files import write_csv, write_text
+from sspl.parsing.commands import train_and_test
+from sspl.parsing.masks import make_masks
+from sspl.parsing.model import load_parser
+from sspl.parsing.network import ParserModelSettings
+from sspl.parsing.training import ParserSettings
+from sspl.settings import Settings, build, merge
+from sspl.training.finetune import finetune
+from sspl.training.pretrain import pretrain
+from sspl.training.settings import FinetuneSettings, PretrainSettings, RuntimeSettings, preset
+
+log = logging.getLogger(__name__)
+
+ARMS: Final = ("from scratch", "SSPL pre-trained")
+
+
+class DemoSettings(Settings):
+    """Size of the demo; the defaults take a few minutes on two cores."""
+
+    seed: int = Field(0, ge=0)
+    faces: int = Field(3000, ge=100)
+    size: int = Field(64, ge=32)
+    parser_pairs: int = Field(30, ge=1)
+    parser_steps: int = Field(300, ge=1)
+    labels: int = Field(100, ge=10)
+    subsets: int = Field(3, ge=1, description="label subsets, each drawn by a seed of its own")
+    pretrain_epochs: int | None = Field(None, ge=1)
+    finetune_epochs: int | None = Field(None, ge=1)
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """Test figures of one arm: means per subset, and balanced accuracy (subsets, attributes)."""
+
+    means: list[dict[str, float]]
+    balanced: np.ndarray
+
+
+def run_demo(settings: DemoSettings, out: Path) -> str:
+    """Run everything into `out`; return the table that compares both arms.
+
+    Raises `SsplError` when `out` holds an earlier demo.
+    """
+    faces = out / "faces"
+    log.info("1/5 draw %d synthetic faces", settings.faces)
+    write_synthetic(faces, settings.faces, settings.seed, settings.size)
+    log.info("2/5 train a face parser on %d masks, parse all faces", settings.parser_pairs)
+    masks = _parse(settings, out)
+    log.info("3/5 pre-train on the unlabelled training faces")
+    data = DataSettings(format="celeba", root=faces, masks=masks)
+    content = merge(preset("demo", "pretrain"), {"seed": settings.seed, "data": [data.model_dump()]})
+    pretrain(build(PretrainSettings, content, _epochs(settings.pretrain_epochs)), out / "pretrain")
+    log.info("4/5 fine-tune on %d labels, without and with pre-training", settings.labels)
+    plain = data.model_copy(update={"masks": None})
+    results = {arm: _arm(settings, plain, out, arm) for arm in ARMS}
+    log.info("5/5 compare on the test faces")
+    names = plain.open().schema.names
+    write_csv(out / "comparison.csv", ("arm", "subset", "accuracy", "balanced_accuracy"), [
+        (arm, i, row["accuracy"], row["balanced_accuracy"])
+        for arm, result in results.items() for i, row in enumerate(result.means)
+    ])  # fmt: skip
+    from sspl.demo_figure import draw_comparison
+
+    draw_comparison(out / "comparison.png", faces, masks, names, results, settings.labels)
+    table = comparison_table(results, settings.labels)
+    write_text(out / "comparison.txt", table + "\n")
+    return table
+
+
+def _epochs(epochs: int | None) -> tuple[str, ...]:
+    return () if epochs is None else (f"optim.epochs={epochs}",)
+
+
+def _parse(settings: DemoSettings, out: Path) -> Path:
+    """Train the parser on a few of the exact masks, then forget those and parse every face."""
+    faces = out / "faces"
+    parser_settings = ParserSettings(
+        seed=settings.seed, pairs=settings.parser_pairs, size=settings.size, view=settings.size,
+        steps=settings.parser_steps, batch_size=16, model=ParserModelSettings(width=0.25),
+    )  # fmt: skip
+    pictures = faces / "img_align_celeba"
+    train_and_test(pictures, faces / "masks", None, None, parser_settings, out / "parser")
+    masks = out / "masks"
+    make_masks(
+        load_parser(out / "parser"), DataSettings(format="folder", root=pictures).open(), masks,
+        None, False, 64, "auto", "auto",
+    )  # fmt: skip
+    return masks
+
+
+def _arm(settings: DemoSettings, data: DataSettings, out: Path, arm: str) -> ArmResult:
+    means, balanced = [], []
+    test = data.open().split("test")
+    for subset in range(settings.subsets):
+        given: dict[str, Any] = {
+            "seed": settings.seed,
+            "data": data.model_dump(),
+            "labels": {"count": settings.labels, "subset_seed": subset},
+            "pretrained": str(out / "pretrain") if arm == ARMS[1] else None,
+        }
+        content = merge(preset("demo", "finetune"), given)
+        folder = out / f"{arm.replace(' ', '-')}-{subset}"
+        finetune(build(FinetuneSettings, content, _epochs(settings.finetune_epochs)), folder)
+        figures, facts = evaluate(folder, test, RuntimeSettings())
+        write_evaluation(folder, "test", figures, facts)
+        means.append(facts["mean"])
+        balanced.append([f.balanced_accuracy or np.nan for f in figures])
+    return ArmResult(means, np.array(balanced))
+
+
+def comparison_table(results: dict[str, ArmResult], labels: int) -> str:
+    """Return mean and spread over the subsets of each arm's test figures, in percent."""
+    lines = [f"{f'{labels} labels':<20}{'accuracy':>16}{'balanced':>16}{'AP':>16}{'majority':>12}"]
+    for arm, result in results.items():
+        cells = [
+            _spread([row[figure] for row in result.means])
+            for figure in ("accuracy", "balanced_accuracy", "average_precision")
+        ]
+        majority = 100 * np.mean([row["majority_accuracy"] for row in result.means])
+        lines.append(f"{arm:<20}" + "".join(f"{c:>16}" for c in cells) + f"{majority:>12.2f}")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{100 * np.mean(values):.2f} +- {100 * np.std(values):.2f}"
+
+
+def clear(out: Path) -> None:
+    """Remove an earlier demo's folder; only one that holds a demo's faces is touched."""
+    if (out / "faces" / "list_attr_celeba.txt").is_file():
+        shutil.rmtree(out)

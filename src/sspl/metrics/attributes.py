@@ -1,0 +1,93 @@
+"""Figures of merit of binary attributes with missing labels."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from sspl.data.records import MISSING, Labels
+
+FIGURES: Final = ("accuracy", "balanced_accuracy", "f1", "average_precision", "auc")
+THRESHOLD: Final = 0.5
+
+
+@dataclass(frozen=True)
+class AttributeFigures:
+    """Figures of one attribute over the faces where it is known.
+
+    A figure is None where it is not defined: balanced accuracy and AUC need both classes, F1
+    and average precision a positive, all of them a known label. `majority_accuracy` is that of
+    always saying what most labelled training faces say.
+    """
+
+    name: str
+    positives: int
+    negatives: int
+    accuracy: float | None
+    balanced_accuracy: float | None
+    f1: float | None
+    average_precision: float | None
+    auc: float | None
+    majority_accuracy: float | None
+
+
+def attribute_figures(
+    name: str, labels: Labels, probabilities: NDArray[np.float32], training_rate: float
+) -> AttributeFigures:
+    """Judge one attribute.
+
+    Args:
+        name: its name.
+        labels: int8 (n,) of 1, 0 and `MISSING`; missing ones are left out.
+        probabilities: float (n,) in [0, 1]; yes from 0.5 on (METHOD.md "Data and protocol").
+        training_rate: share of positives among the labelled training faces.
+    """
+    known = labels != MISSING
+    truth, score = labels[known] == 1, probabilities[known]
+    decision = score >= THRESHOLD
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if not len(truth):
+        return AttributeFigures(name, 0, 0, None, None, None, None, None, None)
+    both = positives > 0 and negatives > 0
+    recall = float(decision[truth].mean()) if positives else 0.0
+    specificity = float((~decision[~truth]).mean()) if negatives else 0.0
+    return AttributeFigures(
+        name,
+        positives,
+        negatives,
+        accuracy=float((decision == truth).mean()),
+        balanced_accuracy=(recall + specificity) / 2 if both else None,
+        f1=float(f1_score(truth, decision, zero_division=0.0)) if positives else None,
+        average_precision=float(average_precision_score(truth, score)) if positives else None,
+        auc=float(roc_auc_score(truth, score)) if both else None,
+        majority_accuracy=float((truth == (training_rate >= THRESHOLD)).mean()),
+    )
+
+
+def all_figures(
+    names: tuple[str, ...], labels: Labels, probabilities: NDArray[np.float32],
+    training_rates: NDArray[np.float64],
+) -> list[AttributeFigures]:  # fmt: skip
+    """Judge every attribute: `labels` and `probabilities` are (n, attributes)."""
+    return [
+        attribute_figures(name, labels[:, i], probabilities[:, i], float(training_rates[i]))
+        for i, name in enumerate(names)
+    ]
+
+
+def means(figures: list[AttributeFigures]) -> dict[str, float | None]:
+    """Return the mean of each figure over the attributes where it is defined."""
+    result: dict[str, float | None] = {}
+    for figure in (*FIGURES, "majority_accuracy"):
+        values = [v for f in figures if (v := getattr(f, figure)) is not None]
+        result[figure] = float(np.mean(values)) if values else None
+    return result
+
+
+def positive_rates(labels: Labels) -> NDArray[np.float64]:
+    """Return the share of positives among the known labels (n, a) of each attribute, 0 if none."""
+    known = (labels != MISSING).sum(0)
+    rates: NDArray[np.float64] = (labels == 1).sum(0) / np.maximum(known, 1)
+    return rates

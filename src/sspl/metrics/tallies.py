@@ -1,0 +1,43 @@
+"""Small accumulators for figures that grow batch by batch."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sspl.metrics.pixels import mean_iou
+
+
+@dataclass
+class Mean:
+    """A weighted mean under way."""
+
+    total: float = 0.0
+    count: float = 0.0
+
+    def add(self, total: float, count: float) -> None:
+        """Add `count` observations whose sum is `total`."""
+        self.total += total
+        self.count += count
+
+    def merge(self, other: "Mean") -> None:
+        """Add another batch's observations."""
+        self.add(other.total, other.count)
+
+    def value(self) -> float:
+        """Return the mean, NaN before the first observation."""
+        return self.total / self.count if self.count else float("nan")
+
+
+@dataclass
+class Confusion:
+    """A pixel confusion matrix under way; its value is the mean IoU."""
+
+    counts: Tensor
+
+    def merge(self, other: "Confusion") -> None:
+        """Add another batch's counts."""
+        self.counts = self.counts + other.counts
+
+    def value(self) -> float:
+        """Return the mean IoU over the classes seen so far."""
+        return mean_iou(self.counts)

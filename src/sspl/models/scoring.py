@@ -1,0 +1,51 @@
+"""Probabilities of a stage-2 network for faces, in true batches."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from sspl.data.canvases import Canvases
+from sspl.data.transforms import identity_geometry, normalise, warp_images
+from sspl.device import Precision, autocast
+from sspl.models.attributes import AttributeNetwork
+
+
+@torch.inference_mode()
+def logits_of(
+    network: AttributeNetwork, canvas: Tensor, input_size: int, flip_average: bool,
+    precision: Precision,
+) -> Tensor:  # fmt: skip
+    """Map uint8 (n, 3, c, c) to logits float32 (n, attributes).
+
+    With `flip_average` the logits of the face and of its mirror image are averaged.
+    """
+    view = normalise(warp_images(canvas, identity_geometry(len(canvas)).to(canvas.device), input_size))
+    view = view.contiguous(memory_format=torch.channels_last)
+    with autocast(canvas.device, precision):
+        logits: Tensor = network(view)
+        if flip_average:
+            logits = (logits + network(view.flip(3))) / 2
+    return logits.float()
+
+
+def probabilities_of(
+    network: AttributeNetwork, canvases: Canvases, order: Sequence[int], input_size: int,
+    flip_average: bool, device: torch.device, precision: Precision, batch_size: int = 128,
+    title: str = "predict",
+) -> NDArray[np.float32]:  # fmt: skip
+    """Return float32 (len(order), attributes) probabilities; the network is left in eval mode."""
+    network.eval()
+    rows = []
+    bar = tqdm(total=len(order), desc=title, unit="face", leave=False)
+    for batch in canvases.batches(order, batch_size):
+        images = batch.images.to(device)
+        logits = logits_of(network, images, input_size, flip_average, precision)
+        rows.append(logits.sigmoid().cpu())
+        bar.update(len(images))
+    bar.close()
+    result: NDArray[np.float32] = torch.cat(rows).numpy()
+    return result

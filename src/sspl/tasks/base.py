@@ -1,0 +1,68 @@
+"""What a stage-1 task is: a module that turns views of faces into a loss and its metrics."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sspl.metrics.tallies import Confusion, Mean
+from sspl.models.trunk import Trunk
+
+Tally = Mean | Confusion
+
+
+@dataclass(frozen=True)
+class Views:
+    """One batch of faces, as the tasks see it.
+
+    Args:
+        canvas: uint8 (n, 3, c, c), the whole face picture.
+        canvas_mask: uint8 (n, c, c) class ids with `UNKNOWN`, or None without masks.
+        crop: float32 (n, 3, s, s) in [-1, 1], one random crop of each canvas.
+        crop_mask: uint8 (n, s, s), the same crop of the mask, or None.
+        generator: CPU source of every random draw a task makes.
+    """
+
+    canvas: Tensor
+    canvas_mask: Tensor | None
+    crop: Tensor
+    crop_mask: Tensor | None
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """A task's loss on one batch (scalar) and its tallies by metric name."""
+
+    loss: Tensor
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+
+class PretextTask(nn.Module, ABC):
+    """Base of the stage-1 tasks.
+
+    A task owns its head as submodules and makes its own targets. `name` keys its loss weight,
+    metrics and saved tensors; `uses_crop` tells that it reads the shared crop's feature maps;
+    `needs_masks` that it cannot work without semantic masks.
+    """
+
+    name: ClassVar[str]
+    uses_crop: ClassVar[bool]
+    needs_masks: ClassVar[bool]
+
+    @abstractmethod
+    def forward(self, trunk: Trunk, views: Views, maps: list[Tensor] | None) -> TaskResult:
+        """Return the loss on a batch.
+
+        `maps` are the trunk's four feature maps of `views.crop`, shared by the tasks with
+        `uses_crop`; None when no task of the run uses the crop.
+        """
+
+
+def accuracy_tally(logits: Tensor, target: Tensor, ignore: int = -100) -> Mean:
+    """Return how often the largest of `logits` (n, k) is `target` (n,), `ignore` left out."""
+    known = target != ignore
+    hits = (logits.argmax(1) == target) & known
+    return Mean(float(hits.sum()), float(known.sum()))

@@ -1,0 +1,65 @@
+"""PCT, patch classification: which semantic classes a crop shows.
+
+METHOD.md "Stage 1", "PCT, patch classification (image-level semantics)".
+"""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sspl.domain.taxonomy import Taxonomy
+from sspl.metrics.tallies import Mean
+from sspl.models.trunk import Trunk, pooled
+from sspl.settings import Settings
+from sspl.tasks.base import PretextTask, TaskResult, Views
+
+
+class PCTSettings(Settings):
+    """Settings of patch classification."""
+
+    top: int = Field(9, ge=1, description="v: how many of the largest classes are positive")
+
+
+def class_counts(masks: Tensor, classes: int) -> Tensor:
+    """Count pixels: uint8 masks (n, h, w) to int64 (n, classes); other ids are left out."""
+    n = len(masks)
+    ids = masks.flatten(1).long()
+    slots = ids.clamp(max=classes) + torch.arange(n, device=ids.device)[:, None] * (classes + 1)
+    counts = torch.bincount(slots.flatten(), minlength=n * (classes + 1))
+    return counts.view(n, classes + 1)[:, :classes]
+
+
+def largest_classes(counts: Tensor, top: int) -> Tensor:
+    """Return float32 (n, classes): 1 for the `top` largest non-empty classes, else 0.
+
+    Of equally large classes the one with the smaller id comes first (METHOD.md "Do not repeat" 7).
+    """
+    order = counts.sort(dim=1, descending=True, stable=True).indices[:, :top]
+    targets = torch.zeros(counts.shape, device=counts.device).scatter_(1, order, 1.0)
+    return targets * (counts > 0)
+
+
+class PatchClassification(PretextTask):
+    """A linear multi-label head on the pooled feature."""
+
+    name: ClassVar[str] = "pct"
+    uses_crop: ClassVar[bool] = True
+    needs_masks: ClassVar[bool] = True
+
+    def __init__(self, settings: PCTSettings, features: int, taxonomy: Taxonomy) -> None:
+        super().__init__()
+        self.settings = settings
+        self.classes = len(taxonomy)
+        self.head = nn.Linear(features, self.classes)
+
+    def forward(self, trunk: Trunk, views: Views, maps: list[Tensor] | None) -> TaskResult:
+        """Return the binary cross-entropy; metric `accuracy` over all class decisions."""
+        assert maps is not None and views.crop_mask is not None  # noqa: PT018 - see `uses_crop`
+        target = largest_classes(class_counts(views.crop_mask, self.classes), self.settings.top)
+        logits = self.head(pooled(maps)).float()
+        loss = F.binary_cross_entropy_with_logits(logits, target)
+        hits = ((logits > 0) == (target > 0.5)).sum()
+        return TaskResult(loss, {"accuracy": Mean(float(hits), float(target.numel()))})

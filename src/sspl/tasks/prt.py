@@ -1,0 +1,192 @@
+"""PRT, patch rotation: which patch of the face was turned, and by what angle.
+
+METHOD.md "Stage 1", "PRT, patch rotation (spatial, self-supervised)".
+"""
+
+from typing import ClassVar, Final, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sspl.models.trunk import Trunk, pooled
+from sspl.settings import Settings
+from sspl.tasks.base import PretextTask, TaskResult, Views, accuracy_tally
+
+PATCH_OF_512: Final = {2: 236, 3: 150, 4: 100}
+"""Side of a patch for each grid, in px of a 512 px picture (the reference's)."""
+
+ANGLES: Final = 4
+NO_LABEL: Final = -100
+
+
+class PRTSettings(Settings):
+    """Settings of patch rotation."""
+
+    grid: Literal[2, 3, 4] = Field(3, description="m: the picture is cut into m x m cells")
+    patch_size: int | None = Field(None, ge=8, description="patch side in px; default: the input's")
+    background_limit: float = Field(0.5, gt=0, le=1, description="largest background share to turn")
+    jitter: float = Field(4.0, ge=0, description="largest shift of a colour channel, grey levels")
+
+
+def cell_edges(size: int, grid: int) -> list[int]:
+    """Return the `grid` + 1 integer edges that cut `size` px into cells that fill it exactly."""
+    return [i * size // grid for i in range(grid + 1)]
+
+
+def patch_side(canvas: int, grid: int) -> int:
+    """Return the side of a patch in px: the reference's share of the picture."""
+    return canvas * PATCH_OF_512[grid] // 512
+
+
+def draw_offsets(n: int, canvas: int, grid: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw the top and left pixel of a patch inside each cell, row by row.
+
+    Returns two int64 tensors (n, grid * grid); every patch lies wholly inside its cell.
+    """
+    edges = torch.tensor(cell_edges(canvas, grid))
+    slack = edges[1:] - edges[:-1] - patch_side(canvas, grid)
+    rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+
+    def draw(cells: Tensor) -> Tensor:
+        room = slack[cells].expand(n, -1) + 1
+        return edges[cells] + (torch.rand(room.shape, generator=generator) * room).long()
+
+    return draw(rows.flatten()), draw(columns.flatten())
+
+
+def cut_patches(pictures: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
+    """Cut (n, c, h, w) into (n, patches, c, side, side) at int64 offsets (n, patches)."""
+    reach = torch.arange(side, device=pictures.device)
+    rows = (top[:, :, None] + reach)[:, :, None, :, None]
+    columns = (left[:, :, None] + reach)[:, :, None, None, :]
+    batch = torch.arange(len(pictures), device=pictures.device)[:, None, None, None, None]
+    channel = torch.arange(pictures.shape[1], device=pictures.device)[None, None, :, None, None]
+    return pictures[batch, channel, rows, columns]
+
+
+def choose_patches(background: Tensor, limit: float, generator: torch.Generator) -> Tensor:
+    """Choose one patch of each face among those whose background share is at most `limit`.
+
+    Args:
+        background: float (n, patches), share of background pixels in each patch.
+        limit: as `PRTSettings.background_limit`.
+
+    Returns int64 (n,); where every patch exceeds the limit, the one with the least background.
+    """
+    score = torch.rand(background.shape, generator=generator).to(background.device)
+    score = torch.where(background <= limit, score, -1 - background)
+    return score.argmax(1)
+
+
+def standardise(patches: Tensor) -> Tensor:
+    """Normalise each patch (..., c, h, w) by its own mean and standard deviation per channel."""
+    mean = patches.mean((-2, -1), keepdim=True)
+    deviation = patches.std((-2, -1), correction=0, keepdim=True)
+    return (patches - mean) / (deviation + 1.0)
+
+
+def turn(patches: Tensor, quarters: Tensor) -> Tensor:
+    """Rotate (n, c, s, s) counter-clockwise by int64 (n,) quarter turns."""
+    turned = patches.clone()
+    for angle in range(1, ANGLES):
+        rows = quarters == angle
+        turned[rows] = patches[rows].rot90(angle, (2, 3))
+    return turned
+
+
+class PatchRotation(PretextTask):
+    """Patches are stacked along channels, reduced to three and sent through the trunk.
+
+    A patch turned by 0 degrees leaves no trace of which one it was, so such faces teach the
+    angle head alone: their which-patch label is left out of loss and accuracy (METHOD.md "Do
+    not repeat" 5). BatchNorm's running averages are not updated from patch stacks, only from
+    plain crops, which are what stage 2 feeds the trunk ("Do not repeat" 12).
+    """
+
+    name: ClassVar[str] = "prt"
+    uses_crop: ClassVar[bool] = False
+    needs_masks: ClassVar[bool] = False
+
+    def __init__(self, settings: PRTSettings, features: int, input_size: int, background: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.size = settings.patch_size or input_size
+        self.background = background
+        places = settings.grid**2
+        self.reduce = nn.Sequential(
+            nn.Conv2d(3 * places, 3, 1, bias=False), nn.BatchNorm2d(3), nn.PReLU(3)
+        )
+        self.which = nn.Linear(features, places)
+        self.angle = nn.Linear(features, ANGLES)
+
+    def stack(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the stacks float32 (n, 3 * m * m, s, s), which patch (n,) and quarters (n,).
+
+        Which patch is `NO_LABEL` where the angle is 0.
+        """
+        grid, generator = self.settings.grid, views.generator
+        n, canvas, device = len(views.canvas), views.canvas.shape[-1], views.canvas.device
+        side = patch_side(canvas, grid)
+        top, left = (x.to(device) for x in draw_offsets(n, canvas, grid, generator))
+        patches = cut_patches(views.canvas, top, left, side).float()
+        shift = torch.rand((n, grid**2, 3, 1, 1), generator=generator) * 2 - 1
+        patches = patches + shift.to(device) * self.settings.jitter
+        patches = standardise(self._resize(patches))
+        which = choose_patches(
+            self._background_share(views, top, left, side),
+            self.settings.background_limit,
+            generator,
+        )
+        quarters = torch.randint(ANGLES, (n,), generator=generator).to(device)
+        face = torch.arange(n, device=device)
+        patches[face, which] = turn(patches[face, which], quarters)
+        return patches.flatten(1, 2), which.where(quarters > 0, NO_LABEL), quarters
+
+    def _resize(self, patches: Tensor) -> Tensor:
+        flat = patches.flatten(0, 1)
+        flat = F.interpolate(flat, (self.size, self.size), mode="bilinear", align_corners=False)
+        return flat.unflatten(0, patches.shape[:2])
+
+    def _background_share(self, views: Views, top: Tensor, left: Tensor, side: int) -> Tensor:
+        if views.canvas_mask is None:
+            return torch.zeros(top.shape, device=top.device)
+        masks = cut_patches(views.canvas_mask[:, None], top, left, side)
+        return (masks == self.background).float().mean((2, 3, 4))
+
+    def forward(self, trunk: Trunk, views: Views, maps: list[Tensor] | None) -> TaskResult:
+        """Return the sum of both cross-entropies; accuracies `which` and `angle`."""
+        stacks, which, quarters = self.stack(views)
+        reduced = self.reduce(stacks.contiguous(memory_format=torch.channels_last))
+        with frozen_running_averages(trunk):
+            feature = pooled(trunk(reduced))
+        which_logits, angle_logits = self.which(feature).float(), self.angle(feature).float()
+        loss = F.cross_entropy(angle_logits, quarters)
+        if bool((which != NO_LABEL).any()):
+            loss = loss + F.cross_entropy(which_logits, which, ignore_index=NO_LABEL)
+        return TaskResult(
+            loss,
+            {
+                "which_accuracy": accuracy_tally(which_logits, which, NO_LABEL),
+                "angle_accuracy": accuracy_tally(angle_logits, quarters),
+            },
+        )
+
+
+class frozen_running_averages:  # noqa: N801 - used like a function
+    """Context in which a module's BatchNorm layers leave their running averages alone."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+
+    def __enter__(self) -> None:
+        """Set the weight of new statistics to 0."""
+        self.momenta = [layer.momentum for layer in self.layers]
+        for layer in self.layers:
+            layer.momentum = 0.0
+
+    def __exit__(self, *exception: object) -> None:
+        """Put the weights back."""
+        for layer, momentum in zip(self.layers, self.momenta, strict=True):
+            layer.momentum = momentum

@@ -1,0 +1,78 @@
+"""PST, patch segmentation: the semantic class of every pixel of a crop.
+
+METHOD.md "Stage 1", "PST, patch segmentation (pixel-level semantics)".
+"""
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sspl.domain.taxonomy import UNKNOWN, Taxonomy
+from sspl.metrics.pixels import confusion_matrix
+from sspl.metrics.tallies import Confusion
+from sspl.models.trunk import Trunk
+from sspl.settings import Settings
+from sspl.tasks.base import PretextTask, TaskResult, Views
+
+
+class PSTSettings(Settings):
+    """Settings of patch segmentation."""
+
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    maps: int = Field(1, ge=1, le=4, description="how many of the last feature maps the head reads")
+    width: int = Field(128, ge=8, description="channels of the head")
+    target_stride: int = Field(1, ge=1, le=16, description="take every k-th mask pixel as target")
+
+
+class PatchSegmentation(PretextTask):
+    """A light head: each map is projected by 1x1, brought to the finest one's size and summed.
+
+    With `maps: 1` it sees the last feature map alone, as in the paper.
+    """
+
+    name: ClassVar[str] = "pst"
+    uses_crop: ClassVar[bool] = True
+    needs_masks: ClassVar[bool] = True
+
+    def __init__(self, settings: PSTSettings, widths: tuple[int, ...], taxonomy: Taxonomy) -> None:
+        super().__init__()
+        self.settings = settings
+        self.classes = len(taxonomy)
+        self.project = nn.ModuleList(
+            nn.Conv2d(w, settings.width, 1, bias=False) for w in widths[-settings.maps :]
+        )
+        self.mix = nn.Sequential(
+            nn.BatchNorm2d(settings.width),
+            nn.PReLU(settings.width),
+            nn.Conv2d(settings.width, settings.width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(settings.width),
+            nn.PReLU(settings.width),
+            nn.Conv2d(settings.width, self.classes, 1),
+        )
+
+    def segment(self, maps: list[Tensor]) -> Tensor:
+        """Map feature maps to logits float32 (n, classes, h, w) at the finest map's size."""
+        used = maps[-self.settings.maps :]
+        projected = [layer(x) for layer, x in zip(self.project, used, strict=True)]
+        size = projected[0].shape[2:]
+        merged = projected[0]
+        for coarse in projected[1:]:
+            merged = merged + F.interpolate(coarse, size, mode="bilinear", align_corners=False)
+        logits: Tensor = self.mix(merged)
+        return logits.float()
+
+    def forward(self, trunk: Trunk, views: Views, maps: list[Tensor] | None) -> TaskResult:
+        """Return the label-smoothed cross-entropy over known pixels; metric `miou`."""
+        assert maps is not None and views.crop_mask is not None  # noqa: PT018 - see `uses_crop`
+        start, stride = self.settings.target_stride // 2, self.settings.target_stride
+        target = views.crop_mask[:, start::stride, start::stride].long()
+        logits = F.interpolate(
+            self.segment(maps), target.shape[1:], mode="bilinear", align_corners=False
+        )
+        loss = F.cross_entropy(
+            logits, target, ignore_index=UNKNOWN, label_smoothing=self.settings.label_smoothing
+        )
+        counts = confusion_matrix(target, logits.argmax(1), self.classes)
+        return TaskResult(loss, {"miou": Confusion(counts)})

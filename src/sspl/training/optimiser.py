@@ -1,0 +1,54 @@
+"""Optimisers, their parameter groups and one guarded step."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sspl.errors import TrainingError
+from sspl.training.settings import OptimSettings
+
+
+def make_optimiser(
+    groups: Sequence[tuple[list[nn.Parameter], float]], settings: OptimSettings
+) -> torch.optim.Optimizer:
+    """Build the optimiser over (parameters, lr factor) groups.
+
+    AdamW spares vectors (biases, BatchNorm, PReLU slopes) from weight decay; Adam decays all of
+    them through the gradient, as the reference does.
+    """
+    if settings.name == "adam":
+        parts = [(parameters, scale, settings.weight_decay) for parameters, scale in groups]
+    else:
+        parts = []
+        for parameters, scale in groups:
+            matrices = [p for p in parameters if p.ndim > 1]
+            vectors = [p for p in parameters if p.ndim <= 1]
+            parts += [(matrices, scale, settings.weight_decay), (vectors, scale, 0.0)]
+    options = [
+        {"params": parameters, "lr": settings.lr * scale, "lr_scale": scale, "weight_decay": decay}
+        for parameters, scale, decay in parts
+        if parameters
+    ]
+    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    return kind(options, lr=settings.lr)
+
+
+def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """Set every group's learning rate to `lr` times the group's own factor."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+def step(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float, where: str) -> None:
+    """Back-propagate and update; raise `TrainingError` when the loss is not a number."""
+    if not torch.isfinite(loss):
+        raise TrainingError(
+            f"the loss is {loss.item()} in {where}; the last checkpoint is kept: "
+            "lower optim.lr or set runtime.precision=fp32."
+        )
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    nn.utils.clip_grad_norm_(parameters, clip)
+    optimiser.step()

@@ -1,0 +1,195 @@
+"""Stage 1: pre-training on unlabelled faces (METHOD.md "Stage 1")."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
+from sspl.data.records import FaceSet
+from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images, warp_masks
+from sspl.device import (
+    autocast,
+    generator_for,
+    keep_freed_memory,
+    pick_device,
+    seed_everything,
+)
+from sspl.domain.taxonomy import Taxonomy, load_taxonomy
+from sspl.errors import SettingsError
+from sspl.metrics.tallies import Mean
+from sspl.models.trunk import Trunk
+from sspl.runs import start_run, write_metrics
+from sspl.tasks.base import PretextTask, Tally, TaskResult, Views
+from sspl.tasks.pct import PatchClassification
+from sspl.tasks.prt import PatchRotation
+from sspl.tasks.pst import PatchSegmentation
+from sspl.training.checkpoint import load_state, save_state
+from sspl.training.optimiser import make_optimiser, set_lr, step
+from sspl.training.settings import PretrainSettings
+from sspl.weights import save_tensors
+
+MODEL_FILE: Final = "pretrained.safetensors"
+
+
+class Pretrainer(nn.Module):
+    """The `sspl` architecture of stage 1: one shared trunk, one head for each task."""
+
+    def __init__(self, trunk: Trunk, tasks: dict[str, PretextTask]) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.tasks = nn.ModuleDict(tasks)
+        self.uses_crop = any(task.uses_crop for task in tasks.values())
+
+    def forward(self, views: Views) -> dict[str, TaskResult]:
+        """Return each task's loss and tallies on a batch."""
+        maps = self.trunk(views.crop) if self.uses_crop else None
+        return {name: task(self.trunk, views, maps) for name, task in self.tasks.items()}
+
+
+def build_tasks(
+    settings: PretrainSettings, trunk: Trunk, taxonomy: Taxonomy
+) -> dict[str, PretextTask]:
+    """Build the tasks that the settings name."""
+    features = trunk.widths[-1]
+    makers = {
+        "prt": lambda: PatchRotation(
+            settings.prt, features, settings.input_size, taxonomy.background
+        ),
+        "pst": lambda: PatchSegmentation(settings.pst, trunk.widths, taxonomy),
+        "pct": lambda: PatchClassification(settings.pct, features, taxonomy),
+    }
+    return {name: makers[name]() for name in settings.tasks}
+
+
+def make_views(
+    batch: CanvasBatch, settings: PretrainSettings, mirror: Tensor, generator: torch.Generator,
+    device: torch.device,
+) -> Views:  # fmt: skip
+    """Draw one random crop of each face of a batch, and of its mask."""
+    images = batch.images.to(device)
+    masks = None if batch.masks is None else batch.masks.to(device)
+    geometry = draw_geometry(len(images), settings.geometry, generator).to(device)
+    crop = warp_images(images, geometry, settings.input_size)
+    crop = normalise(jitter_colour(crop, settings.colour, generator))
+    crop_mask = None if masks is None else warp_masks(masks, geometry, settings.input_size, mirror)
+    crop = crop.contiguous(memory_format=torch.channels_last)
+    return Views(images, masks, crop, crop_mask, generator)
+
+
+def open_sources(settings: PretrainSettings) -> list[FaceSource]:
+    """Open the faces to learn from: the named splits of sets that have splits, else all."""
+    if not settings.data:
+        raise SettingsError("data: no faces given; add --data FORMAT:FOLDER.")
+    sources = []
+    for data in settings.data:
+        faces: FaceSet = data.open()
+        if any(split is not None for split in faces.splits):
+            chosen = [i for i, split in enumerate(faces.splits) if split in settings.splits]
+            if not chosen:
+                raise SettingsError(f"splits: {faces.source} has no face in {settings.splits}.")
+            faces = faces.select(chosen)
+        sources.append(FaceSource(faces, data.box()))
+    return sources
+
+
+def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dict[str, Any]:
+    """Run stage 1 into the run folder `out`; return the last epoch's metrics.
+
+    Every random draw is a function of seed, epoch and step, so a run that was interrupted and
+    resumed ends with the same weights. Raises `TrainingError` when the loss is not a number.
+    """
+    keep_freed_memory()
+    taxonomy = load_taxonomy(settings.taxonomy)
+    device = pick_device(settings.runtime.device)
+    seed_everything(settings.seed)
+    trunk = Trunk(settings.trunk)
+    network = Pretrainer(trunk, build_tasks(settings, trunk, taxonomy)).to(device)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    sources = open_sources(settings)
+    start_run(out, "pretrain", settings, settings.seed, resume)
+    needs_masks = any(task.needs_masks for task in network.tasks.values())  # type: ignore[union-attr]
+    _require_masks(sources, needs_masks, settings)
+    has_masks = all(mask is not None for source in sources for mask in source.faces.masks)
+    canvases = Canvases(
+        sources, settings.canvas, len(taxonomy) if has_masks else None,
+        settings.runtime.cache_gb, settings.runtime.workers,
+    )  # fmt: skip
+    optimiser = make_optimiser([(list(network.parameters()), 1.0)], settings.optim)
+    state = load_state(out, network, optimiser) if resume else None
+    rows: list[dict[str, Any]] = state["rows"] if state else []
+    if settings.runtime.compile:
+        trunk.compile()
+    mirror = torch.from_numpy(taxonomy.mirror_table())
+    for epoch in range(len(rows), settings.optim.epochs):
+        tallies = _run_epoch(network, canvases, optimiser, settings, mirror, epoch, device)
+        row = {"epoch": epoch + 1, "lr": optimiser.param_groups[0]["lr"]}
+        rows.append(row | {name: round(tally.value(), 5) for name, tally in tallies.items()})
+        save_state(out, network, optimiser, {"kind": "pretrain-state", "rows": rows})
+        write_metrics(out, rows, rows[-1] | {"finished": epoch + 1 == settings.optim.epochs})
+    facts = {
+        "kind": "pretrained",
+        "trunk": settings.trunk.model_dump(mode="json"),
+        "canvas": settings.canvas,
+        "input_size": settings.input_size,
+        "taxonomy": taxonomy.name,
+        "classes": taxonomy.classes,
+        "faces": len(canvases),
+    }
+    save_tensors(out / MODEL_FILE, network.state_dict(), facts)
+    return rows[-1]
+
+
+def _require_masks(sources: list[FaceSource], needed: bool, settings: PretrainSettings) -> None:
+    if not needed:
+        return
+    for source in sources:
+        if any(mask is None for mask in source.faces.masks):
+            raise SettingsError(
+                f"tasks: {', '.join(settings.tasks)} need masks, but {source.faces.source} has "
+                "none; make them with 'sspl parser run' and add masks=FOLDER, or use tasks=[prt]."
+            )
+
+
+def _run_epoch(
+    network: Pretrainer, canvases: Canvases, optimiser: torch.optim.Optimizer,
+    settings: PretrainSettings, mirror: Tensor, epoch: int, device: torch.device,
+) -> dict[str, Tally]:  # fmt: skip
+    optim = settings.optim
+    order = torch.randperm(len(canvases), generator=generator_for(settings.seed, epoch)).tolist()
+    # A last batch of a face or two would give BatchNorm meaningless statistics.
+    order = order[: max(1, len(order) // optim.batch_size) * optim.batch_size]
+    steps = -(-len(order) // optim.batch_size)
+    tallies: dict[str, Tally] = {}
+    network.train()
+    title = f"pretrain {epoch + 1}/{optim.epochs}"
+    bar = tqdm(canvases.batches(order, optim.batch_size), title, steps, unit="step", leave=False)
+    for number, batch in enumerate(bar):
+        generator = generator_for(settings.seed, epoch, number)
+        factor = optim.schedule.factor(epoch, (number + 1) / steps, optim.epochs)
+        set_lr(optimiser, optim.lr * factor)
+        views = make_views(batch, settings, mirror, generator, device)
+        with autocast(device, settings.runtime.precision):
+            results: dict[str, TaskResult] = network(views)
+        losses = {n: settings.weights.get(n, 1.0) * r.loss for n, r in results.items()}  # type: ignore[call-overload]
+        total = torch.stack(list(losses.values())).sum()
+        step(optimiser, total, optim.clip, f"epoch {epoch + 1}, step {number + 1}")
+        _merge(tallies, results, total, len(batch.index))
+        bar.set_postfix({name: f"{tallies[name].value():.3f}" for name in ("loss",)})
+    return tallies
+
+
+def _merge(
+    tallies: dict[str, Tally], results: dict[str, TaskResult], total: Tensor, faces: int
+) -> None:
+    new: dict[str, Tally] = {"loss": Mean(float(total) * faces, faces)}
+    for name, result in results.items():
+        new[f"{name}/loss"] = Mean(float(result.loss) * faces, faces)
+        new |= {f"{name}/{metric}": tally for metric, tally in result.tallies.items()}
+    for key, tally in new.items():
+        if key in tallies:
+            tallies[key].merge(tally)  # type: ignore[arg-type]
+        else:
+            tallies[key] = tally

@@ -1,0 +1,152 @@
+"""Settings of stage 1 and stage 2, and the presets."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from sspl.data.settings import DataSettings
+from sspl.data.transforms import ColourSettings, GeometrySettings
+from sspl.device import Precision
+from sspl.errors import SettingsError
+from sspl.models.attributes import HeadSettings
+from sspl.models.trunk import TrunkSettings
+from sspl.schedules import stepwise, warmup_cosine
+from sspl.settings import Settings
+from sspl.tasks.pct import PCTSettings
+from sspl.tasks.prt import PRTSettings
+from sspl.tasks.pst import PSTSettings
+
+PRESETS: Final = ("paper", "small", "demo")
+
+
+class ScheduleSettings(Settings):
+    """Learning rate over the run, as a factor on `optim.lr`.
+
+    `steps` are (until epoch, factor) pairs with a linear warm-up to the first factor; without
+    them the warm-up leads into a half cosine down to 0.
+    """
+
+    warmup_epochs: int = Field(0, ge=0)
+    steps: tuple[tuple[int, float], ...] = ()
+
+    def factor(self, epoch: int, progress_in_epoch: float, epochs: int) -> float:
+        """Return the factor in a 0-based epoch; `progress_in_epoch` is in (0, 1]."""
+        if self.steps:
+            return stepwise(epoch, self.warmup_epochs, self.steps)
+        progress = (epoch + progress_in_epoch) / epochs
+        return warmup_cosine(progress, self.warmup_epochs / epochs)
+
+
+class OptimSettings(Settings):
+    """Optimiser and budget."""
+
+    name: Literal["adam", "adamw"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    batch_size: int = Field(64, ge=2)
+    epochs: int = Field(30, ge=1)
+    clip: float = Field(5.0, gt=0, description="largest gradient norm")
+    schedule: ScheduleSettings = ScheduleSettings(warmup_epochs=1)
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> "OptimSettings":
+        if not self.schedule.steps and self.schedule.warmup_epochs >= self.epochs:
+            raise ValueError("schedule.warmup_epochs must be below epochs")
+        return self
+
+
+class RuntimeSettings(Settings):
+    """Where and how the arithmetic runs; no effect on what is learnt but rounding."""
+
+    device: str = "auto"
+    precision: Precision = "auto"
+    compile: bool = False
+    workers: int = Field(0, ge=0, description="decoding processes when faces do not fit the cache")
+    cache_gb: float = Field(4.0, ge=0, description="keep decoded faces in memory up to this")
+
+
+class PretrainSettings(Settings):
+    """Stage 1."""
+
+    seed: int = Field(0, ge=0)
+    data: tuple[DataSettings, ...] = ()
+    splits: tuple[str, ...] = Field(("train",), description="splits used, where a set has any")
+    taxonomy: str = "celebamask19"
+    tasks: tuple[Literal["prt", "pst", "pct"], ...] = ("prt", "pst", "pct")
+    weights: dict[Literal["prt", "pst", "pct"], float] = Field(
+        default_factory=dict, description="loss weight of a task, 1 unless given"
+    )
+    canvas: int = Field(112, ge=32, le=2048, description="side of the face picture, px")
+    input_size: int = Field(96, ge=32, le=1024, description="side of the network's input, px")
+    trunk: TrunkSettings = TrunkSettings()
+    prt: PRTSettings = PRTSettings()
+    pst: PSTSettings = PSTSettings()
+    pct: PCTSettings = PCTSettings()
+    geometry: GeometrySettings = GeometrySettings(scale=(0.44, 0.44))
+    colour: ColourSettings = ColourSettings()
+    optim: OptimSettings = OptimSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+    @model_validator(mode="after")
+    def _tasks_once(self) -> "PretrainSettings":
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            raise ValueError("tasks needs each task once and at least one of prt, pst, pct")
+        for name, weight in self.weights.items():
+            if weight < 0:
+                raise ValueError(f"weights.{name} must be at least 0")
+        return self
+
+
+class LabelSettings(Settings):
+    """Which training faces are labelled; all when neither count nor fraction is given."""
+
+    count: int | None = Field(None, ge=1)
+    fraction: float | None = Field(None, gt=0, le=1)
+    rule: Literal["seeded", "every_kth"] = "seeded"
+    subset_seed: int = Field(0, ge=0)
+    val_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of the labelled faces to select on, without a val split"
+    )
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "LabelSettings":
+        if self.count is not None and self.fraction is not None:
+            raise ValueError("give labels.count or labels.fraction, not both")
+        return self
+
+
+class FinetuneSettings(Settings):
+    """Stage 2."""
+
+    seed: int = Field(0, ge=0)
+    data: DataSettings | None = None
+    labels: LabelSettings = LabelSettings()
+    pretrained: Path | None = Field(None, description="run folder of stage 1; none: from scratch")
+    canvas: int = Field(112, ge=32, le=2048)
+    input_size: int = Field(96, ge=32, le=1024)
+    trunk: TrunkSettings = TrunkSettings()
+    head: HeadSettings = HeadSettings()
+    geometry: GeometrySettings = GeometrySettings(scale=(0.8, 1.0), rotation=8)
+    colour: ColourSettings = ColourSettings()
+    optim: OptimSettings = OptimSettings()
+    layer_decay: float = Field(1.0, gt=0, le=1, description="lr factor per stage, last to first")
+    head_lr: float = Field(1.0, gt=0, description="lr factor of the attribute heads")
+    freeze: int = Field(0, ge=0, le=5, description="stem and stages, first to last, left as they are")
+    evaluate_every: int = Field(1, ge=1, description="epochs between looks at the validation split")
+    patience: int | None = Field(None, ge=1, description="stop after so many looks without gain")
+    select_by: Literal["accuracy", "balanced_accuracy", "average_precision"] = "accuracy"
+    flip_average: bool = Field(True, description="average over the mirrored face when predicting")
+    runtime: RuntimeSettings = RuntimeSettings()
+
+
+def preset(name: str, stage: Literal["pretrain", "finetune"]) -> dict[str, Any]:
+    """Return one stage's part of a preset as a mapping; raise `SettingsError` when unknown."""
+    if name not in PRESETS:
+        raise SettingsError(f"preset: unknown preset '{name}'; allowed are {', '.join(PRESETS)}.")
+    file = resources.files("sspl") / "configs" / f"{name}.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    part: dict[str, Any] = content.get("common", {}) | content[stage]
+    return part
