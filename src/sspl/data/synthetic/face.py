@@ -139,7 +139,8 @@ def smooth(controls: Points, samples: int = 8) -> Points:
     """Return the closed Catmull-Rom curve through controls (n, 2) as (n * samples, 2)."""
     n = len(controls)
     neighbours = controls[(np.arange(n)[:, None] + np.arange(-1, 3)) % n]
-    return np.einsum("sk,nkd->nsd", _basis(samples), neighbours).reshape(-1, 2)
+    curve: Points = np.einsum("sk,nkd->nsd", _basis(samples), neighbours).reshape(-1, 2)
+    return curve
 
 
 def mirrored(half: Points) -> Points:
@@ -268,8 +269,7 @@ def draw_face(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Gener
     mouth_y = 0.80 * build.length + rng.normal(0, 0.03)
     _nose(canvas, s, rng)
     _mouth(canvas, s, mouth_y, rng)
-    for side in (1.0, -1.0):
-        _eye(canvas, s, side, rng)
+    _eyes(canvas, s, rng)
     _brows(canvas, s, rng)
     if not bald:
         _hair_front(canvas, s["Bangs"] if labels["Bangs"] else None, build, traits, rng)
@@ -285,7 +285,8 @@ def _waved(points: Points, build: Build) -> Points:
     """Push an outline in and out along its length, as locks do."""
     step = np.arange(len(points)) * 0.62 + build.wave_phase
     push = 1.0 + build.wave * 1.6 * np.sin(step)
-    return points * np.stack([push, push], axis=1)
+    waved: Points = points * push[:, None]
+    return waved
 
 
 def _hair_back(canvas: Canvas, build: Build) -> None:
@@ -350,7 +351,7 @@ def _head(canvas: Canvas, build: Build) -> None:
                      (0.0, 1.28 * long)])  # fmt: skip
     outline = mirrored(half)[:-1]
     outline = np.delete(outline, len(half), axis=0)
-    depth = 0.32 * np.clip(outline[:, 1], 0.0, 1.3)
+    depth = 0.2 * np.clip(outline[:, 1], 0.0, 1.3)
     turned = outline + np.stack([np.sin(canvas.head.yaw) * depth, np.zeros_like(depth)], axis=1)
     canvas.fill(Part.SKIN, smooth(turned), 0.0)
 
@@ -403,7 +404,7 @@ def _nose(canvas: Canvas, s: dict[str, float], rng: np.random.Generator) -> None
 def _mouth(canvas: Canvas, s: dict[str, float], y: float, rng: np.random.Generator) -> None:
     smile, full = s["Smiling"], s["Big_Lips"]
     wide = 0.36 + 0.025 * smile + rng.normal(0, 0.035)
-    curve = 0.052 * smile + rng.normal(0, 0.012)
+    curve = 0.036 + 0.044 * smile + rng.normal(0, 0.010)
     gap = max(0.0, 0.055 + 0.05 * s["Mouth_Slightly_Open"])
     upper = max(0.03, 0.085 + 0.02 * full + rng.normal(0, 0.005))
     lower = max(0.04, 0.115 + 0.026 * full + rng.normal(0, 0.006))
@@ -431,19 +432,22 @@ def _mouth(canvas: Canvas, s: dict[str, float], y: float, rng: np.random.Generat
         canvas.fill(Part.TONGUE, band(tongue, levels[2]) * (0.55, 1.0))
 
 
-def _eye(canvas: Canvas, s: dict[str, float], side: float, rng: np.random.Generator) -> None:
-    """Draw one eye; the numbers that both eyes share come from the strengths alone."""
-    left = side > 0
-    white, iris, pupil, lash, glint = (
-        (Part.L_EYE, Part.L_IRIS, Part.L_PUPIL, Part.L_LASH, Part.L_GLINT)
-        if left
-        else (Part.R_EYE, Part.R_IRIS, Part.R_PUPIL, Part.R_LASH, Part.R_GLINT)
-    )
-    x, wide = side * 0.43, 0.205 + 0.01 * np.tanh(s["Oval_Face"])
-    squint = 0.012 * max(0.0, s["Smiling"])
-    up = max(0.022, 0.085 - 0.024 * s["Narrow_Eyes"] - 0.035 - squint)
-    down = max(0.018, 0.052 - 0.010 * s["Narrow_Eyes"] - 0.015)
-    tilt = 0.04 * np.tanh(s["Arched_Eyebrows"]) + rng.normal(0, 0.012)
+def _eyes(canvas: Canvas, s: dict[str, float], rng: np.random.Generator) -> None:
+    wide = 0.21 + rng.normal(0, 0.012)
+    squint = 0.008 * max(0.0, s["Smiling"])
+    up = max(0.02, 0.064 - 0.023 * s["Narrow_Eyes"] - squint + rng.normal(0, 0.004))
+    down = max(0.016, 0.040 - 0.010 * s["Narrow_Eyes"])
+    tilt, gaze = rng.normal(0.012, 0.022), float(np.clip(rng.normal(0, 0.035), -0.08, 0.08))
+    crease = rng.uniform(0.035, 0.065)
+    for side in (1.0, -1.0):
+        _eye(canvas, side, (wide, up, down, tilt, gaze), crease)
+
+
+def _eye(canvas: Canvas, side: float, shape: tuple[float, ...], crease: float) -> None:
+    wide, up, down, tilt, gaze = shape
+    letter = "L" if side > 0 else "R"
+    white, lash, glint = Part[f"{letter}_EYE"], Part[f"{letter}_LASH"], Part[f"{letter}_GLINT"]
+    x = side * 0.43
 
     def lid(across: Points, height: float) -> Points:
         rise = height * np.clip(1 - across**2, 0, 1) ** 0.75
@@ -452,17 +456,17 @@ def _eye(canvas: Canvas, s: dict[str, float], side: float, rng: np.random.Genera
     t = np.linspace(-1, 1, 17)
     upper = np.stack([x + wide * t, lid(t, -up)], axis=1)
     lower = np.stack([x + wide * t, lid(t, down)], axis=1)
-    canvas.stroke(Part.CREASE, upper * (1.0, 1.0) - (0.0, 0.055), 0.018)
+    canvas.stroke(Part.CREASE, upper - (0.0, crease), 0.018)
     canvas.fill(white, np.concatenate([upper, lower[::-1]]))
-    gaze = 0.05 * np.sin(3 * s["Big_Nose"])
-    for part, radius in ((iris, 0.098), (pupil, 0.045)):
+    for part, radius in ((Part[f"{letter}_IRIS"], 0.1), (Part[f"{letter}_PUPIL"], 0.046)):
         disc = ellipse(x + gaze, -0.015, radius, radius)
         across = (disc[:, 0] - x) / wide
+        # The lids cover the disc's top and bottom.
         disc[:, 1] = np.clip(disc[:, 1], lid(across, -up), lid(across, down))
         canvas.fill(part, disc)
-    if up > 0.045:
+    if up > 0.05:
         canvas.fill(glint, ellipse(x + gaze + 0.03, -0.045, 0.02, 0.02))
-    canvas.stroke(lash, upper, 0.03)
+    canvas.stroke(lash, upper, 0.028)
 
 
 def _brows(canvas: Canvas, s: dict[str, float], rng: np.random.Generator) -> None:
@@ -505,7 +509,7 @@ def _hair_front(
         xs = np.linspace(0.74, -0.74, 8)
         top = np.stack([xs, low + rng.normal(0, 0.04, 8) + 0.1 * part * xs], axis=1)
     inner = np.concatenate([sides, top, sides[::-1] * (-1.0, 1.0)])
-    outline = _waved(smooth(np.concatenate([outer])), build)[: 8 * 6 + 1]
+    outline = _waved(smooth(outer), build)[: 8 * 6 + 1]
     edge = smooth(inner)[: 8 * (len(inner) - 1) + 1]
     depth = np.concatenate([np.zeros(len(outline)), 0.7 * _surface(edge)])
     canvas.fill(Part.HAIR, np.concatenate([outline, edge]), depth)

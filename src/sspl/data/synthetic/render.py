@@ -22,6 +22,7 @@ from sspl.domain.taxonomy import built_in_taxonomy
 
 Plane = NDArray[np.float32]
 
+_CROWN: Final = np.float32(1.35)
 _SKIN_STOPS: Final = np.array(
     [(250, 226, 214), (236, 196, 172), (214, 164, 134), (176, 122, 90), (120, 78, 56), (78, 50, 38)]
 )
@@ -75,18 +76,24 @@ def _mask(canvas: Canvas) -> NDArray[np.uint8]:
     parts = np.asarray(canvas.parts)[middle, middle]
     glass = np.asarray(canvas.lenses)[middle, middle] > 0
     # A hat's brim is the only thing in front of glasses.
-    glass &= ~np.isin(parts, (Part.HAT, Part.HAT_BAND, Part.BACKGROUND))
-    mask = class_table()[parts]
+    glass &= ~np.isin(parts, (Part.HAT, Part.HAT_BAND))
+    mask: NDArray[np.uint8] = class_table()[parts]
     mask[glass] = built_in_taxonomy("celebamask19").index("eye_g")
     return mask
 
 
 def _skin_colour(traits: Traits, rng: np.random.Generator) -> NDArray[np.float64]:
     pale = traits.strength["Pale_Skin"]
-    tone = 0.6 - 0.4 * pale if pale > 0 else 0.9 + 1.15 * (-pale - 0.3) + abs(rng.normal(0, 0.25))
+    darker = 0.5 * rng.exponential()
+    tone = 0.6 - 0.4 * pale if pale > 0 else 0.9 + 0.5 * (-pale - 0.3) + darker
     tone = float(np.clip(tone, 0.0, 4.8))
     rgb = [np.interp(tone, np.arange(6), _SKIN_STOPS[:, c]) for c in range(3)]
     return np.clip(np.array(rgb) + rng.normal(0, 4, 3), 0, 255)
+
+
+def _dye(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw the RGB of cloth or of a wall: any brightness, seldom a loud colour."""
+    return np.clip(rng.uniform(20, 235) + rng.normal(0, 38, 3), 5, 250)
 
 
 def _colours(traits: Traits, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -98,7 +105,7 @@ def _colours(traits: Traits, rng: np.random.Generator) -> NDArray[np.uint8]:
     iris = np.array([(70, 45, 30), (95, 65, 40), (85, 110, 140), (90, 115, 80)])[rng.integers(4)]
     white = np.array([236.0, 232, 228])
     metal = np.array([(225, 190, 90), (215, 215, 222), (235, 232, 225), (160, 40, 60)])
-    cloth, hat = rng.uniform(15, 240, 3), rng.uniform(15, 225, 3)
+    cloth, hat = _dye(rng), _dye(rng)
     brow = 0.75 * np.minimum(hair, 150) + 0.1 * skin
     flat: dict[Part, NDArray[np.float64]] = {
         Part.HAIR_BACK: 0.72 * hair,
@@ -169,7 +176,7 @@ def _paint(
 
 def _background(traits: Traits, rng: np.random.Generator) -> Image.Image:
     """Return a 64-pixel RGB backdrop: plain, gradient, cloudy or full of blurred things."""
-    base = rng.uniform(10, 245, 3)
+    base = _dye(rng)
     if rng.random() < 0.15:
         base = np.array(traits.hair) + rng.normal(0, 12, 3)
     other = np.clip(base + rng.normal(0, 60, 3), 0, 255)
@@ -203,7 +210,9 @@ def _face_axes(pose: Pose, size: int) -> tuple[Plane, Plane]:
     x, y = along[None, :] - np.float32(pose.x), along[:, None] - np.float32(pose.y)
     cos, sin = np.float32(np.cos(pose.roll)), np.float32(np.sin(pose.roll))
     unit = np.float32(1.0 / pose.scale)
-    return (cos * x + sin * y) * unit, (cos * y - sin * x) * unit
+    across: Plane = (cos * x + sin * y) * unit
+    down: Plane = (cos * y - sin * x) * unit
+    return across, down
 
 
 def _spot(x: Plane, y: Plane, at: tuple[float, float], wide: float, high: float) -> Plane:
@@ -242,7 +251,7 @@ def _relief(x: Plane, y: Plane, traits: Traits, rng: np.random.Generator) -> Pla
     smile = max(0.0, 0.5 + 0.4 * traits.strength["Smiling"])
     bags = max(0.0, 0.10 + 0.09 * traits.strength["Bags_Under_Eyes"])
     fold = 0.05 * min(smile, 1.5) + 0.06 * traits.age
-    relief = 0.13 * _spot(x, y, (0.0, 0.36), 0.09, 0.14) - 0.14 * _spot(
+    relief: Plane = 0.13 * _spot(x, y, (0.0, 0.36), 0.09, 0.14) - 0.14 * _spot(
         x, y, (side * 0.17, 0.2), 0.1, 0.28
     )
     relief += 0.08 * _spot(x, y, (0.0, -0.65), 0.5, 0.3) - 0.12 * _spot(x, y, (0, 1.02), 0.26, 0.07)
@@ -264,7 +273,8 @@ def _grow_beard(picture: Plane, canvas: Canvas, traits: Traits, rng: np.random.G
     thin = np.asarray(density, dtype=np.float32) / 255
     thin = thin * rng.uniform(0.75, 1.1, thin.shape).astype(np.float32)
     colour = 0.8 * np.array(traits.hair, dtype=np.float32)
-    return picture + thin[..., None] * (colour - picture)
+    grown: Plane = picture + thin[..., None] * (colour - picture)
+    return grown
 
 
 def _strands(canvas: Canvas, x: Plane, y: Plane, traits: Traits, rng: np.random.Generator) -> Plane:
@@ -277,15 +287,16 @@ def _strands(canvas: Canvas, x: Plane, y: Plane, traits: Traits, rng: np.random.
     hair = _share(canvas, frozenset({Part.HAIR, Part.HAIR_BACK}))
     if not hair.any():
         return hair
-    from_crown = np.arctan2(x, y + np.float32(1.1))
-    radius = np.hypot(x, y + np.float32(1.1))
+    from_crown = np.arctan2(x, y + _CROWN)
+    radius = np.hypot(x, y + _CROWN)
     phase = from_crown * np.float32(count) + np.float32(6 * bend) * np.sin(radius * np.float32(7))
     place = (phase % 512).astype(np.float32)
     whole = place.astype(np.int32)
     part = place - whole
     streak = streaks[whole % 512] * (1 - part) + streaks[(whole + 1) % 512] * part
     shine = np.float32(gloss) * np.exp(-(((y - np.float32(gloss_at)) / np.float32(0.18)) ** 2))
-    return hair * (streak + shine)
+    brightness: Plane = hair * (streak + shine)
+    return brightness
 
 
 def _light(picture: Plane, canvas: Canvas, x: Plane, y: Plane, rng: np.random.Generator) -> Plane:
@@ -309,13 +320,14 @@ def _glaze(picture: Plane, canvas: Canvas, x: Plane, y: Plane, rng: np.random.Ge
     if canvas.lenses.getextrema()[1] == 0:
         return picture
     frame = np.zeros(256, dtype=bool)
-    frame[[Part.FRAME, Part.HAT, Part.HAT_BAND, Part.BACKGROUND]] = True
+    frame[[Part.FRAME, Part.HAT, Part.HAT_BAND]] = True
     glass = np.where(frame[np.asarray(canvas.parts)], 0, np.asarray(canvas.lenses))
     tint = Image.fromarray(glass.astype(np.uint8)).reduce(OVERSAMPLING)
     amount = (np.asarray(tint, dtype=np.float32) / 255)[..., None]
     picture = picture + amount * (tone.astype(np.float32) - picture)
     streak = np.float32(gleam) * (np.sin((x + np.float32(slant) * y) * 9) > 0.75)
-    return picture + (streak * (amount[..., 0] > 0) * 120)[..., None]
+    glazed: Plane = picture + (streak * (amount[..., 0] > 0) * 120)[..., None]
+    return glazed
 
 
 def _camera(picture: Plane, traits: Traits, rng: np.random.Generator) -> Plane:
