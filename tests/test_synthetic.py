@@ -1,0 +1,239 @@
+"""Synthetic faces: determinism, truth of the labels, and masks that fit the pictures."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from sspl.cli.main import cli
+from sspl.data.synthetic import SYNTHETIC_ATTRIBUTES, render_face, write_synthetic
+from sspl.data.synthetic.render import SyntheticFace, _render
+from sspl.data.synthetic.traits import HAIR_COLOURS, draw_traits
+from sspl.data.synthetic.write import PALETTE, partition
+from sspl.domain.taxonomy import built_in_taxonomy
+from sspl.errors import SsplError
+
+CLASSES = built_in_taxonomy("celebamask19").classes
+REQUIRED = {
+    "Eyeglasses", "Wearing_Hat", "Smiling", "Mouth_Slightly_Open", "Bald", "Bangs", "Black_Hair",
+    "Blond_Hair", "Brown_Hair", "Gray_Hair", "Mustache", "Goatee", "No_Beard", "Bushy_Eyebrows",
+    "Big_Nose", "Wearing_Earrings", "Wearing_Lipstick", "Narrow_Eyes", "Pale_Skin",
+    "Wearing_Necklace", "Big_Lips", "Arched_Eyebrows",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def faces() -> list[SyntheticFace]:
+    return [render_face(3, index, 64) for index in range(150)]
+
+
+def tree(root: Path) -> dict[str, str]:
+    files = sorted(p for p in root.rglob("*") if p.is_file())
+    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def class_pixels(face: SyntheticFace, name: str) -> int:
+    return int((face.mask == CLASSES.index(name)).sum())
+
+
+def centre_x(face: SyntheticFace, name: str) -> float:
+    return float(np.nonzero(face.mask == CLASSES.index(name))[1].mean())
+
+
+def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(tmp_path: Path) -> None:
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        write_synthetic(tmp_path / name, 4, seed, 40)
+    first, again, other = (tree(tmp_path / name) for name in "abc")
+    assert first == again
+    pictures = [name for name in first if name.endswith((".jpg", ".png"))]
+    assert len(pictures) == 9
+    assert all(first[name] != other[name] for name in pictures)
+
+
+def test_a_longer_set_extends_a_shorter_one(tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "short", 3, 1, 40)
+    write_synthetic(tmp_path / "long", 12, 1, 40)
+    short, long = tree(tmp_path / "short"), tree(tmp_path / "long")
+    pictures = [n for n in short if n.startswith(("img_align_celeba", "masks"))]
+    assert len(pictures) == 6
+    assert all(short[n] == long[n] for n in pictures)
+    for name, heading in (("list_attr_celeba.txt", 2), ("list_eval_partition.txt", 0)):
+        lines = (tmp_path / "short" / name).read_text().splitlines()[heading:]
+        assert (tmp_path / "long" / name).read_text().splitlines()[heading:][:3] == lines
+
+
+def test_label_file_agrees_with_the_renderer_and_masks_are_palette_pictures(tmp_path: Path) -> None:
+    write_synthetic(tmp_path, 10, 2, 48)
+    count, names, *rows = (tmp_path / "list_attr_celeba.txt").read_text().splitlines()
+    assert (int(count), tuple(names.split())) == (10, SYNTHETIC_ATTRIBUTES)
+    splits = dict(
+        line.split() for line in (tmp_path / "list_eval_partition.txt").read_text().splitlines()
+    )
+    for index, row in enumerate(rows):
+        file, *values = row.split()
+        face = render_face(2, index, 48)
+        assert [v == "1" for v in values] == [face.labels[n] for n in SYNTHETIC_ATTRIBUTES]
+        assert set(values) <= {"1", "-1"}
+        assert int(splits[file]) == partition(index)
+        with Image.open(tmp_path / "masks" / file.replace("jpg", "png")) as mask:
+            assert mask.mode == "P"
+            assert np.array_equal(np.asarray(mask), face.mask)
+            colours = mask.getpalette() or []
+            assert colours[: 3 * 19] == PALETTE.ravel().tolist()
+        with Image.open(tmp_path / "img_align_celeba" / file) as picture:
+            difference = np.asarray(picture).astype(int) - face.image.astype(int)
+        assert np.abs(difference).mean() < 12
+    assert len(rows) == len(splits) == 10
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
+        assert sheet.size == (8 * 48, 2 * 2 * 48)
+
+
+def test_partition_is_seventy_ten_twenty() -> None:
+    assert np.bincount([partition(i) for i in range(1000)]).tolist() == [700, 100, 200]
+
+
+def test_required_attributes_are_there_with_usable_rates() -> None:
+    assert set(SYNTHETIC_ATTRIBUTES) >= REQUIRED
+    drawn = [draw_traits(np.random.default_rng([0, i])).labels for i in range(3000)]
+    assert all(tuple(labels) == SYNTHETIC_ATTRIBUTES for labels in drawn)
+    rates = {n: np.mean([labels[n] for labels in drawn]) for n in SYNTHETIC_ATTRIBUTES}
+    assert 0.8 < rates.pop("No_Beard") < 0.92
+    assert all(0.04 < rate < 0.55 for rate in rates.values()), rates
+
+
+def test_labels_do_not_contradict_each_other() -> None:
+    for index in range(3000):
+        labels = draw_traits(np.random.default_rng([1, index])).labels
+        assert labels["No_Beard"] == (not labels["Mustache"] and not labels["Goatee"])
+        hair = sum(labels[name] for name in HAIR_COLOURS)
+        assert hair <= (0 if labels["Bald"] else 1)
+        assert not (labels["Bangs"] and (labels["Wearing_Hat"] or labels["Bald"]))
+        assert not (labels["Bald"] and labels["Wavy_Hair"])
+
+
+@pytest.mark.parametrize(
+    ("attribute", "class_name"),
+    [
+        ("Eyeglasses", "eye_g"),
+        ("Wearing_Hat", "hat"),
+        ("Wearing_Earrings", "ear_r"),
+        ("Wearing_Necklace", "neck_l"),
+    ],
+)
+def test_things_worn_are_in_the_mask_exactly_when_labelled(
+    faces: list[SyntheticFace], attribute: str, class_name: str
+) -> None:
+    labels = [face.labels[attribute] for face in faces]
+    assert 0 < sum(labels) < len(labels)
+    assert [class_pixels(face, class_name) > 0 for face in faces] == labels
+
+
+def test_bald_is_exactly_no_hair(faces: list[SyntheticFace]) -> None:
+    labels = [face.labels["Bald"] for face in faces]
+    assert any(labels)
+    assert [class_pixels(face, "hair") == 0 for face in faces] == labels
+
+
+def test_every_class_occurs_and_no_other(faces: list[SyntheticFace]) -> None:
+    assert set(np.unique([face.mask for face in faces])) == set(range(19))
+
+
+def test_open_mouths_show_more_inner_mouth(faces: list[SyntheticFace]) -> None:
+    share = {
+        truth: [class_pixels(f, "mouth") for f in faces if f.labels["Mouth_Slightly_Open"] is truth]
+        for truth in (True, False)
+    }
+    assert np.percentile(share[True], 20) > np.percentile(share[False], 80)
+
+
+def test_left_is_the_persons_own_left(faces: list[SyntheticFace]) -> None:
+    compared = 0
+    for face in faces:
+        for part in ("eye", "brow", "ear"):
+            if class_pixels(face, f"l_{part}") and class_pixels(face, f"r_{part}"):
+                compared += 1
+                assert centre_x(face, f"l_{part}") > centre_x(face, f"r_{part}")
+    assert compared > 200
+
+
+def edges(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    inside = mask[1:-1, 1:-1]
+    return inside != mask[1:-1, 2:], inside != mask[2:, 1:-1]
+
+
+def edge_contrast(image: np.ndarray, mask: np.ndarray) -> float:
+    """Mean step of the picture across the mask's boundaries."""
+    inside = image[1:-1, 1:-1]
+    across, down = edges(mask)
+    steps = np.concatenate(
+        [
+            np.abs(inside - image[1:-1, 2:]).mean(2)[across],
+            np.abs(inside - image[2:, 1:-1]).mean(2)[down],
+        ]
+    )
+    return float(steps.mean())
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_mask_edges_lie_on_picture_edges(index: int) -> None:
+    face = _render(9, index, 96, faults=False)
+    image = face.image.astype(float)
+    fitting = edge_contrast(image, face.mask)
+    for shift, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
+        assert fitting > 1.1 * edge_contrast(image, np.roll(face.mask, shift, axis))
+    assert fitting > 1.8 * edge_contrast(image, np.roll(face.mask, 3, 1))
+
+
+def test_labels_and_layout_do_not_depend_on_size() -> None:
+    small, large = render_face(4, 7, 48), render_face(4, 7, 144)
+    assert small.image.shape == (48, 48, 3)
+    assert small.image.dtype == small.mask.dtype == np.uint8
+    assert small.labels == large.labels
+    assert np.mean(small.mask == large.mask[1::3, 1::3]) > 0.97
+
+
+def test_a_smaller_set_replaces_a_larger_one_completely(tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "a", 6, 1, 32)
+    write_synthetic(tmp_path / "a", 2, 8, 32)
+    write_synthetic(tmp_path / "b", 2, 8, 32)
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_a_foreign_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"mine")
+    before = tree(tmp_path)
+    with pytest.raises(SsplError, match="holds no synthetic set"):
+        write_synthetic(tmp_path, 2, 0, 32)
+    with pytest.raises(SsplError, match="is a file"):
+        write_synthetic(tmp_path / "holiday.jpg", 2, 0, 32)
+    assert tree(tmp_path) == before
+
+
+def test_an_empty_folder_is_accepted_by_the_command(tmp_path: Path) -> None:
+    arguments = ["data", "synthetic", str(tmp_path), "--count", "2", "--seed", "3", "--size", "32"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "img_align_celeba").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "bad", [("--count", "0"), ("--size", "31"), ("--size", "1025"), ("--seed", "-1")]
+)
+def test_bad_numbers_are_refused(tmp_path: Path, bad: tuple[str, str]) -> None:
+    out = tmp_path / "out"
+    result = CliRunner().invoke(cli, ["data", "synthetic", str(out), *bad])
+    assert result.exit_code == 2
+    assert bad[0] in result.output
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("count", "seed", "size"), [(0, 0, 32), (1, -1, 32), (1, 0, 2000)])
+def test_bad_numbers_are_refused_by_the_function(
+    tmp_path: Path, count: int, seed: int, size: int
+) -> None:
+    with pytest.raises(SsplError, match="give"):
+        write_synthetic(tmp_path / "out", count, seed, size)
+    assert not (tmp_path / "out").exists()
