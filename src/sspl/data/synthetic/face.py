@@ -144,8 +144,11 @@ def smooth(controls: Points, samples: int = 8) -> Points:
 
 
 def mirrored(half: Points) -> Points:
-    """Close a right half (n, 2), listed from top to bottom, with its mirror image."""
-    other = half[::-1] * (-1.0, 1.0)
+    """Close a right half (n, 2), listed from top to bottom, with its mirror image.
+
+    Points on the axis are kept once, since a double point makes a knot in a smooth curve.
+    """
+    other = half[half[:, 0] != 0.0][::-1] * (-1.0, 1.0)
     return np.concatenate([half, other])
 
 
@@ -283,7 +286,8 @@ def draw_face(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Gener
 
 def _waved(points: Points, build: Build) -> Points:
     """Push an outline in and out along its length, as locks do."""
-    step = np.arange(len(points)) * 0.62 + build.wave_phase
+    turns = max(1, round(0.1 * len(points)))
+    step = np.arange(len(points)) * (2 * np.pi * turns / len(points)) + build.wave_phase
     push = 1.0 + build.wave * 1.6 * np.sin(step)
     waved: Points = points * push[:, None]
     return waved
@@ -301,8 +305,8 @@ def _hair_back(canvas: Canvas, build: Build) -> None:
 def _body(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Generator) -> None:
     thick = 0.50 + 0.12 * traits.masculine + rng.normal(0, 0.03)
     chin = 1.28 * build.length
-    neck = np.array([(thick, 0.4), (thick * 0.97, chin), (thick * 1.25, chin + 0.3), (2.6, 2.3),
-                     (2.0, 6.0)])  # fmt: skip
+    neck = np.array([(thick, 0.4), (thick * 0.97, chin), (thick * 1.2, chin + 0.3),
+                     (1.0, chin + 0.8), (1.0, 6.0)])  # fmt: skip
     canvas.fill_body(Part.NECK, smooth(mirrored(neck)))
     shade = ellipse(0.0, chin - 0.18, thick * 0.97, 0.34)
     canvas.fill_body(Part.NECK_SHADOW, shade)
@@ -310,9 +314,9 @@ def _body(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Generator
     deep = top + rng.uniform(0.12, 0.75)
     half = np.array([(0.0, deep), (0.3, deep - 0.25 * (deep - top)), (thick * 1.12, top),
                      (1.2, top + 0.2), (2.3, top + 0.55), (3.4, 2.8), (7.0, 7.0)])  # fmt: skip
-    canvas.fill_body(Part.CLOTH, smooth(mirrored(half)[:-1]))
+    canvas.fill_body(Part.CLOTH, smooth(mirrored(half)))
     if rng.random() < 0.5:
-        edge = smooth(mirrored(half[:3])[:-1])[: 2 * 8 + 1]
+        edge = smooth(mirrored(half))[: 2 * 8 + 1]
         canvas.stroke_body(Part.COLLAR, edge, 0.07)
         canvas.stroke_body(Part.COLLAR, edge * (-1.0, 1.0), 0.07)
     if traits.labels["Wearing_Necklace"]:
@@ -349,8 +353,7 @@ def _head(canvas: Canvas, build: Build) -> None:
     half = np.array([(0.0, -1.22), (0.48, -1.13), (0.83, -0.8), (0.985, -0.3), (1.0, 0.12),
                      (0.93, 0.5 * long), (jaw, 0.93 * long), (0.42 * jaw / 0.74, 1.2 * long),
                      (0.0, 1.28 * long)])  # fmt: skip
-    outline = mirrored(half)[:-1]
-    outline = np.delete(outline, len(half), axis=0)
+    outline = mirrored(half)
     depth = 0.2 * np.clip(outline[:, 1], 0.0, 1.3)
     turned = outline + np.stack([np.sin(canvas.head.yaw) * depth, np.zeros_like(depth)], axis=1)
     canvas.fill(Part.SKIN, smooth(turned), 0.0)
