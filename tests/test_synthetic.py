@@ -149,6 +149,49 @@ def test_open_mouths_show_more_inner_mouth(faces: list[SyntheticFace]) -> None:
     assert np.percentile(share[True], 20) > np.percentile(share[False], 80)
 
 
+def measured(faces: list[SyntheticFace], attribute: str, name: str, axis: int) -> list[float]:
+    """Median extent of a class, relative to its picture's skin, without and with an attribute."""
+    groups: dict[bool, list[float]] = {False: [], True: []}
+    for face in faces:
+        places = np.nonzero(face.mask == CLASSES.index(name))[axis]
+        skin = np.nonzero(face.mask == CLASSES.index("skin"))[axis]
+        if len(places):
+            groups[face.labels[attribute]].append(float(np.ptp(places) / np.ptp(skin)))
+    return [float(np.median(groups[truth])) for truth in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "name", "axis", "ratio"),
+    [
+        ("Big_Nose", "nose", 1, 1.15),
+        ("Big_Lips", "l_lip", 0, 1.1),
+        ("Bushy_Eyebrows", "l_brow", 0, 1.1),
+        ("Arched_Eyebrows", "r_brow", 0, 1.1),
+        ("Narrow_Eyes", "l_eye", 0, 0.85),
+    ],
+)
+def test_measures_follow_labels(
+    faces: list[SyntheticFace], attribute: str, name: str, axis: int, ratio: float
+) -> None:
+    without, having = measured(faces, attribute, name, axis)
+    assert having > ratio * without if ratio > 1 else having < ratio * without
+
+
+def test_hair_and_lips_have_the_colour_of_their_labels(faces: list[SyntheticFace]) -> None:
+    def colour(attribute: str, name: str, truth: bool = True) -> np.ndarray:
+        id_ = CLASSES.index(name)
+        chosen = [f.image[f.mask == id_].mean(0) for f in faces if f.labels[attribute] is truth]
+        return np.nanmean([c for c in chosen if c.shape], axis=0)
+
+    black, brown, blond, gray = (
+        colour(f"{c}_Hair", "hair") for c in ("Black", "Brown", "Blond", "Gray")
+    )
+    assert black.mean() < brown.mean() < blond.mean()
+    assert blond[0] - blond[2] > 40 > abs(gray[0] - gray[2])
+    painted, plain = (colour("Wearing_Lipstick", "l_lip", truth) for truth in (True, False))
+    assert painted[0] - painted[1] > 1.5 * (plain[0] - plain[1])
+
+
 def test_left_is_the_persons_own_left(faces: list[SyntheticFace]) -> None:
     compared = 0
     for face in faces:

@@ -143,6 +143,14 @@ def smooth(controls: Points, samples: int = 8) -> Points:
     return curve
 
 
+def smooth_open(controls: Points, samples: int = 8) -> Points:
+    """Return the Catmull-Rom curve from the first to the last control."""
+    before, after = 2 * controls[0] - controls[1], 2 * controls[-1] - controls[-2]
+    padded = np.concatenate([[before], controls, [after]])
+    closed = smooth(padded, samples)
+    return closed[samples : samples * len(controls) + 1]
+
+
 def mirrored(half: Points) -> Points:
     """Close a right half (n, 2), listed from top to bottom, with its mirror image.
 
@@ -316,7 +324,7 @@ def _body(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Generator
                      (1.2, top + 0.2), (2.3, top + 0.55), (3.4, 2.8), (7.0, 7.0)])  # fmt: skip
     canvas.fill_body(Part.CLOTH, smooth(mirrored(half)))
     if rng.random() < 0.5:
-        edge = smooth(mirrored(half))[: 2 * 8 + 1]
+        edge = smooth_open(half[:3])
         canvas.stroke_body(Part.COLLAR, edge, 0.07)
         canvas.stroke_body(Part.COLLAR, edge * (-1.0, 1.0), 0.07)
     if traits.labels["Wearing_Necklace"]:
@@ -512,8 +520,8 @@ def _hair_front(
         xs = np.linspace(0.74, -0.74, 8)
         top = np.stack([xs, low + rng.normal(0, 0.04, 8) + 0.1 * part * xs], axis=1)
     inner = np.concatenate([sides, top, sides[::-1] * (-1.0, 1.0)])
-    outline = _waved(smooth(outer), build)[: 8 * 6 + 1]
-    edge = smooth(inner)[: 8 * (len(inner) - 1) + 1]
+    outline = _waved(smooth_open(outer), build)
+    edge = smooth_open(inner)
     depth = np.concatenate([np.zeros(len(outline)), 0.7 * _surface(edge)])
     canvas.fill(Part.HAIR, np.concatenate([outline, edge]), depth)
 
