@@ -238,6 +238,16 @@ def test_labels_and_layout_do_not_depend_on_size() -> None:
     assert np.mean(small.mask == large.mask[1::3, 1::3]) > 0.97
 
 
+def test_masks_are_read_at_pixel_centres() -> None:
+    pairs = [(render_face(4, i, 48).mask, render_face(4, i, 144).mask) for i in range(6)]
+
+    def agreement(row: int, column: int) -> float:
+        return float(np.mean([small == large[row::3, column::3] for small, large in pairs]))
+
+    middle = agreement(1, 1)
+    assert middle > max(agreement(0, 1), agreement(2, 1), agreement(1, 0), agreement(1, 2))
+
+
 def test_a_smaller_set_replaces_a_larger_one_completely(tmp_path: Path) -> None:
     write_synthetic(tmp_path / "a", 6, 1, 32)
     write_synthetic(tmp_path / "a", 2, 8, 32)

@@ -233,7 +233,7 @@ def _shade(
     fx, fy = x - np.float32(0.62 * turn), y - np.float32(0.62 * nod)
     skin = _share(canvas, frozenset({Part.SKIN, Part.NOSE, Part.CREASE}))
     relief = _relief(fx, fy, traits, rng)
-    blush = np.float32(max(0.0, 0.12 + 0.14 * traits.strength["Rosy_Cheeks"]))
+    blush = np.float32(max(0.0, 0.15 + 0.19 * traits.strength["Rosy_Cheeks"]))
     cheeks = _spot(fx, fy, (0.58, 0.4), 0.27, 0.2) + _spot(fx, fy, (-0.58, 0.4), 0.27, 0.2)
     tint = (skin * cheeks * blush)[..., None]
     picture = picture * (1 - tint) + tint * np.array([222, 84, 92], dtype=np.float32)
@@ -248,7 +248,7 @@ def _relief(x: Plane, y: Plane, traits: Traits, rng: np.random.Generator) -> Pla
     """Return the light and dark of the skin's own shape, about -0.4 to 0.3."""
     side = 0.17 * float(rng.choice([-1.0, 1.0]))
     smile = max(0.0, 0.5 + 0.4 * traits.strength["Smiling"])
-    bags = max(0.0, 0.10 + 0.09 * traits.strength["Bags_Under_Eyes"])
+    bags = max(0.0, 0.12 + 0.12 * traits.strength["Bags_Under_Eyes"])
     fold = 0.05 * min(smile, 1.5) + 0.06 * traits.age
     relief = np.zeros_like(x)
     for gain, at, wide, high in (
@@ -262,7 +262,7 @@ def _relief(x: Plane, y: Plane, traits: Traits, rng: np.random.Generator) -> Pla
         for gain, at, wide, high in (
             (0.06, (s * 0.55, 0.34), 0.25, 0.18),  # cheek
             (-0.10, (s * 0.42, -0.13), 0.26, 0.10),  # eye socket
-            (-bags, (s * 0.42, 0.17), 0.19, 0.06),
+            (-bags, (s * 0.42, 0.17), 0.20, 0.07),
         ):
             relief += np.float32(gain) * _spot(x, y, at, wide, high)
         slanted = x - np.float32(s * 0.5) * y
