@@ -10,7 +10,8 @@ from PIL import Image
 
 from sspl.cli.main import cli
 from sspl.data.synthetic import SYNTHETIC_ATTRIBUTES, render_face, write_synthetic
-from sspl.data.synthetic.render import SyntheticFace, _render
+from sspl.data.synthetic.face import Canvas, Part, Pose, ellipse
+from sspl.data.synthetic.render import SyntheticFace, _mask, _render
 from sspl.data.synthetic.traits import HAIR_COLOURS, draw_traits
 from sspl.data.synthetic.write import PALETTE, partition
 from sspl.domain.taxonomy import built_in_taxonomy
@@ -239,13 +240,22 @@ def test_labels_and_layout_do_not_depend_on_size() -> None:
 
 
 def test_masks_are_read_at_pixel_centres() -> None:
-    pairs = [(render_face(4, i, 48).mask, render_face(4, i, 144).mask) for i in range(6)]
+    straight = Pose(0.3, 0.5, 0.5, 0.0, 0.0, 0.0)
+    canvas = Canvas(32, straight, straight)
+    dots = np.zeros((96, 96), dtype=np.uint8)
+    dots[1::3, 1::3] = Part.SKIN
+    canvas.parts.paste(Image.fromarray(dots))
+    assert (_mask(canvas) == CLASSES.index("skin")).all()
 
-    def agreement(row: int, column: int) -> float:
-        return float(np.mean([small == large[row::3, column::3] for small, large in pairs]))
 
-    middle = agreement(1, 1)
-    assert middle > max(agreement(0, 1), agreement(2, 1), agreement(1, 0), agreement(1, 2))
+def test_outlines_are_centred_on_the_pixel_grid() -> None:
+    straight = Pose(0.3, 0.5, 0.5, 0.0, 0.0, 0.0)
+    canvas = Canvas(64, straight, straight)
+    canvas.fill(Part.SKIN, ellipse(0.0, 0.0, 1.0, 1.2, n=400), 0.0)
+    filled = np.asarray(canvas.parts) > 0
+    assert filled.sum() == pytest.approx(np.pi * 1.2 * (0.3 * 192) ** 2, rel=0.02)
+    rows, columns = np.nonzero(filled)
+    assert (rows.mean(), columns.mean()) == pytest.approx((95.5, 95.5), abs=0.1)
 
 
 def test_a_smaller_set_replaces_a_larger_one_completely(tmp_path: Path) -> None:

@@ -194,9 +194,14 @@ class Canvas:
         self._beard = ImageDraw.Draw(self.beard)
         self._lenses = ImageDraw.Draw(self.lenses)
 
-    def _pixels(self, points: Points, depth: float | Points | None, pose: Pose) -> list[float]:
+    def _pixels(self, points: Points, depth: float | Points | None, pose: Pose) -> list[int]:
+        """Return x, y, x, y, ... of the sub-pixels that hold the points.
+
+        Whole numbers, since Pillow would cut fractions off towards zero.
+        """
         depth = _surface(points) if depth is None else depth
-        pixels: list[float] = (pose.project(points, depth) * self.side - 0.5).ravel().tolist()
+        places = np.floor(pose.project(points, depth) * self.side).astype(np.int64)
+        pixels: list[int] = places.ravel().tolist()
         return pixels
 
     def fill(self, part: Part, points: Points, depth: float | Points | None = None) -> None:
@@ -215,7 +220,7 @@ class Canvas:
         """Draw a line that turns with the body."""
         self._line(part, self._pixels(points, 0.0, self.body), width)
 
-    def _line(self, part: Part, pixels: list[float], width: float) -> None:
+    def _line(self, part: Part, pixels: list[int], width: float) -> None:
         wide = max(OVERSAMPLING, round(width * self.head.scale * self.side))
         self._parts.line(pixels, fill=int(part), width=wide, joint="curve")
 
