@@ -10,7 +10,8 @@ from PIL import Image
 
 from sspl.cli.main import cli
 from sspl.data.synthetic import SYNTHETIC_ATTRIBUTES, render_face, write_synthetic
-from sspl.data.synthetic.render import SyntheticFace, _render
+from sspl.data.synthetic.face import Canvas, Part, Pose, ellipse
+from sspl.data.synthetic.render import SyntheticFace, _mask, _render
 from sspl.data.synthetic.traits import HAIR_COLOURS, draw_traits
 from sspl.data.synthetic.write import PALETTE, partition
 from sspl.domain.taxonomy import built_in_taxonomy
@@ -149,6 +150,49 @@ def test_open_mouths_show_more_inner_mouth(faces: list[SyntheticFace]) -> None:
     assert np.percentile(share[True], 20) > np.percentile(share[False], 80)
 
 
+def measured(faces: list[SyntheticFace], attribute: str, name: str, axis: int) -> list[float]:
+    """Median extent of a class, relative to its picture's skin, without and with an attribute."""
+    groups: dict[bool, list[float]] = {False: [], True: []}
+    for face in faces:
+        places = np.nonzero(face.mask == CLASSES.index(name))[axis]
+        skin = np.nonzero(face.mask == CLASSES.index("skin"))[axis]
+        if len(places):
+            groups[face.labels[attribute]].append(float(np.ptp(places) / np.ptp(skin)))
+    return [float(np.median(groups[truth])) for truth in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "name", "axis", "ratio"),
+    [
+        ("Big_Nose", "nose", 1, 1.15),
+        ("Big_Lips", "l_lip", 0, 1.1),
+        ("Bushy_Eyebrows", "l_brow", 0, 1.1),
+        ("Arched_Eyebrows", "r_brow", 0, 1.1),
+        ("Narrow_Eyes", "l_eye", 0, 0.85),
+    ],
+)
+def test_measures_follow_labels(
+    faces: list[SyntheticFace], attribute: str, name: str, axis: int, ratio: float
+) -> None:
+    without, having = measured(faces, attribute, name, axis)
+    assert having > ratio * without if ratio > 1 else having < ratio * without
+
+
+def test_hair_and_lips_have_the_colour_of_their_labels(faces: list[SyntheticFace]) -> None:
+    def colour(attribute: str, name: str, truth: bool = True) -> np.ndarray:
+        id_ = CLASSES.index(name)
+        chosen = [f.image[f.mask == id_].mean(0) for f in faces if f.labels[attribute] is truth]
+        return np.nanmean([c for c in chosen if c.shape], axis=0)
+
+    black, brown, blond, gray = (
+        colour(f"{c}_Hair", "hair") for c in ("Black", "Brown", "Blond", "Gray")
+    )
+    assert black.mean() < brown.mean() < blond.mean()
+    assert blond[0] - blond[2] > 40 > abs(gray[0] - gray[2])
+    painted, plain = (colour("Wearing_Lipstick", "l_lip", truth) for truth in (True, False))
+    assert painted[0] - painted[1] > 15 + plain[0] - plain[1]
+
+
 def test_left_is_the_persons_own_left(faces: list[SyntheticFace]) -> None:
     compared = 0
     for face in faces:
@@ -193,6 +237,25 @@ def test_labels_and_layout_do_not_depend_on_size() -> None:
     assert small.image.dtype == small.mask.dtype == np.uint8
     assert small.labels == large.labels
     assert np.mean(small.mask == large.mask[1::3, 1::3]) > 0.97
+
+
+def test_masks_are_read_at_pixel_centres() -> None:
+    straight = Pose(0.3, 0.5, 0.5, 0.0, 0.0, 0.0)
+    canvas = Canvas(32, straight, straight)
+    dots = np.zeros((96, 96), dtype=np.uint8)
+    dots[1::3, 1::3] = Part.SKIN
+    canvas.parts.paste(Image.fromarray(dots))
+    assert (_mask(canvas) == CLASSES.index("skin")).all()
+
+
+def test_outlines_are_centred_on_the_pixel_grid() -> None:
+    straight = Pose(0.3, 0.5, 0.5, 0.0, 0.0, 0.0)
+    canvas = Canvas(64, straight, straight)
+    canvas.fill(Part.SKIN, ellipse(0.0, 0.0, 1.0, 1.2, n=400), 0.0)
+    filled = np.asarray(canvas.parts) > 0
+    assert filled.sum() == pytest.approx(np.pi * 1.2 * (0.3 * 192) ** 2, rel=0.02)
+    rows, columns = np.nonzero(filled)
+    assert (rows.mean(), columns.mean()) == pytest.approx((95.5, 95.5), abs=0.1)
 
 
 def test_a_smaller_set_replaces_a_larger_one_completely(tmp_path: Path) -> None:

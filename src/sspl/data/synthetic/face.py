@@ -143,9 +143,20 @@ def smooth(controls: Points, samples: int = 8) -> Points:
     return curve
 
 
+def smooth_open(controls: Points, samples: int = 8) -> Points:
+    """Return the Catmull-Rom curve from the first to the last control."""
+    before, after = 2 * controls[0] - controls[1], 2 * controls[-1] - controls[-2]
+    padded = np.concatenate([[before], controls, [after]])
+    closed = smooth(padded, samples)
+    return closed[samples : samples * len(controls) + 1]
+
+
 def mirrored(half: Points) -> Points:
-    """Close a right half (n, 2), listed from top to bottom, with its mirror image."""
-    other = half[::-1] * (-1.0, 1.0)
+    """Close a right half (n, 2), listed from top to bottom, with its mirror image.
+
+    Points on the axis are kept once, since a double point makes a knot in a smooth curve.
+    """
+    other = half[half[:, 0] != 0.0][::-1] * (-1.0, 1.0)
     return np.concatenate([half, other])
 
 
@@ -183,9 +194,14 @@ class Canvas:
         self._beard = ImageDraw.Draw(self.beard)
         self._lenses = ImageDraw.Draw(self.lenses)
 
-    def _pixels(self, points: Points, depth: float | Points | None, pose: Pose) -> list[float]:
+    def _pixels(self, points: Points, depth: float | Points | None, pose: Pose) -> list[int]:
+        """Return x, y, x, y, ... of the sub-pixels that hold the points.
+
+        Whole numbers, since Pillow would cut fractions off towards zero.
+        """
         depth = _surface(points) if depth is None else depth
-        pixels: list[float] = (pose.project(points, depth) * self.side - 0.5).ravel().tolist()
+        places = np.floor(pose.project(points, depth) * self.side).astype(np.int64)
+        pixels: list[int] = places.ravel().tolist()
         return pixels
 
     def fill(self, part: Part, points: Points, depth: float | Points | None = None) -> None:
@@ -204,7 +220,7 @@ class Canvas:
         """Draw a line that turns with the body."""
         self._line(part, self._pixels(points, 0.0, self.body), width)
 
-    def _line(self, part: Part, pixels: list[float], width: float) -> None:
+    def _line(self, part: Part, pixels: list[int], width: float) -> None:
         wide = max(OVERSAMPLING, round(width * self.head.scale * self.side))
         self._parts.line(pixels, fill=int(part), width=wide, joint="curve")
 
@@ -283,7 +299,8 @@ def draw_face(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Gener
 
 def _waved(points: Points, build: Build) -> Points:
     """Push an outline in and out along its length, as locks do."""
-    step = np.arange(len(points)) * 0.62 + build.wave_phase
+    turns = max(1, round(0.1 * len(points)))
+    step = np.arange(len(points)) * (2 * np.pi * turns / len(points)) + build.wave_phase
     push = 1.0 + build.wave * 1.6 * np.sin(step)
     waved: Points = points * push[:, None]
     return waved
@@ -301,8 +318,8 @@ def _hair_back(canvas: Canvas, build: Build) -> None:
 def _body(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Generator) -> None:
     thick = 0.50 + 0.12 * traits.masculine + rng.normal(0, 0.03)
     chin = 1.28 * build.length
-    neck = np.array([(thick, 0.4), (thick * 0.97, chin), (thick * 1.25, chin + 0.3), (2.6, 2.3),
-                     (2.0, 6.0)])  # fmt: skip
+    neck = np.array([(thick, 0.4), (thick * 0.97, chin), (thick * 1.2, chin + 0.3),
+                     (1.0, chin + 0.8), (1.0, 6.0)])  # fmt: skip
     canvas.fill_body(Part.NECK, smooth(mirrored(neck)))
     shade = ellipse(0.0, chin - 0.18, thick * 0.97, 0.34)
     canvas.fill_body(Part.NECK_SHADOW, shade)
@@ -310,9 +327,9 @@ def _body(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Generator
     deep = top + rng.uniform(0.12, 0.75)
     half = np.array([(0.0, deep), (0.3, deep - 0.25 * (deep - top)), (thick * 1.12, top),
                      (1.2, top + 0.2), (2.3, top + 0.55), (3.4, 2.8), (7.0, 7.0)])  # fmt: skip
-    canvas.fill_body(Part.CLOTH, smooth(mirrored(half)[:-1]))
+    canvas.fill_body(Part.CLOTH, smooth(mirrored(half)))
     if rng.random() < 0.5:
-        edge = smooth(mirrored(half[:3])[:-1])[: 2 * 8 + 1]
+        edge = smooth_open(half[:3])
         canvas.stroke_body(Part.COLLAR, edge, 0.07)
         canvas.stroke_body(Part.COLLAR, edge * (-1.0, 1.0), 0.07)
     if traits.labels["Wearing_Necklace"]:
@@ -349,8 +366,7 @@ def _head(canvas: Canvas, build: Build) -> None:
     half = np.array([(0.0, -1.22), (0.48, -1.13), (0.83, -0.8), (0.985, -0.3), (1.0, 0.12),
                      (0.93, 0.5 * long), (jaw, 0.93 * long), (0.42 * jaw / 0.74, 1.2 * long),
                      (0.0, 1.28 * long)])  # fmt: skip
-    outline = mirrored(half)[:-1]
-    outline = np.delete(outline, len(half), axis=0)
+    outline = mirrored(half)
     depth = 0.2 * np.clip(outline[:, 1], 0.0, 1.3)
     turned = outline + np.stack([np.sin(canvas.head.yaw) * depth, np.zeros_like(depth)], axis=1)
     canvas.fill(Part.SKIN, smooth(turned), 0.0)
@@ -509,8 +525,8 @@ def _hair_front(
         xs = np.linspace(0.74, -0.74, 8)
         top = np.stack([xs, low + rng.normal(0, 0.04, 8) + 0.1 * part * xs], axis=1)
     inner = np.concatenate([sides, top, sides[::-1] * (-1.0, 1.0)])
-    outline = _waved(smooth(outer), build)[: 8 * 6 + 1]
-    edge = smooth(inner)[: 8 * (len(inner) - 1) + 1]
+    outline = _waved(smooth_open(outer), build)
+    edge = smooth_open(inner)
     depth = np.concatenate([np.zeros(len(outline)), 0.7 * _surface(edge)])
     canvas.fill(Part.HAIR, np.concatenate([outline, edge]), depth)
 

@@ -106,7 +106,7 @@ def _colours(traits: Traits, rng: np.random.Generator) -> NDArray[np.uint8]:
     white = np.array([236.0, 232, 228])
     metal = np.array([(225, 190, 90), (215, 215, 222), (235, 232, 225), (160, 40, 60)])
     cloth, hat = _dye(rng), _dye(rng)
-    brow = 0.75 * np.minimum(hair, 150) + 0.1 * skin
+    brow = 0.65 * np.minimum(hair, 150) + 0.08 * skin
     flat: dict[Part, NDArray[np.float64]] = {
         Part.HAIR_BACK: 0.72 * hair,
         Part.HAIR: hair,
@@ -121,7 +121,7 @@ def _colours(traits: Traits, rng: np.random.Generator) -> NDArray[np.uint8]:
         Part.L_EAR_INNER: skin * (0.8, 0.7, 0.67),
         Part.R_EAR_INNER: skin * (0.8, 0.7, 0.67),
         Part.SKIN: skin,
-        Part.NOSE: skin * (0.985, 0.945, 0.93),
+        Part.NOSE: skin * (0.975, 0.92, 0.90),
         Part.NOSTRIL: skin * (0.45, 0.35, 0.32),
         Part.CREASE: skin * (0.78, 0.7, 0.68),
         Part.L_BROW: brow,
@@ -210,9 +210,8 @@ def _face_axes(pose: Pose, size: int) -> tuple[Plane, Plane]:
     x, y = along[None, :] - np.float32(pose.x), along[:, None] - np.float32(pose.y)
     cos, sin = np.float32(np.cos(pose.roll)), np.float32(np.sin(pose.roll))
     unit = np.float32(1.0 / pose.scale)
-    across: Plane = (cos * x + sin * y) * unit
-    down: Plane = (cos * y - sin * x) * unit
-    return across, down
+    across = np.asarray((cos * x + sin * y) * unit, dtype=np.float32)
+    return across, np.asarray((cos * y - sin * x) * unit, dtype=np.float32)
 
 
 def _spot(x: Plane, y: Plane, at: tuple[float, float], wide: float, high: float) -> Plane:
@@ -234,7 +233,7 @@ def _shade(
     fx, fy = x - np.float32(0.62 * turn), y - np.float32(0.62 * nod)
     skin = _share(canvas, frozenset({Part.SKIN, Part.NOSE, Part.CREASE}))
     relief = _relief(fx, fy, traits, rng)
-    blush = np.float32(max(0.0, 0.12 + 0.14 * traits.strength["Rosy_Cheeks"]))
+    blush = np.float32(max(0.0, 0.15 + 0.19 * traits.strength["Rosy_Cheeks"]))
     cheeks = _spot(fx, fy, (0.58, 0.4), 0.27, 0.2) + _spot(fx, fy, (-0.58, 0.4), 0.27, 0.2)
     tint = (skin * cheeks * blush)[..., None]
     picture = picture * (1 - tint) + tint * np.array([222, 84, 92], dtype=np.float32)
@@ -247,20 +246,28 @@ def _shade(
 
 def _relief(x: Plane, y: Plane, traits: Traits, rng: np.random.Generator) -> Plane:
     """Return the light and dark of the skin's own shape, about -0.4 to 0.3."""
-    side = rng.choice([-1.0, 1.0])
+    side = 0.17 * float(rng.choice([-1.0, 1.0]))
     smile = max(0.0, 0.5 + 0.4 * traits.strength["Smiling"])
-    bags = max(0.0, 0.10 + 0.09 * traits.strength["Bags_Under_Eyes"])
+    bags = max(0.0, 0.12 + 0.12 * traits.strength["Bags_Under_Eyes"])
     fold = 0.05 * min(smile, 1.5) + 0.06 * traits.age
-    relief: Plane = 0.13 * _spot(x, y, (0.0, 0.36), 0.09, 0.14) - 0.14 * _spot(
-        x, y, (side * 0.17, 0.2), 0.1, 0.28
-    )
-    relief += 0.08 * _spot(x, y, (0.0, -0.65), 0.5, 0.3) - 0.12 * _spot(x, y, (0, 1.02), 0.26, 0.07)
+    relief = np.zeros_like(x)
+    for gain, at, wide, high in (
+        (0.13, (0.0, 0.36), 0.09, 0.14),  # tip of the nose
+        (-0.14, (side, 0.2), 0.10, 0.28),  # its far side
+        (0.08, (0.0, -0.65), 0.50, 0.30),  # forehead
+        (-0.12, (0.0, 1.02), 0.26, 0.07),  # below the lip
+    ):
+        relief += np.float32(gain) * _spot(x, y, at, wide, high)
     for s in (1.0, -1.0):
-        relief += 0.06 * _spot(x, y, (s * 0.55, 0.34), 0.25, 0.18)
-        relief -= 0.10 * _spot(x, y, (s * 0.42, -0.13), 0.26, 0.1)
-        relief -= np.float32(bags) * _spot(x, y, (s * 0.42, 0.17), 0.19, 0.06)
-        relief -= np.float32(fold) * _spot(x - s * 0.5 * y, y, (s * 0.06, 0.62), 0.06, 0.17)
-    return relief.astype(np.float32)
+        for gain, at, wide, high in (
+            (0.06, (s * 0.55, 0.34), 0.25, 0.18),  # cheek
+            (-0.10, (s * 0.42, -0.13), 0.26, 0.10),  # eye socket
+            (-bags, (s * 0.42, 0.17), 0.20, 0.07),
+        ):
+            relief += np.float32(gain) * _spot(x, y, at, wide, high)
+        slanted = x - np.float32(s * 0.5) * y
+        relief -= np.float32(fold) * _spot(slanted, y, (s * 0.06, 0.62), 0.06, 0.17)
+    return relief
 
 
 def _grow_beard(picture: Plane, canvas: Canvas, traits: Traits, rng: np.random.Generator) -> Plane:
@@ -303,8 +310,8 @@ def _light(picture: Plane, canvas: Canvas, x: Plane, y: Plane, rng: np.random.Ge
     """Light the head as a ball and the rest as a wall, from one direction."""
     angle, side = rng.uniform(0, 2 * np.pi), rng.uniform(0.0, 0.85)
     ambient = rng.uniform(0.45, 0.85)
-    lx, ly = np.cos(angle) * side, np.sin(angle) * side * 0.7 - 0.2
-    lz = float(np.sqrt(max(0.1, 1 - lx**2 - ly**2)))
+    lx, ly = float(np.cos(angle)) * side, float(np.sin(angle)) * side * 0.7 - 0.2
+    lz = max(0.1, 1 - lx**2 - ly**2) ** 0.5
     nx, ny = np.clip(x / 1.2, -1, 1), np.clip((y - 0.05) / 1.55, -1, 1)
     nz = np.sqrt(np.clip(1 - nx**2 - ny**2, 0, 1))
     ball = ambient + (1.12 - ambient) * np.clip(nx * lx + ny * ly + nz * lz, 0, 1) / lz**0.5
