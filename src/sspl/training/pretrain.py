@@ -184,9 +184,9 @@ def _run_epoch(
 def _merge(
     tallies: dict[str, Tally], results: dict[str, TaskResult], total: Tensor, faces: int
 ) -> None:
-    new: dict[str, Tally] = {"loss": Mean(float(total) * faces, faces)}
+    new: dict[str, Tally] = {"loss": Mean(float(total.detach()) * faces, faces)}
     for name, result in results.items():
-        new[f"{name}/loss"] = Mean(float(result.loss) * faces, faces)
+        new[f"{name}/loss"] = Mean(float(result.loss.detach()) * faces, faces)
         new |= {f"{name}/{metric}": tally for metric, tally in result.tallies.items()}
     for key, tally in new.items():
         if key in tallies:
