@@ -11,7 +11,7 @@ from sspl.files import write_json
 from sspl.parsing.model import Parser, load_parser, save_parser
 from sspl.parsing.pairs import MaskPairs, draw_training_pairs, find_pairs, load_pairs
 from sspl.parsing.report import parser_figures, parser_table
-from sspl.parsing.training import ParserSettings, evaluate_parser, train_parser
+from sspl.parsing.training import ParserSettings, evaluate_parser, mirror_ids, train_parser
 from sspl.runs import start_run, write_metrics
 
 
@@ -44,7 +44,8 @@ def _confusion(
     held_out = pairs.split("test")
     images, masks = load_pairs(held_out, source, judge, settings.size, "read test pairs")
     table = torch.from_numpy(judge.remap_table(own)).long()
-    return evaluate_parser(network, images, masks, table, len(judge), settings)
+    mirror = mirror_ids(own)
+    return evaluate_parser(network, images, masks, table, len(judge), mirror, settings)
 
 
 def test_on(

@@ -19,7 +19,7 @@ from sspl.device import Precision, keep_freed_memory, pick_device
 from sspl.files import write_csv, write_json
 from sspl.parsing.model import Parser
 from sspl.parsing.network import resize
-from sspl.parsing.training import parse
+from sspl.parsing.training import mirror_ids, parse
 
 STRIDE: Final = 32
 SHEET_FACES: Final = 40
@@ -58,12 +58,9 @@ def make_masks(
     todo = [face for face in faces if not mask_path(out, face.name).exists()]
     bar = tqdm(total=len(todo), desc="parse faces", unit="face")
     side = short_side or parser.size
-    mirror = torch.from_numpy(parser.taxonomy.mirror_table()[: len(parser.taxonomy)]).long()
+    mirror = mirror_ids(parser.taxonomy) if flip_average else None
     for group, images in _batches(todo, side, batch_size):
-        logits = parse(network, images, device, precision)
-        if flip_average:
-            mirrored = parse(network, images.flip(3), device, precision)
-            logits = logits + mirrored.flip(3)[:, mirror]
+        logits = parse(network, images, device, precision, mirror)
         for (face, size), one in zip(group, logits, strict=True):
             ids = resize(one[None], (size[1], size[0]))[0].argmax(0)
             write_mask(

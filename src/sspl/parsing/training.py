@@ -197,20 +197,34 @@ def train_parser(
 
 @torch.inference_mode()
 def parse(
-    network: ParserNetwork, images: Tensor, device: torch.device, precision: Precision
-) -> Tensor:
-    """Map [0, 255] images (n, 3, h, w), sides multiples of 32, to logits (n, c, h, w)."""
+    network: ParserNetwork, images: Tensor, device: torch.device, precision: Precision,
+    mirror: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Map [0, 255] images (n, 3, h, w), sides multiples of 32, to logits (n, c, h, w).
+
+    With `mirror` (int64 (c,), class ids after a left-right flip) the logits are averaged with
+    those of the mirrored picture.
+    """
     view = normalise(images.float()).to(device, memory_format=torch.channels_last)
     with autocast(device, precision):
-        logits = network(view)[0]
-    return resize(logits.float(), images.shape[2:])
+        logits = network(view)[0].float()
+        if mirror is not None:
+            logits = (logits + network(view.flip(3))[0].float().flip(3)[:, mirror]) / 2
+    return resize(logits, images.shape[2:])
+
+
+def mirror_ids(taxonomy: Taxonomy) -> Tensor:
+    """Return int64 (classes,): each class's id after a left-right flip."""
+    return torch.from_numpy(taxonomy.mirror_table()[: len(taxonomy)]).long()
 
 
 def evaluate_parser(
     network: ParserNetwork, images: Tensor, masks: Tensor, table: Tensor, classes: int,
-    settings: ParserSettings,
+    mirror: Tensor | None, settings: ParserSettings,
 ) -> Tensor:  # fmt: skip
     """Return the pixel confusion matrix (classes, classes) on held-out pairs.
+
+    `mirror` averages over the flipped picture, as `parse` does and `sspl parser run` by default.
 
     `table` int64 (c,) maps the network's class ids to those of `masks`: the identity for the
     parser's own taxonomy, a remap to judge it by another data set's classes.
@@ -219,7 +233,8 @@ def evaluate_parser(
     network = network.to(device)
     confusion = torch.zeros(classes, classes, dtype=torch.int64)
     for start in tqdm(range(0, len(images), 16), "test parser", leave=False):
-        logits = parse(network, images[start : start + 16], device, settings.precision)
+        batch = images[start : start + 16]
+        logits = parse(network, batch, device, settings.precision, mirror)
         prediction = table[logits.argmax(1).cpu()]
         confusion += confusion_matrix(masks[start : start + 16], prediction, classes)
     return confusion
