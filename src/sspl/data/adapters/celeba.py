@@ -1,0 +1,137 @@
+"""CelebA in its official text files."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sspl.data.adapters.source import (
+    LabelTable,
+    NameBook,
+    OnMissing,
+    assemble,
+    read_lines,
+    reject_repeats,
+    wrong_value,
+)
+from sspl.data.records import SPLITS, FaceSet
+from sspl.domain.attributes import AttributeSchema
+from sspl.errors import DataError
+
+ATTRIBUTES_FILE: Final = "list_attr_celeba.txt"
+PARTITION_FILE: Final = "list_eval_partition.txt"
+IMAGES_FOLDER: Final = "img_align_celeba"
+_VALUES: Final = {"1": 1, "-1": 0}
+
+
+def read_celeba(
+    root: Path,
+    images: Path | None = None,
+    attributes: Path | None = None,
+    partition: Path | None = None,
+    *,
+    schema: AttributeSchema | None = None,
+    missing: OnMissing = "fail",
+) -> FaceSet:
+    """Read CelebA; labels and splits are joined by image name, never by row number.
+
+    Args:
+        root: folder with `img_align_celeba/`, `list_attr_celeba.txt` and
+            `list_eval_partition.txt`, each either right there or in the official
+            subfolder `Img`, `Anno` or `Eval`.
+        images, attributes, partition: where they are instead.
+        schema: order of the labels; the file's own by default.
+        missing: what to do with rows whose image is not there.
+
+    Returns:
+        All faces in the order of the attribute file, labels 1 and 0, splits by partition
+        (0 train, 1 val, 2 test).
+
+    Raises:
+        DataError: for any row that does not fit, naming file and line.
+    """
+    attributes = attributes or _place(root, "Anno", ATTRIBUTES_FILE)
+    partition = partition or _place(root, "Eval", PARTITION_FILE)
+    names, book, labels = _read_attributes(attributes)
+    splits = _join_splits(book, _read_partition(partition), partition)
+    table = LabelTable(attributes, names, book.names, book.places, labels, splits)
+    return assemble(table, images or _place(root, "Img", IMAGES_FOLDER), schema, missing)
+
+
+def _place(root: Path, subfolder: str, name: str) -> Path:
+    official = root / subfolder / name
+    return official if official.exists() and not (root / name).exists() else root / name
+
+
+def _read_attributes(path: Path) -> tuple[tuple[str, ...], NameBook, np.ndarray]:
+    lines = read_lines(path)
+    count_line, count = next(lines, (0, ""))
+    header_line, header = next(lines, (0, ""))
+    if not count_line or not header_line:
+        raise DataError(f"{path}: expected a count, a line of attribute names and rows.")
+    if not count.strip().isdecimal():
+        raise DataError(f"{path}, line {count_line}: expected the number of rows, found '{count}'.")
+    attributes = tuple(header.split())
+    reject_repeats(path, header_line, attributes)
+    book, values = NameBook(path), bytearray()
+    for line, text in lines:
+        name, *fields = text.split()
+        book.add(name, line)
+        values += _row(path, line, attributes, fields)
+    if int(count) != len(book.place):
+        raise DataError(
+            f"{path}: line {count_line} says {int(count)} rows, but there are {len(book.place)}; "
+            "the file is cut short or the count is wrong."
+        )
+    labels = np.frombuffer(values, dtype=np.int8).reshape(len(book.place), len(attributes))
+    return attributes, book, labels
+
+
+def _row(path: Path, line: int, attributes: tuple[str, ...], fields: list[str]) -> bytes:
+    if len(fields) != len(attributes):
+        raise DataError(
+            f"{path}, line {line}: expected {len(attributes)} values after the image name, "
+            f"found {len(fields)}."
+        )
+    try:
+        return bytes(map(_VALUES.__getitem__, fields))
+    except KeyError:
+        raise wrong_value(path, line, attributes, fields, _VALUES) from None
+
+
+def _read_partition(path: Path) -> dict[str, tuple[str, int]]:
+    book, splits = NameBook(path), {}
+    codes = {str(code): split for code, split in enumerate(SPLITS)}
+    for line, text in read_lines(path):
+        fields = text.split()
+        if len(fields) != 2:
+            raise DataError(
+                f"{path}, line {line}: expected an image name and 0, 1 or 2, found '{text}'."
+            )
+        if fields[1] not in codes:
+            raise DataError(
+                f"{path}, line {line}: unknown partition '{fields[1]}'; "
+                "use 0 (train), 1 (val) or 2 (test)."
+            )
+        splits[book.add(fields[0], line)] = codes[fields[1]], line
+    if not splits:
+        raise DataError(f"{path}: the file is empty.")
+    return splits
+
+
+def _join_splits(
+    book: NameBook, splits: dict[str, tuple[str, int]], partition: Path
+) -> tuple[str | None, ...]:
+    unsplit = [name for name in book.place if name not in splits]
+    if unsplit:
+        raise DataError(
+            f"{len(unsplit)} images of {book.path} are not in {partition}, the first is "
+            f"'{unsplit[0]}' (line {book.place[unsplit[0]]}); give each image a partition."
+        )
+    unlabelled = [name for name in splits if name not in book.place]
+    if unlabelled:
+        raise DataError(
+            f"{len(unlabelled)} images of {partition} are not in {book.path}, the first is "
+            f"'{unlabelled[0]}' (line {splits[unlabelled[0]][1]}); give each image its labels."
+        )
+    return tuple(splits[name][0] for name in book.place)

@@ -1,0 +1,67 @@
+"""MAAD-Face: 47 attributes of VGGFace2 faces, each yes, no or undefined."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sspl.data.adapters.source import (
+    LabelTable,
+    NameBook,
+    OnMissing,
+    assemble,
+    read_csv,
+    splits_by_name,
+    wrong_value,
+)
+from sspl.data.records import MISSING, FaceSet
+from sspl.domain.attributes import AttributeSchema
+from sspl.errors import DataError
+
+FILE: Final = "MAAD_Face.csv"
+_KEYS: Final = ["Filename", "Identity"]
+_VALUES: Final = {"1": 1, "-1": 0, "0": MISSING % 256}
+
+
+def read_maad(
+    csv: Path,
+    images: Path | None = None,
+    *,
+    split_file: Path | None = None,
+    schema: AttributeSchema | None = None,
+    missing: OnMissing = "fail",
+) -> FaceSet:
+    """Read MAAD-Face; 1 becomes 1 (yes), -1 becomes 0 (no), 0 (undefined) `MISSING`.
+
+    Args:
+        csv: the file, or a folder with `MAAD_Face.csv`: the columns Filename (such as
+            `n000002/0001_01.jpg`) and Identity, then the attributes.
+        images: folder that the file names are relative to; the file's own by default.
+        split_file: CSV with columns `name,split`; MAAD-Face itself has no splits.
+        schema: order of the labels; the file's own by default.
+        missing: what to do with rows whose image is not there.
+
+    Raises:
+        DataError: for any row that does not fit, naming file and line.
+    """
+    csv = csv / FILE if csv.is_dir() else csv
+    rows = read_csv(csv)
+    line, header = next(rows)
+    if header[:2] != _KEYS or len(header) < 3:
+        raise DataError(
+            f"{csv}, line {line}: expected the columns Filename,Identity and attributes, "
+            f"found {','.join(header)}."
+        )
+    attributes = tuple(header[2:])
+    book, values = NameBook(csv), bytearray()
+    for line, row in rows:
+        book.add(row[0], line)
+        try:
+            values += bytes([_VALUES[v] for v in row[2:]])
+        except KeyError:
+            raise wrong_value(csv, line, attributes, row[2:], _VALUES) from None
+    names = book.names
+    splits = splits_by_name(names, split_file, csv) if split_file else (None,) * len(names)
+    labels = np.frombuffer(values, dtype=np.int8).reshape(len(names), len(attributes))
+    table = LabelTable(csv, attributes, names, book.places, labels, splits)
+    return assemble(table, images or csv.parent, schema, missing)
