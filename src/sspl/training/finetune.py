@@ -71,7 +71,7 @@ def partition(settings: FinetuneSettings) -> Partition:
     labels = settings.labels
     count = len(pool)
     if labels.count is not None or labels.fraction is not None:
-        count = count_for(len(pool), count=labels.count, fraction=labels.fraction)
+        count = count_for(len(pool), labels=labels.count, fraction=labels.fraction)
     chosen = label_subset(pool.labels, count, rule=labels.rule, seed=labels.subset_seed)
     subset = pool.select(chosen)
     if "val" in faces.splits:
