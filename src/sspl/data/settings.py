@@ -1,0 +1,144 @@
+"""Where faces come from, as settings and as one word on the command line."""
+
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from sspl.data.adapters import FORMATS, Format, open_faces
+from sspl.data.adapters.celeba import ATTRIBUTES_FILE
+from sspl.data.adapters.source import OnMissing
+from sspl.data.records import FaceSet
+from sspl.errors import SettingsError
+
+Box = tuple[float, float, float, float]
+
+CELEBA_BOX: Final[Box] = (4 / 178, 28 / 218, 174 / 178, 198 / 218)
+"""The face of an aligned CelebA image, framed nearly as in CelebAMask-HQ."""
+
+_WHOLE: Final[Box] = (0.0, 0.0, 1.0, 1.0)
+_NAMED_BOXES: Final = {"none": _WHOLE, "celeba": CELEBA_BOX}
+_LIST_SEPARATOR: Final = ":"
+
+
+class DataSettings(BaseModel):
+    """One source of faces.
+
+    Args:
+        format: `celeba`, `lfwa`, `maad`, `folder` or `csv`.
+        root: folder or file to read, see `sspl.data.adapters.open_faces`.
+        images: folder of the images, where it is not the format's own.
+        masks: folder of semantic masks, one PNG for each face name.
+        schema_file: attributes and their face regions.
+        split_file: which face is in which split, where the format takes one.
+        ignore_columns: columns of a CSV file that are no attributes.
+        crop: `none`, `celeba`, or left, top, right, bottom as fractions of width and height.
+        on_missing: `fail` or `skip` faces whose image is not there.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Format
+    root: Path
+    images: Path | None = None
+    masks: Path | None = None
+    schema_file: Path | None = None
+    split_file: Path | None = None
+    ignore_columns: tuple[str, ...] = ()
+    crop: Literal["none", "celeba"] | Box = "none"
+    on_missing: OnMissing = "fail"
+
+    @model_validator(mode="after")
+    def _box_in_image(self) -> Self:
+        left, top, right, bottom = self.box()
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise ValueError(
+                "crop needs left < right and top < bottom, as fractions from 0 to 1 of the image"
+            )
+        return self
+
+    def box(self) -> Box:
+        """Return the crop as left, top, right, bottom fractions of width and height."""
+        return _NAMED_BOXES[self.crop] if isinstance(self.crop, str) else self.crop
+
+    def open(self) -> FaceSet:
+        """Read the faces, with their masks where `masks` is set.
+
+        Raises `DataError` for files that do not fit, `SettingsError` for an option that the
+        format does not take.
+        """
+        faces = open_faces(
+            self.format,
+            self.root,
+            images=self.images,
+            schema=self.schema_file,
+            split_file=self.split_file,
+            ignore=self.ignore_columns,
+            missing=self.on_missing,
+        )
+        return faces.with_masks(self.masks) if self.masks else faces
+
+
+def parse_data_spec(text: str) -> DataSettings:
+    """Parse `[FORMAT:]ROOT[,key=value...]`, such as `celeba:faces,masks=masks,crop=celeba`.
+
+    Keys are the fields of `DataSettings`; lists take `:` between their items, as in
+    `crop=0.1:0.1:0.9:0.9` or `ignore_columns=identity:age`. Paths with a comma cannot be
+    written so. A format left out is guessed: `csv` for a .csv file, `celeba` for a folder
+    with its attribute file, `folder` otherwise.
+
+    Raises `SettingsError` naming the field and what it may be.
+    """
+    place, *options = text.split(",")
+    kind, root = _format_and_root(place)
+    values: dict[str, object] = {"format": kind, "root": root}
+    for option in options:
+        key, value = _option(text, option)
+        if key in values:
+            raise SettingsError(f"data '{text}': '{key}' is given twice; give it once.")
+        values[key] = value
+    try:
+        return DataSettings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(f"data '{text}': {_first_problem(error)}.") from None
+
+
+def _format_and_root(place: str) -> tuple[str, str]:
+    kind, colon, root = place.partition(":")
+    if not colon or Path(place).exists():
+        kind, root = _guess(Path(place)), place
+    if kind not in FORMATS:
+        raise SettingsError(f"unknown data format '{kind}'; use {', '.join(FORMATS)}.")
+    if not root:
+        raise SettingsError("root: a data set needs a folder or file, as in celeba:FOLDER.")
+    return kind, root
+
+
+def _guess(root: Path) -> str:
+    if root.suffix.lower() == ".csv":
+        return "csv"
+    official = (root / ATTRIBUTES_FILE, root / "Anno" / ATTRIBUTES_FILE)
+    return "celeba" if any(file.is_file() for file in official) else "folder"
+
+
+def _option(text: str, option: str) -> tuple[str, object]:
+    key, equals, value = option.partition("=")
+    keys = [k for k in DataSettings.model_fields if k not in ("format", "root")]
+    if not equals or key not in keys:
+        raise SettingsError(
+            f"data '{text}': '{option}' is not key=value with a key of {', '.join(keys)}."
+        )
+    if not value:
+        raise SettingsError(f"data '{text}': '{key}' has no value; give one or leave it out.")
+    if key == "ignore_columns" or (key == "crop" and value not in _NAMED_BOXES):
+        return key, tuple(value.split(_LIST_SEPARATOR))
+    return key, value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    if problem["loc"][:1] == ("crop",):
+        return "crop is none, celeba or four fractions left:top:right:bottom"
+    field = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message
