@@ -41,6 +41,7 @@ def test_links_are_followed_once_and_circles_end(tmp_path):
     root = fill(tmp_path / "set", ["z/one.jpg"])
     outside = fill(tmp_path / "other", ["two.jpg"])
     (root / "a").symlink_to(root / "z")
+    (root / "zz").symlink_to(root / "z")
     (root / "z" / "up").symlink_to(root)
     (root / "linked").symlink_to(outside)
     (root / "self").symlink_to("self")

@@ -100,8 +100,8 @@ def _read_scipy(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _cells(array: np.ndarray) -> list[str]:
-    # Column-major, as MATLAB counts; a text arrives as an array of one string, '' as of none.
-    return ["".join(map(str, np.ravel(cell))) for cell in array.ravel(order="F")]
+    # A text arrives as an array of one string, an empty text as an array of none.
+    return ["".join(map(str, np.ravel(cell))) for cell in array.ravel()]
 
 
 def _read_hdf5(path: Path, keys: Sequence[str]) -> dict[str, Any]:
