@@ -145,3 +145,14 @@ def test_check_of_unlabelled_faces(tmp_path):
     write_table(tmp_path)
     result = CliRunner().invoke(check, [str(tmp_path)], catch_exceptions=False)
     assert result.output.splitlines()[-1] == "no attributes"
+
+
+def test_open_passes_images_and_split_file_on(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "x.jpg").touch()
+    (tmp_path / "MAAD_Face.csv").write_text("Filename,Identity,Male\nx.jpg,1,-1\n")
+    (tmp_path / "split.csv").write_text("name,split\nx.jpg,val\n")
+    spec = f"maad:{tmp_path},images={pictures},split_file={tmp_path}/split.csv"
+    face = parse_data_spec(spec).open()[0]
+    assert (face.image, face.split, face.labels.tolist()) == (pictures / "x.jpg", "val", [0])
