@@ -104,14 +104,14 @@ def parse_data_spec(text: str) -> DataSettings:
 
 
 def _format_and_root(place: str) -> tuple[str, str]:
-    prefix, colon, rest = place.partition(":")
-    if colon and not Path(place).exists():
-        if prefix not in FORMATS:
-            raise SettingsError(f"unknown data format '{prefix}'; use {', '.join(FORMATS)}.")
-        place = rest
-    if not place:
+    kind, colon, root = place.partition(":")
+    if not colon or Path(place).exists():
+        kind, root = _guess(Path(place)), place
+    if kind not in FORMATS:
+        raise SettingsError(f"unknown data format '{kind}'; use {', '.join(FORMATS)}.")
+    if not root:
         raise SettingsError("root: a data set needs a folder or file, as in celeba:FOLDER.")
-    return (prefix, place) if place == rest and colon else (_guess(Path(place)), place)
+    return kind, root
 
 
 def _guess(root: Path) -> str:

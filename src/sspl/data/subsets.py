@@ -50,7 +50,7 @@ def label_subset(labels: Labels, count: int, *, rule: Rule, seed: int = 0) -> ND
     negative) in the draw, a random face that has one is swapped in for a random face whose
     removal costs no attribute its last positive or negative. Rare values are therefore kept
     a little more often than in a uniform draw (each at least once wherever such a swap
-    exists); the bias is at most one face for each attribute and value.
+    exists); at most one face is swapped for each attribute and value.
 
     Args:
         labels: int8 (faces, attributes), 1, 0 or `MISSING`.

@@ -72,7 +72,7 @@ def _read_attributes(path: Path) -> tuple[tuple[str, ...], NameBook, np.ndarray]
     if not count.strip().isdecimal():
         raise DataError(f"{path}, line {count_line}: expected the number of rows, found '{count}'.")
     attributes = tuple(header.split())
-    reject_repeats(path, header_line, attributes)
+    reject_repeats(f"{path}, line {header_line}", attributes)
     book, values = NameBook(path), bytearray()
     for line, text in lines:
         name, *fields = text.split()

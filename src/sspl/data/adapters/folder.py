@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sspl.data.adapters.source import is_file, is_folder
 from sspl.data.records import IMAGE_SUFFIXES, FaceSet
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
@@ -51,9 +52,9 @@ def _image_names(root: Path) -> list[str]:
         seen.add((status.st_dev, status.st_ino))
         for entry in _entries(root / folder):
             name = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir():
+            if is_folder(entry):
                 (linked if entry.is_symlink() else real).append(name)
-            elif entry.is_file() and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+            elif is_file(entry) and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                 names.append(_readable(root, name))
     return names
 

@@ -58,7 +58,7 @@ def read_lfwa(
     mat = mat / LABELS_FILE if mat.is_dir() else mat
     content = read_mat(mat, ("name", "label", "AttrName"))
     attributes = tuple(a.replace(" ", "_") for a in _texts(mat, "AttrName", content["AttrName"]))
-    reject_repeats(mat, 1, attributes)
+    reject_repeats(f"{mat}, 'AttrName'", attributes)
     book = NameBook(mat, "entry")
     for place, name in enumerate(_texts(mat, "name", content["name"]), 1):
         book.add(name.replace("\\", "/"), place)
@@ -100,8 +100,8 @@ def _read_scipy(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _cells(array: np.ndarray) -> list[str]:
-    # Column-major, as MATLAB counts; a text arrives as an array of one string, '' as of none.
-    return ["".join(map(str, np.ravel(cell))) for cell in array.ravel(order="F")]
+    # A text arrives as an array of one string, an empty text as an array of none.
+    return ["".join(map(str, np.ravel(cell))) for cell in array.ravel()]
 
 
 def _read_hdf5(path: Path, keys: Sequence[str]) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _splits(mat: Path, names: tuple[str, ...], split_file: Path | None) -> tuple
 
 
 def _assign(path: Path, key: str, index: Any, splits: list[str | None]) -> None:
-    if not isinstance(index, (int, float, np.number)) or index != int(index):
+    if not isinstance(index, int | float) or not float(index).is_integer():
         raise DataError(f"{path}: '{key}' holds '{index}'; use whole numbers from 1.")
     place = int(index)
     if not 1 <= place <= len(splits):

@@ -93,7 +93,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
         for line, row in _csv_rows(path, file):
             if not width:
                 width = len(row)
-                reject_repeats(path, line, row)
+                reject_repeats(f"{path}, line {line}", row)
             if len(row) != width:
                 raise DataError(
                     f"{path}, line {line}: expected {width} fields as in the header, "
@@ -118,14 +118,14 @@ def _csv_rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, list[str]]
             yield line, [field.strip() for field in row]
 
 
-def reject_repeats(path: Path, line: int, columns: Sequence[str]) -> None:
-    """Raise `DataError` when a column name is empty or stands twice in a header."""
+def reject_repeats(where: str, columns: Sequence[str]) -> None:
+    """Raise `DataError`, beginning with `where`, for a column without name or named twice."""
     seen: set[str] = set()
     for column in columns:
         if not column:
-            raise DataError(f"{path}, line {line}: a column has no name; give it one.")
+            raise DataError(f"{where}: a column has no name; give it one.")
         if column in seen:
-            raise DataError(f"{path}, line {line}: column '{column}' is there twice; keep one.")
+            raise DataError(f"{where}: column '{column}' is there twice; keep one.")
         seen.add(column)
 
 
@@ -140,10 +140,11 @@ class NameBook:
     def add(self, raw: str, place: int) -> str:
         """Note a name and return it as a clean relative POSIX path.
 
-        Raises `DataError` when it is empty, absolute, leaves the folder, or was there before.
+        Raises `DataError` when it is no path, absolute, leaves the folder, or was there before.
         """
         name = posixpath.normpath(raw) if raw else ""
-        if not name or name == "." or name.startswith(("/", "../")) or name == "..":
+        outside = name.startswith(("/", "../"))
+        if outside or name in ("", ".", "..") or "\0" in name:
             raise DataError(
                 f"{self.path}, {self.unit} {place}: '{raw}' is no image name; "
                 "give a path relative to the folder of images."
@@ -281,7 +282,7 @@ def _present(root: Path, names: Sequence[str]) -> set[str]:
     for folder in {posixpath.dirname(name) for name in names}:
         try:
             with os.scandir(root / folder) as entries:
-                there.update(posixpath.join(folder, e.name) for e in entries if e.is_file())
+                there.update(posixpath.join(folder, e.name) for e in entries if is_file(e))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -289,3 +290,19 @@ def _present(root: Path, names: Sequence[str]) -> set[str]:
                 f"{root / folder}: cannot be listed ({error.strerror or error})."
             ) from error
     return there
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a file; a link to nowhere or to itself is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder; a link to nowhere or to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

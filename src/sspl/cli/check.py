@@ -1,0 +1,43 @@
+"""`sspl data check`: what is in a set of faces."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sspl.data.records import FaceSet
+
+
+@click.command()
+@click.argument("spec", metavar="DATA")
+def check(spec: str) -> None:
+    """Read a set of faces and count them per split and per attribute.
+
+    DATA is [FORMAT:]ROOT[,key=value...], such as celeba:FOLDER,masks=FOLDER.
+    """
+    from sspl.data.settings import parse_data_spec
+
+    faces = parse_data_spec(spec).open()
+    for line in (*_split_lines(faces), "", *_attribute_lines(faces)):
+        click.echo(line)
+
+
+def _split_lines(faces: "FaceSet") -> list[str]:
+    from sspl.data.records import SPLITS
+
+    counts = {split: faces.splits.count(split) for split in (*SPLITS, None)}
+    shown = [f"  {split or 'no split':<10}{count:>10,}" for split, count in counts.items() if count]
+    return [f"{len(faces):,} faces of {faces.source}", *shown]
+
+
+def _attribute_lines(faces: "FaceSet") -> list[str]:
+    from sspl.data.records import MISSING
+
+    if not len(faces.schema):
+        return ["no attributes"]
+    width = max(len("attribute"), *(len(name) for name in faces.schema.names))
+    lines = [f"{'attribute':<{width}}{'positive':>12}{'negative':>12}{'missing':>12}"]
+    for i, name in enumerate(faces.schema.names):
+        counts = [int((faces.labels[:, i] == value).sum()) for value in (1, 0, MISSING)]
+        lines.append(f"{name:<{width}}" + "".join(f"{count:>12,}" for count in counts))
+    return lines

@@ -1,0 +1,185 @@
+"""Which faces keep their labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sspl.data.adapters import open_faces
+from sspl.data.records import FaceSet
+from sspl.data.subsets import count_for, label_subset, load_subset, save_subset
+from sspl.domain.attributes import AttributeSchema
+from sspl.errors import DataError, SettingsError
+
+LABELS = hnp.arrays(
+    np.int8,
+    st.tuples(st.integers(1, 30), st.integers(1, 4)),
+    elements=st.sampled_from((-1, 0, 1)),
+)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "faces", "count"),
+    [
+        (0.05, 5495, 275),
+        (0.002, 162770, 326),
+        (0.005, 162770, 814),
+        (0.01, 162770, 1628),
+        (0.145, 100, 15),
+        (0.144, 100, 14),
+        (1, 7, 7),
+        (0.5, 1, 1),
+        (0.25, 6, 2),
+    ],
+)
+def test_fractions_round_half_up(fraction, faces, count):
+    assert count_for(faces, fraction=fraction) == count
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"fraction": 0.0}, "label fraction 0.0 is out of range"),
+        ({"fraction": 1.01}, "label fraction 1.01 is out of range"),
+        ({"fraction": float("nan")}, "label fraction nan is out of range"),
+        ({"fraction": 0.001}, "0 labelled faces are out of range; there are 100"),
+        ({"labels": 0}, "0 labelled faces are out of range"),
+        ({"labels": 101}, "101 labelled faces are out of range; there are 100 faces"),
+        ({}, "either a label fraction or a number"),
+        ({"fraction": 0.5, "labels": 50}, "either a label fraction or a number"),
+    ],
+)
+def test_impossible_counts(given, message):
+    with pytest.raises(SettingsError, match=message):
+        count_for(100, **given)
+
+
+def test_a_number_of_labels_is_itself():
+    assert [count_for(100, labels=n) for n in (1, 100)] == [1, 100]
+
+
+def test_every_kth_is_in_file_order():
+    labels = np.zeros((10, 1), dtype=np.int8)
+    assert label_subset(labels, 3, rule="every_kth").tolist() == [0, 3, 6]
+    assert label_subset(labels, 4, rule="every_kth").tolist() == [0, 2, 5, 7]
+    assert label_subset(labels, 10, rule="every_kth").tolist() == list(range(10))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    labels=LABELS,
+    seed=st.integers(0, 9),
+    data=st.data(),
+    rule=st.sampled_from(["seeded", "every_kth"]),
+)
+def test_exactly_count_distinct_sorted_and_repeatable(labels, seed, data, rule):
+    count = data.draw(st.integers(1, len(labels)))
+    chosen = label_subset(labels, count, rule=rule, seed=seed)
+    assert chosen.dtype == np.int64
+    assert len(chosen) == len(set(chosen.tolist())) == count
+    assert chosen.tolist() == sorted(chosen.tolist())
+    assert 0 <= chosen[0] <= chosen[-1] < len(labels)
+    assert label_subset(labels, count, rule=rule, seed=seed).tolist() == chosen.tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(labels=LABELS, seed=st.integers(0, 9))
+def test_no_single_swap_could_bring_in_a_lost_value(labels, seed):
+    """The promise itself, checked by trying every swap."""
+    count = max(1, len(labels) // 3)
+    chosen = label_subset(labels, count, rule="seeded", seed=seed).tolist()
+
+    def held(faces):
+        return {(a, v) for a in range(labels.shape[1]) for v in (0, 1) if v in labels[faces, a]}
+
+    for leaver in chosen:
+        for newcomer in set(range(len(labels))) - set(chosen):
+            swapped = [newcomer if f == leaver else f for f in chosen]
+            assert not held(swapped) > held(chosen)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_single_positive_and_a_single_negative_are_kept(seed):
+    labels = np.zeros((2000, 3), dtype=np.int8)
+    labels[1234, 0] = 1
+    labels[:, 1] = 1
+    labels[77, 1] = 0
+    labels[::2, 2] = -1
+    labels[5, 2] = 1
+    chosen = label_subset(labels, 20, rule="seeded", seed=seed)
+    assert {1234, 77, 5} <= set(chosen.tolist())
+
+
+def test_the_draw_is_uniform_where_nothing_is_rare():
+    labels = np.tile(np.array([[0], [1]], dtype=np.int8), (20, 1))
+    draws = np.zeros(40)
+    for seed in range(400):
+        draws[label_subset(labels, 20, rule="seeded", seed=seed)] += 1
+    # Binomial(400, 1/2): mean 200, deviation 10.
+    assert abs(draws - 200).max() < 50
+    assert draws.std() > 2
+
+
+def test_seeds_differ_and_the_rule_must_be_known():
+    labels = np.zeros((500, 1), dtype=np.int8)
+    first, second = (label_subset(labels, 50, rule="seeded", seed=s) for s in (1, 2))
+    assert first.tolist() != second.tolist()
+    with pytest.raises(SettingsError, match="unknown subset rule 'first'; use seeded or every_kth"):
+        label_subset(labels, 5, rule="first")
+    for count in (0, 501):
+        with pytest.raises(SettingsError, match="out of range; there are 500 faces"):
+            label_subset(labels, count, rule="seeded")
+
+
+def faces_named(*names: str) -> FaceSet:
+    n = len(names)
+    return FaceSet(
+        source="labels.csv",
+        schema=AttributeSchema((), ()),
+        names=names,
+        images=tuple(map(Path, names)),
+        masks=(None,) * n,
+        splits=(None,) * n,
+        labels=np.empty((n, 0), dtype=np.int8),
+    )
+
+
+def test_a_saved_subset_is_found_again_by_name(tmp_path):
+    faces = faces_named("b.jpg", "a b/ü.jpg", "c.jpg", " d.jpg")
+    save_subset(tmp_path / "subset.txt", [faces.names[i] for i in (1, 3)])
+    assert load_subset(tmp_path / "subset.txt", faces).tolist() == [1, 3]
+    moved = faces_named(*reversed(faces.names))
+    assert load_subset(tmp_path / "subset.txt", moved).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.jpg\n\nz.jpg\n", r"subset.txt, line 3: 'z.jpg' is not a face of labels.csv"),
+        ("a.jpg\nb.jpg\na.jpg\n", r"subset.txt, line 3: 'a.jpg' was given before, in line 1"),
+        ("\n", r"subset.txt: the file is empty"),
+    ],
+)
+def test_faulty_subset_files(tmp_path, text, message):
+    (tmp_path / "subset.txt").write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_subset(tmp_path / "subset.txt", faces_named("a.jpg", "b.jpg"))
+
+
+@pytest.mark.parametrize("name", ["a\nb.jpg", "a\r.jpg", " ", ""])
+def test_a_name_that_does_not_fit_on_a_line_is_not_saved(tmp_path, name):
+    with pytest.raises(DataError, match="does not fit on a line"):
+        save_subset(tmp_path / "subset.txt", ["ok.jpg", name])
+    assert not (tmp_path / "subset.txt").exists()
+
+
+@pytest.mark.real
+def test_real_small_draws_keep_every_attribute(real_data):
+    train = open_faces("celeba", real_data / "celeba10k").split("train")
+    for seed in range(5):
+        labels = train.labels[label_subset(train.labels, 55, rule="seeded", seed=seed)]
+        assert (labels == 1).any(axis=0).all()
+        assert (labels == 0).any(axis=0).all()
