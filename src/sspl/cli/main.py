@@ -6,6 +6,7 @@ from typing import Final
 import click
 
 from sspl import __version__
+from sspl.cli.check import check
 from sspl.cli.data import data
 from sspl.cli.demo import demo
 from sspl.cli.judge import evaluate, predict
@@ -23,6 +24,7 @@ def cli() -> None:
     """Facial attribute recognition from few labels (SSPL, CVPR 2021)."""
 
 
+data.add_command(check)
 for command in (demo, data, parser, pretrain, finetune, evaluate, predict):
     cli.add_command(command)
 
