@@ -62,7 +62,9 @@ def run_demo(settings: DemoSettings, out: Path) -> str:
     masks = _parse(settings, out)
     log.info("3/5 pre-train on the unlabelled training faces")
     data = DataSettings(format="celeba", root=faces, masks=masks)
-    content = merge(preset("demo", "pretrain"), {"seed": settings.seed, "data": [data.model_dump()]})
+    content = merge(
+        preset("demo", "pretrain"), {"seed": settings.seed, "data": [data.model_dump()]}
+    )
     pretrain(build(PretrainSettings, content, _epochs(settings.pretrain_epochs)), out / "pretrain")
     log.info("4/5 fine-tune on %d labels, without and with pre-training", settings.labels)
     plain = data.model_copy(update={"masks": None})

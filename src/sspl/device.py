@@ -23,7 +23,9 @@ def pick_device(name: str) -> torch.device:
     Raises `SettingsError` when the named device is not there.
     """
     if name == "auto":
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        found = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        )
         return found or torch.device("cpu")
     try:
         device = torch.device(name)

@@ -59,7 +59,9 @@ def start_run(folder: Path, kind: str, settings: Settings, seed: int, resume: bo
     write_text(settings_file, text)
 
 
-def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]], final: Mapping[str, Any]) -> None:
+def write_metrics(
+    folder: Path, rows: Sequence[Mapping[str, Any]], final: Mapping[str, Any]
+) -> None:
     """Write the log as CSV (one row an epoch or interval) and the final figures as JSON."""
     header = list(dict.fromkeys(key for row in rows for key in row))
     write_csv(folder / METRICS_CSV, header, ([row.get(key) for key in header] for row in rows))

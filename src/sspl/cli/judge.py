@@ -42,9 +42,7 @@ def evaluate(run: Path, split: str, spec: str | None, device: str) -> None:
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--workers", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
-def predict(
-    run: Path, images: str, out: Path, batch_size: int, workers: int, device: str
-) -> None:
+def predict(run: Path, images: str, out: Path, batch_size: int, workers: int, device: str) -> None:
     """Write probabilities and decisions of RUN for every picture of IMAGES as CSV."""
     from sspl.data.settings import parse_data_spec
     from sspl.inference import predict as prediction

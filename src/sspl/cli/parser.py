@@ -17,7 +17,9 @@ def parser() -> None:
 @click.argument("masks", type=folder_in)
 @overrides
 @click.option("--out", type=folder_out, required=True, help="Run folder to make.")
-@click.option("--classes", help="Classes of the masks: a taxonomy or its file; default: as trained.")
+@click.option(
+    "--classes", help="Classes of the masks: a taxonomy or its file; default: as trained."
+)
 @click.option("--split-file", type=Path, help="CSV with the columns name and split (train, test).")
 @click.option("--pairs", type=click.IntRange(1), help="Use this many training pairs only.")
 @settings_file

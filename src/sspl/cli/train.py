@@ -8,7 +8,9 @@ import click
 
 from sspl.cli.options import folder_out, overrides, settings_file
 
-preset_option = click.option("--preset", default="small", show_default=True, help="paper, small, demo.")
+preset_option = click.option(
+    "--preset", default="small", show_default=True, help="paper, small, demo."
+)
 resume_option = click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 
 
@@ -27,7 +29,9 @@ def gather(
 
 @click.command()
 @overrides
-@click.option("--data", "specs", multiple=True, help="FORMAT:PATH[,masks=DIR,crop=celeba]; repeatable.")
+@click.option(
+    "--data", "specs", multiple=True, help="FORMAT:PATH[,masks=DIR,crop=celeba]; repeatable."
+)
 @click.option("--out", type=folder_out, required=True, help="Run folder to make.")
 @click.option("--seed", type=click.IntRange(0))
 @preset_option

@@ -23,7 +23,9 @@ def logits_of(
 
     With `flip_average` the logits of the face and of its mirror image are averaged.
     """
-    view = normalise(warp_images(canvas, identity_geometry(len(canvas)).to(canvas.device), input_size))
+    view = normalise(
+        warp_images(canvas, identity_geometry(len(canvas)).to(canvas.device), input_size)
+    )
     view = view.contiguous(memory_format=torch.channels_last)
     with autocast(canvas.device, precision):
         logits: Tensor = network(view)

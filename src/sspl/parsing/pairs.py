@@ -91,8 +91,7 @@ def _read_splits(path: Path) -> dict[str, str]:
         for row in reader:
             if row["split"] not in {"train", "test"}:
                 raise DataError(
-                    f"{path}, line {reader.line_num}: split is '{row['split']}'; "
-                    "use train or test."
+                    f"{path}, line {reader.line_num}: split is '{row['split']}'; use train or test."
                 )
             if row["name"] in splits:
                 raise DataError(f"{path}, line {reader.line_num}: '{row['name']}' comes twice.")

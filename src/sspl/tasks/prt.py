@@ -40,7 +40,9 @@ def patch_side(canvas: int, grid: int) -> int:
     return canvas * PATCH_OF_512[grid] // 512
 
 
-def draw_offsets(n: int, canvas: int, grid: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_offsets(
+    n: int, canvas: int, grid: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Draw the top and left pixel of a patch inside each cell, row by row.
 
     Returns two int64 tensors (n, grid * grid); every patch lies wholly inside its cell.
@@ -109,7 +111,9 @@ class PatchRotation(PretextTask):
     uses_crop: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False
 
-    def __init__(self, settings: PRTSettings, features: int, input_size: int, background: int) -> None:
+    def __init__(
+        self, settings: PRTSettings, features: int, input_size: int, background: int
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.size = settings.patch_size or input_size

@@ -134,7 +134,9 @@ class FinetuneSettings(Settings):
     optim: OptimSettings = OptimSettings()
     layer_decay: float = Field(1.0, gt=0, le=1, description="lr factor per stage, last to first")
     head_lr: float = Field(1.0, gt=0, description="lr factor of the attribute heads")
-    freeze: int = Field(0, ge=0, le=5, description="stem and stages, first to last, left as they are")
+    freeze: int = Field(
+        0, ge=0, le=5, description="stem and stages, first to last, left as they are"
+    )
     evaluate_every: int = Field(1, ge=1, description="epochs between looks at the validation split")
     patience: int | None = Field(None, ge=1, description="stop after so many looks without gain")
     select_by: Literal["accuracy", "balanced_accuracy", "average_precision"] = "accuracy"
