@@ -2,30 +2,31 @@
 
 import logging
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
-import numpy as np
 from pydantic import Field
 
 from sspl.data.settings import DataSettings
 from sspl.data.synthetic import write_synthetic
-from sspl.evaluation.evaluate import evaluate, write_evaluation
-from sspl.files import write_csv, write_text
+from sspl.demo_figure import draw_comparison
+from sspl.evaluation.comparison import (
+    PRETRAINED,
+    SCRATCH,
+    comparison_table,
+    run_arm,
+    write_comparison,
+)
+from sspl.files import write_text
 from sspl.parsing.commands import train_and_test
 from sspl.parsing.masks import make_masks
 from sspl.parsing.model import load_parser
 from sspl.parsing.network import ParserModelSettings
 from sspl.parsing.training import ParserSettings
 from sspl.settings import Settings, build, merge
-from sspl.training.finetune import finetune
 from sspl.training.pretrain import pretrain
-from sspl.training.settings import FinetuneSettings, PretrainSettings, RuntimeSettings, preset
+from sspl.training.settings import FinetuneSettings, PretrainSettings, preset
 
 log = logging.getLogger(__name__)
-
-ARMS: Final = ("from scratch", "SSPL pre-trained")
 
 
 class DemoSettings(Settings):
@@ -40,14 +41,6 @@ class DemoSettings(Settings):
     subsets: int = Field(3, ge=1, description="label subsets, each drawn by a seed of its own")
     pretrain_epochs: int | None = Field(None, ge=1)
     finetune_epochs: int | None = Field(None, ge=1)
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """Test figures of one arm: means per subset, and balanced accuracy (subsets, attributes)."""
-
-    means: list[dict[str, float]]
-    balanced: np.ndarray
 
 
 def run_demo(settings: DemoSettings, out: Path) -> str:
@@ -68,15 +61,18 @@ def run_demo(settings: DemoSettings, out: Path) -> str:
     pretrain(build(PretrainSettings, content, _epochs(settings.pretrain_epochs)), out / "pretrain")
     log.info("4/5 fine-tune on %d labels, without and with pre-training", settings.labels)
     plain = data.model_copy(update={"masks": None})
-    results = {arm: _arm(settings, plain, out, arm) for arm in ARMS}
+    stage2 = build(FinetuneSettings, preset("demo", "finetune"), _epochs(settings.finetune_epochs))
+    content = stage2.model_dump(mode="json") | {"seed": settings.seed}
+    results = {
+        arm: run_arm(content, plain, source, settings.labels, settings.subsets, out / folder)
+        for arm, source, folder in (
+            (SCRATCH, None, "from-scratch"),
+            (PRETRAINED, out / "pretrain", "pre-trained"),
+        )
+    }
     log.info("5/5 compare on the test faces")
     names = plain.open().schema.names
-    write_csv(out / "comparison.csv", ("arm", "subset", "accuracy", "balanced_accuracy"), [
-        (arm, i, row["accuracy"], row["balanced_accuracy"])
-        for arm, result in results.items() for i, row in enumerate(result.means)
-    ])  # fmt: skip
-    from sspl.demo_figure import draw_comparison
-
+    write_comparison(out / "comparison.csv", results)
     draw_comparison(out / "comparison.png", faces, masks, names, results, settings.labels)
     table = comparison_table(results, settings.labels)
     write_text(out / "comparison.txt", table + "\n")
@@ -102,43 +98,6 @@ def _parse(settings: DemoSettings, out: Path) -> Path:
         None, False, 64, "auto", "auto",
     )  # fmt: skip
     return masks
-
-
-def _arm(settings: DemoSettings, data: DataSettings, out: Path, arm: str) -> ArmResult:
-    means, balanced = [], []
-    test = data.open().split("test")
-    for subset in range(settings.subsets):
-        given: dict[str, Any] = {
-            "seed": settings.seed,
-            "data": data.model_dump(),
-            "labels": {"count": settings.labels, "subset_seed": subset},
-            "pretrained": str(out / "pretrain") if arm == ARMS[1] else None,
-        }
-        content = merge(preset("demo", "finetune"), given)
-        folder = out / f"{arm.replace(' ', '-')}-{subset}"
-        finetune(build(FinetuneSettings, content, _epochs(settings.finetune_epochs)), folder)
-        figures, facts = evaluate(folder, test, RuntimeSettings())
-        write_evaluation(folder, "test", figures, facts)
-        means.append(facts["mean"])
-        balanced.append([f.balanced_accuracy or np.nan for f in figures])
-    return ArmResult(means, np.array(balanced))
-
-
-def comparison_table(results: dict[str, ArmResult], labels: int) -> str:
-    """Return mean and spread over the subsets of each arm's test figures, in percent."""
-    lines = [f"{f'{labels} labels':<20}{'accuracy':>16}{'balanced':>16}{'AP':>16}{'majority':>12}"]
-    for arm, result in results.items():
-        cells = [
-            _spread([row[figure] for row in result.means])
-            for figure in ("accuracy", "balanced_accuracy", "average_precision")
-        ]
-        majority = 100 * np.mean([row["majority_accuracy"] for row in result.means])
-        lines.append(f"{arm:<20}" + "".join(f"{c:>16}" for c in cells) + f"{majority:>12.2f}")
-    return "\n".join(lines)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{100 * np.mean(values):.2f} +- {100 * np.std(values):.2f}"
 
 
 def clear(out: Path) -> None:

@@ -1,17 +1,15 @@
 """The demo's picture: faces, masks and what pre-training changes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from PIL import Image
 
 from sspl.data.palette import overlay
 from sspl.domain.taxonomy import built_in_taxonomy
-
-if TYPE_CHECKING:
-    from sspl.demo import ArmResult
+from sspl.evaluation.comparison import ArmResult
 
 COLOURS = ("#9aa5b1", "#2563eb")
 FACES = 10
@@ -19,7 +17,7 @@ FACES = 10
 
 def draw_comparison(
     path: Path, faces: Path, masks: Path, names: tuple[str, ...],
-    results: "dict[str, ArmResult]", labels: int,
+    results: dict[str, ArmResult], labels: int,
 ) -> None:  # fmt: skip
     """Write a PNG: sample faces, their parsed masks, balanced accuracy per attribute and arm."""
     mpl.use("Agg")
@@ -42,9 +40,7 @@ def draw_comparison(
     plt.close(figure)
 
 
-def _bars(
-    axes: "mpl.axes.Axes", names: tuple[str, ...], results: "dict[str, ArmResult]", labels: int
-) -> None:
+def _bars(axes: Axes, names: tuple[str, ...], results: dict[str, ArmResult], labels: int) -> None:
     (first, scratch), (second, trained) = results.items()
     gain = np.nan_to_num(np.nanmean(trained.balanced, 0) - np.nanmean(scratch.balanced, 0))
     order = np.argsort(gain)

@@ -8,7 +8,7 @@ from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.records import FaceSet
 from sspl.device import keep_freed_memory, pick_device
 from sspl.errors import DataError
-from sspl.files import write_csv, write_json
+from sspl.files import write_csv, write_json, write_text
 from sspl.metrics.attributes import FIGURES, AttributeFigures, all_figures, means
 from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.scoring import probabilities_of
@@ -68,7 +68,7 @@ def write_evaluation(
     write_json(folder / f"evaluation-{split}.json", facts)
     rows = [tuple(asdict(f).values()) for f in figures]
     write_csv(folder / f"evaluation-{split}.csv", tuple(asdict(figures[0])), rows)
-    (folder / f"evaluation-{split}.txt").write_text(table(figures) + "\n", encoding="utf-8")
+    write_text(folder / f"evaluation-{split}.txt", table(figures) + "\n")
 
 
 def table(figures: list[AttributeFigures]) -> str:

@@ -8,7 +8,7 @@ import torch
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
 from sspl.errors import DataError
 from sspl.files import write_json
-from sspl.parsing.model import Parser, load_parser, save_parser
+from sspl.parsing.model import MODEL_FILE, Parser, load_parser, save_parser
 from sspl.parsing.pairs import MaskPairs, draw_training_pairs, find_pairs, load_pairs
 from sspl.parsing.report import parser_figures, parser_table
 from sspl.parsing.training import ParserSettings, evaluate_parser, mirror_ids, train_parser
@@ -26,8 +26,9 @@ def train_and_test(
     chosen = pairs.split("train")
     if settings.pairs is not None:
         chosen = draw_training_pairs(chosen, settings.pairs, settings.seed)
-    start_run(out, "parser", settings, settings.seed, resume=False)
     canvases = load_pairs(chosen, source, taxonomy, settings.size, "read training pairs")
+    # A run that was cut short left no model and may start again.
+    start_run(out, "parser", settings, settings.seed, resume=not (out / MODEL_FILE).exists())
     training = train_parser(*canvases, taxonomy, settings)
     save_parser(out, Parser(training.network, taxonomy, settings.size), settings.model)
     confusion = _confusion(training.network, pairs, source, taxonomy, taxonomy, settings)

@@ -199,13 +199,13 @@ def finetune(settings: FinetuneSettings, out: Path, resume: bool = False) -> dic
     split is never opened (METHOD.md "Do not repeat" 1).
     """
     run = Finetuning(settings)
+    train, val = run.canvases(run.parts.train), run.canvases(run.parts.val)
     start_run(out, "finetune", settings, settings.seed, resume)
     log.info(run.transferred)
     save_subset(out / LABELLED_FILE, run.parts.train.names)
     save_subset(out / VALIDATION_FILE, run.parts.val.names)
     state = load_state(out, run.network, run.optimiser) if resume else None
     run.rows = state["rows"] if state else []
-    train, val = run.canvases(run.parts.train), run.canvases(run.parts.val)
     labels = torch.from_numpy(run.parts.train.labels)
     epochs, every = settings.optim.epochs, settings.evaluate_every
     for epoch in (bar := tqdm(range(len(run.rows), epochs), "finetune", unit="epoch")):

@@ -109,7 +109,6 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     network = Pretrainer(trunk, build_tasks(settings, trunk, taxonomy)).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     sources = open_sources(settings)
-    start_run(out, "pretrain", settings, settings.seed, resume)
     needs_masks = any(task.needs_masks for task in network.tasks.values())  # type: ignore[union-attr]
     _require_masks(sources, needs_masks, settings)
     has_masks = all(mask is not None for source in sources for mask in source.faces.masks)
@@ -117,6 +116,7 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
         sources, settings.canvas, len(taxonomy) if has_masks else None,
         settings.runtime.cache_gb, settings.runtime.workers,
     )  # fmt: skip
+    start_run(out, "pretrain", settings, settings.seed, resume)
     optimiser = make_optimiser([(list(network.parameters()), 1.0)], settings.optim)
     state = load_state(out, network, optimiser) if resume else None
     rows: list[dict[str, Any]] = state["rows"] if state else []

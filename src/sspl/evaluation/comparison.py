@@ -1,0 +1,97 @@
+"""Fine-tuning with and without pre-training, over several label subsets, judged on the test split."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sspl.data.settings import DataSettings
+from sspl.evaluation.evaluate import evaluate, write_evaluation
+from sspl.files import write_csv
+from sspl.runs import METRICS_JSON, SETTINGS_FILE
+from sspl.settings import build, merge
+from sspl.training.finetune import finetune
+from sspl.training.settings import FinetuneSettings, RuntimeSettings
+
+SCRATCH: Final = "from scratch"
+PRETRAINED: Final = "SSPL pre-trained"
+COLUMNS: Final = ("accuracy", "balanced_accuracy", "average_precision", "auc", "majority_accuracy")
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """Test figures of one arm.
+
+    Args:
+        means: for each subset the mean figures over the attributes.
+        balanced: float64 (subsets, attributes), balanced accuracy, NaN where it is not defined.
+    """
+
+    means: list[dict[str, float]]
+    balanced: NDArray[np.float64]
+
+
+def run_arm(
+    content: Mapping[str, Any], data: DataSettings, pretrained: Path | None, labels: int,
+    subsets: int, out: Path,
+) -> ArmResult:  # fmt: skip
+    """Fine-tune on subset 0, 1, ... and judge each on the test split.
+
+    `content` holds the other settings of stage 2. Finished runs in `out` are not run again,
+    an interrupted one goes on.
+    """
+    test = data.open().split("test")
+    means, balanced = [], []
+    for subset in range(subsets):
+        given = {
+            "data": data.model_dump(mode="json"),
+            "labels": {"count": labels, "subset_seed": subset},
+            "pretrained": None if pretrained is None else str(pretrained),
+        }
+        folder = out / f"subset-{subset}"
+        if not _finished(folder):
+            settings = build(FinetuneSettings, merge(dict(content), given))
+            finetune(settings, folder, resume=(folder / SETTINGS_FILE).exists())
+        figures, facts = evaluate(folder, test, RuntimeSettings())
+        write_evaluation(folder, "test", figures, facts)
+        means.append(facts["mean"])
+        balanced.append(
+            [np.nan if f.balanced_accuracy is None else f.balanced_accuracy for f in figures]
+        )
+    return ArmResult(means, np.array(balanced))
+
+
+def _finished(folder: Path) -> bool:
+    file = folder / METRICS_JSON
+    return file.exists() and bool(json.loads(file.read_text(encoding="utf-8"))["finished"])
+
+
+def write_comparison(path: Path, results: Mapping[str, ArmResult]) -> None:
+    """Write one row for each arm and subset as CSV."""
+    rows = [
+        (arm, subset, *(round(row[c], 6) for c in COLUMNS))
+        for arm, result in results.items()
+        for subset, row in enumerate(result.means)
+    ]
+    write_csv(path, ("arm", "subset", *COLUMNS), rows)
+
+
+def comparison_table(results: Mapping[str, ArmResult], labels: int) -> str:
+    """Return mean and standard deviation over the subsets of each arm's figures, in percent."""
+    title = f"{labels} labels"
+    lines = [f"{title:<20}{'accuracy':>16}{'balanced':>16}{'AP':>16}{'majority':>12}"]
+    for arm, result in results.items():
+        cells = [_spread([row[figure] for row in result.means]) for figure in COLUMNS[:3]]
+        majority = 100 * float(np.mean([row["majority_accuracy"] for row in result.means]))
+        lines.append(f"{arm:<20}" + "".join(f"{c:>16}" for c in cells) + f"{majority:>12.2f}")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    return (
+        f"{100 * np.mean(values):.2f} +- {100 * np.std(values, ddof=min(1, len(values) - 1)):.2f}"
+    )

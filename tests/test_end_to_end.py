@@ -1,0 +1,364 @@
+"""The commands, one after the other, on a few synthetic faces."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+from safetensors.numpy import load_file
+
+from sspl.cli.main import cli
+from sspl.errors import SsplError
+
+TINY = (
+    "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2",
+    "optim.batch_size=16", "runtime.precision=fp32",
+)  # fmt: skip
+
+
+def sspl(*arguments: object) -> Result:
+    """Run a command that must succeed."""
+    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result
+
+
+def refused(*arguments: object) -> str:
+    """Run a command that must be refused; return the sentence."""
+    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    assert isinstance(result.exception, SsplError), (result.output, result.exception)
+    sentence = str(result.exception)
+    assert "\n" not in sentence
+    return sentence
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("synthetic") / "faces"
+    sspl("data", "synthetic", out, "--count", 120, "--seed", 3, "--size", 48)
+    return out
+
+
+@pytest.fixture(scope="session")
+def parser(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("parser") / "run"
+    sspl(
+        "parser", "train", faces / "img_align_celeba", faces / "masks", "--out", out,
+        "--pairs", 30, "size=64", "view=64", "steps=40", "batch_size=8", "model.width=0.125",
+        "ema=0.5", "precision=fp32",
+    )  # fmt: skip
+    return out
+
+
+def pretrain(faces: Path, out: Path, *more: str) -> Result:
+    data = f"celeba:{faces},masks={faces / 'masks'}"
+    return sspl(
+        "pretrain", "--preset", "demo", "--data", data, "--out", out, *TINY, "prt.patch_size=32",
+        "optim.epochs=3", *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def pretrained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("pretrain") / "run"
+    pretrain(faces, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def finetuned(
+    faces: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    out = tmp_path_factory.mktemp("finetune") / "run"
+    sspl(
+        "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from", pretrained,
+        "--labels", 40, "--subset-seed", 5, "--out", out, *TINY, "optim.epochs=4",
+        "evaluate_every=1",
+    )  # fmt: skip
+    yield out
+
+
+def test_parser_learns_the_big_classes(parser: Path) -> None:
+    figures = json.loads((parser / "metrics.json").read_text())
+    # Chance for one of 19 classes is far below; skin and background are most of the picture.
+    assert figures["iou"]["skin"] > 0.3
+    assert figures["pixel_accuracy"] > 0.5
+    assert len(figures["training_pairs"]) == 30
+
+
+def test_parser_run_writes_palette_masks_and_resumes(
+    parser: Path, faces: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "masks"
+    pictures = faces / "img_align_celeba"
+    sspl("parser", "run", parser, pictures, "--out", out, "--short-side", 64)
+    first = (out / "000001.png").read_bytes()
+    with Image.open(out / "000001.png") as mask:
+        assert mask.mode == "P"
+        assert mask.size == (48, 48)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["faces"] == 120
+    shares = [row["pixel_share"] for row in summary["classes"].values()]
+    assert sum(shares) == pytest.approx(1, abs=1e-3)
+    (out / "000002.png").unlink()
+    kept = (out / "000003.png").stat().st_mtime_ns
+    sspl("parser", "run", parser, pictures, "--out", out, "--short-side", 64)
+    assert (out / "000002.png").exists()
+    assert (out / "000003.png").stat().st_mtime_ns == kept
+    assert (out / "000001.png").read_bytes() == first
+
+
+def test_pretraining_lowers_every_loss(pretrained: Path) -> None:
+    rows = list(csv.DictReader((pretrained / "metrics.csv").open()))
+    for name in ("loss", "pst/loss", "pct/loss"):
+        assert float(rows[-1][name]) < float(rows[0][name])
+    assert {"prt/which_accuracy", "prt/angle_accuracy", "pst/miou", "pct/accuracy"} <= set(rows[0])
+
+
+def test_run_folder_holds_what_makes_it_again(
+    pretrained: Path, faces: Path, tmp_path: Path
+) -> None:
+    facts = json.loads((pretrained / "run.json").read_text())
+    assert facts["seed"] == 0
+    assert facts["versions"]["torch"].split("+")[0].count(".") == 2
+    out = tmp_path / "again"
+    sspl("pretrain", "--settings", pretrained / "settings.yaml", "--out", out)
+    assert_same_weights(out / "pretrained.safetensors", pretrained / "pretrained.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    a, b = load_file(one), load_file(other)
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        np.testing.assert_array_equal(value, b[name], err_msg=name)
+
+
+def test_killed_pretraining_resumes_to_the_same_weights(
+    pretrained: Path, faces: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    command = [
+        sys.executable, "-m", "sspl", "pretrain", "--settings", pretrained / "settings.yaml",
+        "--out", out,
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        while not (out / "state.safetensors").exists():
+            assert process.poll() is None, "finished before it could be killed"
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (out / "pretrained.safetensors").exists()
+    sspl("pretrain", "--settings", pretrained / "settings.yaml", "--out", out, "--resume")
+    assert_same_weights(out / "pretrained.safetensors", pretrained / "pretrained.safetensors")
+
+
+def test_interrupted_finetuning_resumes_to_the_same_model(
+    finetuned: Path, faces: Path, tmp_path: Path
+) -> None:
+    """A run that stops after two of four epochs and goes on ends where an undisturbed one does."""
+    from sspl.settings import build, read_yaml
+    from sspl.training import finetune as stage2
+    from sspl.training.settings import FinetuneSettings
+
+    out = tmp_path / "resumed"
+    settings = build(FinetuneSettings, read_yaml(finetuned / "settings.yaml"))
+    original = stage2.Finetuning.train_epoch
+    calls = 0
+
+    def interrupted(self: stage2.Finetuning, *arguments: object) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return original(self, *arguments)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage2.Finetuning, "train_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stage2.finetune(settings, out)
+    sspl("finetune", "--settings", finetuned / "settings.yaml", "--from", settings.pretrained,
+         "--out", out, "--resume")  # fmt: skip
+    assert_same_weights(out / "model.safetensors", finetuned / "model.safetensors")
+    assert (out / "metrics.csv").read_text() == (finetuned / "metrics.csv").read_text()
+
+
+def test_finetuning_selects_on_validation_and_saves_its_labels(finetuned: Path) -> None:
+    summary = json.loads((finetuned / "metrics.json").read_text())
+    rows = list(csv.DictReader((finetuned / "metrics.csv").open()))
+    best = max(float(row["val/accuracy"]) for row in rows)
+    assert summary["best"]["val/accuracy"] == pytest.approx(best)
+    labelled = (finetuned / "labelled.txt").read_text().split()
+    assert len(labelled) == len(set(labelled)) == 40
+    validation = set((finetuned / "validation.txt").read_text().split())
+    assert not validation & set(labelled)
+
+
+def test_evaluate_agrees_with_predict(finetuned: Path, faces: Path, tmp_path: Path) -> None:
+    """Accuracy worked out from the prediction file is the accuracy that evaluate reports."""
+    sspl("evaluate", finetuned, "--split", "test")
+    out = tmp_path / "predictions.csv"
+    sspl("predict", finetuned, faces / "img_align_celeba", "--out", out, "--batch-size", 7)
+    predicted = {row["image"]: row for row in csv.DictReader(out.open())}
+    lines = (faces / "list_attr_celeba.txt").read_text().splitlines()
+    names = lines[1].split()
+    split = dict(
+        row.split() for row in (faces / "list_eval_partition.txt").read_text().splitlines()
+    )
+    report = json.loads((finetuned / "evaluation-test.json").read_text())
+    hits = dict.fromkeys(names, 0)
+    test = [line.split() for line in lines[2:] if split[line.split()[0]] == "2"]
+    for image, *values in test:
+        for name, value in zip(names, values, strict=True):
+            hits[name] += int(predicted[image][name] == ("1" if value == "1" else "0"))
+            decided = float(predicted[image][f"{name}_probability"]) >= 0.5
+            assert decided == (predicted[image][name] == "1")
+    for name in names:
+        assert report["attributes"][name]["accuracy"] == pytest.approx(hits[name] / len(test))
+
+
+def test_labels_in_a_csv_without_splits_hold_some_out(
+    faces: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """The engineer's case: a folder and a CSV; validation faces come out of the labelled ones."""
+    table = tmp_path / "labels.csv"
+    rows = [(f"{i:06d}.jpg", str(i % 2), "" if i % 3 else "true") for i in range(1, 41)]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([("image", "Smiling", "Bald"), *rows])
+    out = tmp_path / "run"
+    spec = f"csv:{table},images={faces / 'img_align_celeba'}"
+    sspl("finetune", "--preset", "demo", "--data", spec, "--from", "none", "--out", out, *TINY,
+         "optim.epochs=2")  # fmt: skip
+    labelled = set((out / "labelled.txt").read_text().split())
+    validation = set((out / "validation.txt").read_text().split())
+    assert len(labelled) == 32
+    assert len(validation) == 8
+    assert not labelled & validation
+    assert labelled | validation == {name for name, *_ in rows}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from sspl.cli.main import cli;"
+        "assert CliRunner().invoke(cli, ['--help']).exit_code == 0;"
+        "print([m for m in ('torch', 'sklearn', 'matplotlib', 'pydantic', 'PIL') if m in sys.modules])"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "[]"
+
+
+def test_bad_input_exits_with_2_and_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sspl", "pretrain", "--data", "celeba:nowhere", "--out"]
+    output = subprocess.run([*command, tmp_path / "x"], capture_output=True, text=True, check=False)
+    assert output.returncode == 2
+    assert output.stderr.startswith("Error: ")
+    assert "nowhere" in output.stderr
+    assert "Traceback" not in output.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_unknown_setting_names_itself_and_what_is_allowed(faces: Path, tmp_path: Path) -> None:
+    sentence = refused("pretrain", "--data", faces, "--out", tmp_path / "x", "optim.epoch=3")
+    assert "optim.epoch" in sentence
+    assert "epochs" in sentence
+
+
+def test_truncated_picture_is_named(faces: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "faces"
+    shutil.copytree(faces, copy)
+    victim = copy / "img_align_celeba" / "000001.jpg"
+    victim.write_bytes(victim.read_bytes()[:300])
+    sentence = refused(
+        "finetune", "--preset", "demo", "--data", copy, "--from", "none", "--out", tmp_path / "x",
+        *TINY,
+    )  # fmt: skip
+    assert str(victim) in sentence
+
+
+def test_mask_of_another_size_is_named(faces: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    shutil.copytree(faces / "masks", masks)
+    with Image.open(masks / "000001.png") as mask:
+        mask.resize((20, 20), Image.Resampling.NEAREST).save(masks / "000001.png")
+    sentence = refused(
+        "pretrain", "--preset", "demo", "--data", f"{faces},masks={masks}", "--out",
+        tmp_path / "x", *TINY,
+    )  # fmt: skip
+    assert "20 x 20" in sentence
+    assert "48 x 48" in sentence
+    assert "000001.png" in sentence
+
+
+def test_missing_masks_are_refused_only_where_a_task_needs_them(
+    faces: Path, tmp_path: Path
+) -> None:
+    sentence = refused("pretrain", "--preset", "demo", "--data", faces, "--out", tmp_path / "x")
+    assert "masks" in sentence
+    sspl("pretrain", "--preset", "demo", "--data", faces, "--out", tmp_path / "y", *TINY,
+         "tasks=[prt]", "prt.patch_size=32", "optim.epochs=1")  # fmt: skip
+    assert (tmp_path / "y" / "pretrained.safetensors").exists()
+
+
+def test_evaluating_without_an_attribute_is_refused(
+    finetuned: Path, faces: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("image,Smiling\n000001.jpg,1\n")
+    spec = f"csv:{table},images={faces / 'img_align_celeba'}"
+    sentence = refused("evaluate", finetuned, "--data", spec, "--split", "all")
+    assert "no labels for the model's attribute" in sentence
+
+
+def test_a_run_folder_is_never_overwritten(pretrained: Path, faces: Path) -> None:
+    before = (pretrained / "metrics.csv").read_bytes()
+    data = f"celeba:{faces},masks={faces / 'masks'}"
+    sentence = refused("pretrain", "--preset", "demo", "--data", data, "--out", pretrained, *TINY)
+    assert "already holds a run" in sentence
+    sentence = refused(
+        "pretrain", "--preset", "demo", "--data", data, "--out", pretrained, *TINY, "--resume",
+        "seed=9",
+    )  # fmt: skip
+    assert "other settings" in sentence
+    assert (pretrained / "metrics.csv").read_bytes() == before
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
+    pretrained: Path, faces: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    from sspl.errors import TrainingError
+    from sspl.settings import build, read_yaml
+    from sspl.tasks.pct import PatchClassification
+    from sspl.training.pretrain import pretrain as stage1
+    from sspl.training.settings import PretrainSettings
+
+    settings = build(PretrainSettings, read_yaml(pretrained / "settings.yaml"))
+    original = PatchClassification.forward
+    calls = 0
+
+    def poisoned(self: PatchClassification, *arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        result = original(self, *arguments)  # type: ignore[arg-type]
+        if calls == 8:
+            object.__setattr__(result, "loss", result.loss * torch.nan)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PatchClassification, "forward", poisoned)
+        with pytest.raises(TrainingError, match="nan"):
+            stage1(settings, tmp_path / "run")
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1"]
