@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -74,16 +73,14 @@ def pretrained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finetuned(
-    faces: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+def finetuned(faces: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finetune") / "run"
     sspl(
         "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from", pretrained,
         "--labels", 40, "--subset-seed", 5, "--out", out, *TINY, "optim.epochs=4",
         "evaluate_every=1",
     )  # fmt: skip
-    yield out
+    return out
 
 
 def test_parser_learns_the_big_classes(parser: Path) -> None:
@@ -250,7 +247,8 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from sspl.cli.main import cli;"
         "assert CliRunner().invoke(cli, ['--help']).exit_code == 0;"
-        "print([m for m in ('torch', 'sklearn', 'matplotlib', 'pydantic', 'PIL') if m in sys.modules])"
+        "heavy = ('torch', 'sklearn', 'matplotlib', 'pydantic', 'PIL');"
+        "print([m for m in heavy if m in sys.modules])"
     )
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""Fine-tuning with and without pre-training, over several label subsets, judged on the test split."""
+"""Fine-tuning with and without pre-training over label subsets, judged on the test split."""
 
 import json
 from collections.abc import Mapping
