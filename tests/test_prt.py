@@ -1,0 +1,264 @@
+"""PRT: cells, patches, turns, labels and the trunk's running averages."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sspl.models.trunk import Trunk, TrunkSettings
+from sspl.tasks import prt
+from sspl.tasks.base import Views
+from sspl.tasks.prt import NO_LABEL, PatchRotation, PRTSettings
+
+BACKGROUND = 0
+SKIN = 1
+CANVAS = 48
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def views(seed: int, n: int = 2, mask: Tensor | None = None) -> Views:
+    """Noise pictures, so that no patch looks like another or like itself turned."""
+    canvas = torch.randint(256, (n, 3, CANVAS, CANVAS), generator=generator(99)).to(torch.uint8)
+    return Views(canvas, mask, torch.zeros(n, 3, 8, 8), None, generator(seed))
+
+
+def task(grid: int = 3, **changes: float) -> PatchRotation:
+    chosen = PRTSettings(grid=grid, patch_size=16, **changes)  # type: ignore[arg-type]
+    return PatchRotation(chosen, 64, 16, BACKGROUND)
+
+
+def small_trunk() -> Trunk:
+    torch.manual_seed(0)
+    return Trunk(TrunkSettings(width=0.125, stem_stride=1))
+
+
+@given(size=st.integers(8, 3000), grid=st.sampled_from([2, 3, 4]))
+@settings(max_examples=100, deadline=None)
+def test_cells_fill_the_picture_exactly(size: int, grid: int) -> None:
+    edges = prt.cell_edges(size, grid)
+    assert all(isinstance(edge, int) for edge in edges)
+    assert (edges[0], edges[-1], len(edges)) == (0, size, grid + 1)
+    sides = [b - a for a, b in itertools.pairwise(edges)]
+    assert max(sides) - min(sides) <= 1
+
+
+@pytest.mark.parametrize(("grid", "side"), [(2, 236), (3, 150), (4, 100)])
+def test_patch_side_of_512_is_the_papers(grid: int, side: int) -> None:
+    assert prt.patch_side(512, grid) == side
+
+
+@given(
+    size=st.integers(16, 600), grid=st.sampled_from([2, 3, 4]), seed=st.integers(0, 2**31)
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_patches_lie_wholly_inside_their_cell(size: int, grid: int, seed: int) -> None:
+    top, left = prt.draw_offsets(20, size, grid, generator(seed))
+    side = prt.patch_side(size, grid)
+    for place in range(grid * grid):
+        row, column = divmod(place, grid)
+        for offset, cell in ((top, row), (left, column)):
+            low, high = cell * size // grid, (cell + 1) * size // grid
+            assert int(offset[:, place].min()) >= low
+            assert int(offset[:, place].max()) + side <= high
+
+
+def test_offsets_reach_both_ends_of_the_slack() -> None:
+    # A cell of 16 px with a patch of 48 * 150 // 512 = 14 px leaves offsets 0, 1 and 2.
+    top, _ = prt.draw_offsets(300, CANVAS, 3, generator(0))
+    assert sorted(set(top[:, 0].tolist())) == [0, 1, 2]
+    assert sorted(set(top[:, 8].tolist())) == [32, 33, 34]
+
+
+def test_cut_patches_equals_slicing() -> None:
+    pictures = torch.arange(2 * 3 * 10 * 12).view(2, 3, 10, 12)
+    top = torch.tensor([[0, 6, 3], [1, 2, 5]])
+    left = torch.tensor([[8, 0, 4], [7, 3, 2]])
+    cut = prt.cut_patches(pictures, top, left, 4)
+    for face in range(2):
+        for place in range(3):
+            t, x = int(top[face, place]), int(left[face, place])
+            assert torch.equal(cut[face, place], pictures[face, :, t : t + 4, x : x + 4])
+
+
+def test_turn_equals_numpy_rot90() -> None:
+    patches = torch.arange(8 * 3 * 5 * 5).view(8, 3, 5, 5)
+    quarters = torch.tensor([0, 1, 2, 3, 3, 2, 1, 0])
+    turned = prt.turn(patches, quarters)
+    for i, angle in enumerate(quarters.tolist()):
+        expected = np.rot90(patches[i].numpy(), angle, axes=(1, 2))
+        assert np.array_equal(turned[i].numpy(), expected)
+
+
+def test_patch_of_pure_background_is_never_chosen_and_all_others_are() -> None:
+    mask = torch.full((64, CANVAS, CANVAS), SKIN, dtype=torch.uint8)
+    mask[:, 16:32, 32:48] = BACKGROUND  # place 5 of the 3 x 3 grid
+    mask[:, 0:16, 0:16:3] = BACKGROUND  # place 0: a third of it, within the limit
+    chosen: set[int] = set()
+    for seed in range(8):
+        _, which, _ = task().stack(views(seed, 64, mask))
+        chosen |= set(which.tolist()) - {NO_LABEL}
+    assert chosen == set(range(9)) - {5}
+
+
+def test_background_is_told_by_its_share_not_by_a_sum_of_ids() -> None:
+    # 60 % background beside the highest id: a sum of ids would call it foreground.
+    mask = torch.full((32, CANVAS, CANVAS), 18, dtype=torch.uint8)
+    mask[:, :, 0::5] = mask[:, :, 1::5] = mask[:, :, 2::5] = BACKGROUND
+    mask[:, 32:48, 16:32] = SKIN  # place 7 alone is free of background
+    for seed in range(4):
+        _, which, _ = task().stack(views(seed, 32, mask))
+        assert set(which.tolist()) <= {7, NO_LABEL}
+
+
+def test_all_background_takes_the_patch_with_least() -> None:
+    share = torch.full((6, 4), 1.0)
+    share[:, 2] = 0.9
+    assert prt.choose_patches(share, 0.5, generator(0)).tolist() == [2] * 6
+
+
+def test_the_limit_itself_is_allowed() -> None:
+    share = torch.tensor([[1.0, 0.5, 1.0, 0.51]]).repeat(50, 1)
+    assert set(prt.choose_patches(share, 0.5, generator(1)).tolist()) == {1}
+
+
+def test_without_masks_every_patch_can_be_chosen() -> None:
+    _, which, _ = task(grid=2).stack(views(0, 200))
+    assert set(which.tolist()) == {NO_LABEL, 0, 1, 2, 3}
+
+
+def test_no_which_label_exactly_where_the_angle_is_zero() -> None:
+    _, which, quarters = task().stack(views(1, 200))
+    assert set(quarters.tolist()) == {0, 1, 2, 3}
+    assert torch.equal(which == NO_LABEL, quarters == 0)
+
+
+def test_turned_patch_is_recoverable_from_the_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = task(jitter=0)
+    stacks, which, quarters = subject.stack(views(3, 40))
+    monkeypatch.setattr(prt, "turn", lambda patches, angles: patches)
+    upright, _, _ = subject.stack(views(3, 40))
+    changed = 0
+    for stack, plain, place, angle in zip(stacks, upright, which, quarters, strict=True):
+        patches = stack.unflatten(0, (9, 3)).numpy().copy()
+        if angle > 0:
+            assert not np.array_equal(patches, plain.unflatten(0, (9, 3)).numpy())
+            patches[place] = np.rot90(patches[place], -int(angle), axes=(1, 2))
+            changed += 1
+        assert np.array_equal(patches, plain.unflatten(0, (9, 3)).numpy())
+    assert changed > 20
+
+
+def test_standardise_each_channel_by_itself() -> None:
+    noise = torch.rand(2, 4, 3, 20, 20, generator=generator(0)) * 200
+    patches = noise + torch.tensor([0.0, 20.0, 50.0]).view(3, 1, 1)
+    result = prt.standardise(patches)
+    torch.testing.assert_close(result.mean((-2, -1)), torch.zeros(2, 4, 3), atol=1e-5, rtol=0)
+    # The + 1 grey level under the fraction leaves d / (d + 1), d being about 58 here.
+    deviation = patches.std((-2, -1), correction=0)
+    expected = deviation / (deviation + 1)
+    torch.testing.assert_close(result.std((-2, -1), correction=0), expected, atol=1e-4, rtol=0)
+    assert float(expected.min()) > 0.97
+
+
+def test_flat_patch_stays_finite() -> None:
+    assert torch.equal(prt.standardise(torch.full((1, 3, 4, 4), 77.0)), torch.zeros(1, 3, 4, 4))
+
+
+def test_jitter_shifts_whole_channels_within_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prt, "standardise", lambda patches: patches)
+    monkeypatch.setattr(prt, "turn", lambda patches, quarters: patches)
+    plain, _, _ = task(jitter=0).stack(views(5, 30))
+    shifted, _, _ = task(jitter=6).stack(views(5, 30))
+    difference = shifted - plain
+    per_channel = difference.mean((2, 3))
+    torch.testing.assert_close(
+        difference, per_channel[:, :, None, None].expand_as(difference), atol=1e-3, rtol=0
+    )
+    assert 5.5 < float(per_channel.abs().max()) <= 6
+    assert float(per_channel.std()) == pytest.approx(6 / 3**0.5, rel=0.1)
+
+
+def test_the_generator_alone_decides() -> None:
+    first, again, other = (task().stack(views(seed)) for seed in (7, 7, 8))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+
+
+def test_patches_stand_in_reading_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prt, "standardise", lambda patches: patches)
+    canvas = torch.zeros(1, 3, CANVAS, CANVAS, dtype=torch.uint8)
+    for place in range(9):
+        row, column = divmod(place, 3)
+        for channel in range(3):
+            cell = canvas[0, channel, row * 16 : row * 16 + 16, column * 16 : column * 16 + 16]
+            cell.fill_(10 * place + channel)
+    stacks, _, _ = task(jitter=0).stack(Views(canvas, None, canvas, None, generator(0)))
+    values = [10 * place + channel for place in range(9) for channel in range(3)]
+    assert stacks[0].mean((1, 2)).tolist() == pytest.approx(values)
+
+
+def test_loss_is_finite_and_without_which_part_when_every_angle_is_zero(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    subject, trunk, batch = task(), small_trunk(), views(0)
+    monkeypatch.setattr(
+        prt.torch, "randint", lambda high, size, generator: torch.zeros(size).long()
+    )
+    result = subject(trunk, batch, None)
+    result.loss.backward()
+    assert torch.isfinite(result.loss)
+    assert subject.which.weight.grad is None
+    assert subject.angle.weight.grad is not None
+    assert float(subject.angle.weight.grad.abs().sum()) > 0
+    assert result.tallies["which_accuracy"].count == 0  # type: ignore[union-attr]
+    assert result.tallies["angle_accuracy"].count == 2  # type: ignore[union-attr]
+
+
+def test_loss_is_the_sum_of_both_cross_entropies() -> None:
+    subject, trunk = task(), small_trunk()
+    subject.which.weight.data.zero_()
+    subject.angle.weight.data.zero_()
+    subject.which.bias.data.zero_()
+    subject.angle.bias.data.zero_()
+    _, which, _ = subject.stack(views(2, 8))
+    assert (which != NO_LABEL).any()
+    loss = subject(trunk, views(2, 8), None).loss
+    assert float(loss.detach()) == pytest.approx(np.log(9) + np.log(4), rel=1e-5)
+
+
+def statistics(trunk: Trunk) -> list[Tensor]:
+    return [b.clone() for n, b in trunk.named_buffers() if "running" in n]
+
+
+def test_running_averages_learn_from_plain_crops_alone() -> None:
+    subject, trunk = task().train(), small_trunk().train()
+    before = statistics(trunk)
+    momenta = [m.momentum for m in trunk.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    own = subject.reduce[1].running_mean.clone()
+    subject(trunk, views(0), None)
+    assert all(torch.equal(a, b) for a, b in zip(before, statistics(trunk), strict=True))
+    assert not torch.equal(own, subject.reduce[1].running_mean)
+    assert momenta == [m.momentum for m in trunk.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    trunk(torch.rand(2, 3, 16, 16))
+    assert not any(torch.equal(a, b) for a, b in zip(before, statistics(trunk), strict=True))
+
+
+def test_momentum_comes_back_after_an_error() -> None:
+    norm = torch.nn.BatchNorm2d(3, momentum=0.3)
+
+    def fail_inside() -> None:
+        with prt.frozen_running_averages(norm):
+            assert norm.momentum == 0
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail_inside()
+    assert norm.momentum == 0.3

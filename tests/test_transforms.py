@@ -1,0 +1,282 @@
+"""Random views: one geometry for picture and mask, and colour that can be turned off."""
+
+import colorsys
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sspl.data.transforms import (
+    ColourSettings,
+    Geometry,
+    GeometrySettings,
+    draw_geometry,
+    identity_geometry,
+    jitter_colour,
+    normalise,
+    warp_images,
+    warp_masks,
+)
+from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
+from sspl.errors import SettingsError
+from sspl.settings import build
+
+TAXONOMY = built_in_taxonomy("celebamask19")
+MIRROR = torch.from_numpy(TAXONOMY.mirror_table())
+L_EYE, R_EYE, SKIN, NOSE = 4, 5, 1, 10
+NO_COLOUR = ColourSettings(brightness=0, contrast=0, saturation=0, cast=0, grey=0)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def blobs(seed: int, side: int) -> Tensor:
+    """A mask uint8 (1, side, side) of overlapping rectangles of random classes."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((side, side), np.uint8)
+    for _ in range(8):
+        top, left = rng.integers(0, side - 6, 2)
+        height, width = rng.integers(6, side // 2, 2)
+        mask[top : top + height, left : left + width] = rng.integers(0, 19)
+    return torch.from_numpy(mask)[None]
+
+
+def as_picture(mask: Tensor) -> Tensor:
+    """A picture whose colour tells the class; no mix of two classes looks like a third."""
+    ids = mask[:, None].float()
+    # Points of a parabola: a mix of two lies off it.
+    return torch.cat([ids, ids * ids / 4, 100 - ids], dim=1)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    low=st.floats(0.2, 1.0),
+    spread=st.floats(1.0, 1.6),
+    shift=st.floats(0, 1),
+    rotation=st.floats(0, 180),
+    flip=st.sampled_from([0.0, 0.5, 1.0]),
+    side=st.sampled_from([31, 40]),
+    size=st.sampled_from([24, 40, 57]),
+)
+@settings(max_examples=60, deadline=None)
+def test_picture_and_mask_never_drift_apart(
+    seed: int, low: float, spread: float, shift: float, rotation: float, flip: float, side: int,
+    size: int,
+) -> None:  # fmt: skip
+    mask = blobs(seed, side)
+    chosen = GeometrySettings(scale=(low, low * spread), shift=shift, rotation=rotation, flip=flip)
+    geometry = draw_geometry(1, chosen, generator(seed))
+    picture = warp_images(as_picture(mask), geometry, size)[0]
+    ids = warp_masks(mask, geometry, size, MIRROR)[0].long()
+    seen = picture[0].round()
+    pure = (picture - torch.stack([seen, seen * seen / 4, 100 - seen])).abs().amax(0) < 1e-3
+    inside = ids != UNKNOWN
+    shown = seen.long()
+    expected = MIRROR.long()[shown] if bool(geometry.flipped[0]) else shown
+    compared = pure & inside
+    assert torch.equal(ids[compared], expected[compared])
+    # Where colours mix, the mask still is one of the classes, and most places do not mix.
+    assert bool((ids[inside] < 19).all())
+    assert int(compared.sum()) > 0.3 * int(inside.sum())
+
+
+@pytest.mark.parametrize(("size", "side"), [(8, 8), (16, 16)])
+def test_identity_changes_nothing(size: int, side: int) -> None:
+    pixels = torch.randint(256, (2, 3, side, side), generator=generator(0)).to(torch.uint8)
+    mask = blobs(1, 16)[:, :side, :side].repeat(2, 1, 1)
+    geometry = identity_geometry(2)
+    torch.testing.assert_close(
+        warp_images(pixels, geometry, size), pixels.float(), atol=1e-3, rtol=0
+    )
+    assert torch.equal(warp_masks(mask, geometry, size, MIRROR), mask)
+
+
+def test_flip_mirrors_pixels_and_swaps_sides() -> None:
+    chosen = GeometrySettings(scale=(1, 1), shift=0, rotation=0, flip=1)
+    geometry = draw_geometry(1, chosen, generator(0))
+    pixels = torch.randint(256, (1, 3, 4, 4), generator=generator(0)).to(torch.uint8)
+    mask = torch.tensor(
+        [[[L_EYE, SKIN, NOSE, R_EYE], [2, 3, 7, 8], [0, 9, 13, 14], [UNKNOWN, 18, 17, 16]]],
+        dtype=torch.uint8,
+    )
+    torch.testing.assert_close(
+        warp_images(pixels, geometry, 4), pixels.flip(3).float(), atol=1e-3, rtol=0
+    )
+    # Mirrored row by row; then l_ and r_ trade names, while l_lip (13) and ear_r (9) do not.
+    assert warp_masks(mask, geometry, 4, MIRROR)[0].tolist() == [
+        [L_EYE, NOSE, SKIN, R_EYE],
+        [7, 8, 2, 3],
+        [14, 13, 9, 0],
+        [16, 17, 18, UNKNOWN],
+    ]
+
+
+def test_half_scale_in_a_corner_is_that_quarter_of_the_canvas() -> None:
+    mask = blobs(3, 16)
+    pixels = torch.randint(256, (1, 3, 16, 16), generator=generator(0)).to(torch.uint8)
+    theta = torch.tensor([[[0.5, 0.0, 0.5], [0.0, 0.5, -0.5]]])  # right, top
+    geometry = Geometry(theta, torch.tensor([False]))
+    torch.testing.assert_close(
+        warp_images(pixels, geometry, 8), pixels[:, :, :8, 8:].float(), atol=1e-3, rtol=0
+    )
+    assert torch.equal(warp_masks(mask, geometry, 8, MIRROR), mask[:, :8, 8:])
+
+
+def test_outside_the_canvas_is_unknown_and_repeats_the_edge() -> None:
+    theta = torch.tensor([[[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]])
+    geometry = Geometry(theta, torch.tensor([False]))
+    mask = torch.full((1, 8, 8), SKIN, dtype=torch.uint8)
+    expected = torch.full((16, 16), UNKNOWN, dtype=torch.uint8)
+    expected[4:12, 4:12] = SKIN
+    assert torch.equal(warp_masks(mask, geometry, 16, MIRROR)[0], expected)
+    pixels = torch.arange(64.0).view(1, 1, 8, 8)
+    view = warp_images(pixels, geometry, 16)[0, 0]
+    padded = np.pad(np.arange(64.0).reshape(8, 8), 4, mode="edge")
+    np.testing.assert_allclose(view.numpy(), padded, atol=1e-3)
+
+
+def test_unknown_stays_unknown_after_a_flip() -> None:
+    mask = torch.full((1, 4, 4), UNKNOWN, dtype=torch.uint8)
+    flip = GeometrySettings(scale=(1, 1), flip=1)
+    assert torch.equal(warp_masks(mask, draw_geometry(1, flip, generator(0)), 4, MIRROR), mask)
+
+
+@given(
+    seed=st.integers(0, 10_000), scale=st.floats(0.1, 1.0), side=st.integers(8, 200),
+    size=st.integers(8, 96),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_crops_without_rotation_stay_on_the_canvas(
+    seed: int, scale: float, side: int, size: int
+) -> None:
+    chosen = GeometrySettings(scale=(scale, 1.0), shift=1, rotation=0)
+    geometry = draw_geometry(4, chosen, generator(seed))
+    mask = torch.full((4, side, side), SKIN, dtype=torch.uint8)
+    assert torch.equal(
+        warp_masks(mask, geometry, size, MIRROR), torch.full((4, size, size), SKIN).to(torch.uint8)
+    )
+
+
+def test_crops_touch_every_edge_of_the_canvas() -> None:
+    chosen = GeometrySettings(scale=(0.5, 0.5), shift=1, flip=0)
+    centres = draw_geometry(2000, chosen, generator(0)).theta[:, :, 2]
+    # Centres fill [-0.5, 0.5]: the crop's half side is 0.5.
+    assert float(centres.abs().max()) <= 0.5
+    for axis in range(2):
+        assert float(centres[:, axis].min()) < -0.49
+        assert float(centres[:, axis].max()) > 0.49
+
+
+def test_scale_is_log_uniform_and_within_bounds() -> None:
+    chosen = GeometrySettings(scale=(0.25, 1.0), rotation=180, flip=0.5)
+    theta = draw_geometry(4000, chosen, generator(0)).theta[:, :, :2]
+    scales = torch.linalg.det(theta).abs().sqrt()
+    assert float(scales.min()) >= 0.25 - 1e-6
+    assert float(scales.max()) <= 1 + 1e-6
+    # Half of a log-uniform draw lies below the geometric mean, 0.5.
+    assert float((scales < 0.5).float().mean()) == pytest.approx(0.5, abs=0.03)
+
+
+def test_rotation_is_bounded_and_keeps_angles_and_aspect() -> None:
+    chosen = GeometrySettings(scale=(0.7, 0.7), rotation=10, flip=0)
+    theta = draw_geometry(2000, chosen, generator(0)).theta[:, :, :2] / 0.7
+    torch.testing.assert_close(
+        theta @ theta.transpose(1, 2), torch.eye(2).repeat(2000, 1, 1), atol=1e-5, rtol=0
+    )
+    degrees = torch.atan2(theta[:, 1, 0], theta[:, 0, 0]) * 180 / math.pi
+    assert float(degrees.min()) == pytest.approx(-10, abs=0.1)
+    assert float(degrees.max()) == pytest.approx(10, abs=0.1)
+
+
+def test_flips_come_as_often_as_asked() -> None:
+    for chance in (0.0, 0.3, 1.0):
+        drawn = draw_geometry(3000, GeometrySettings(flip=chance), generator(0)).flipped
+        assert float(drawn.float().mean()) == pytest.approx(chance, abs=0.03)
+
+
+def test_generator_alone_decides() -> None:
+    chosen = GeometrySettings(scale=(0.5, 1), rotation=20)
+    first, again, other = (draw_geometry(5, chosen, generator(s)) for s in (1, 1, 2))
+    assert torch.equal(first.theta, again.theta)
+    assert torch.equal(first.flipped, again.flipped)
+    assert not torch.equal(first.theta, other.theta)
+    pixels = torch.rand(5, 3, 4, 4) * 255
+    colours = [jitter_colour(pixels, ColourSettings(), generator(s)) for s in (1, 1, 2)]
+    assert torch.equal(colours[0], colours[1])
+    assert not torch.equal(colours[0], colours[2])
+
+
+def test_no_colour_change_is_the_identity() -> None:
+    pixels = torch.rand(3, 3, 6, 6, generator=generator(0)) * 255
+    torch.testing.assert_close(
+        jitter_colour(pixels, NO_COLOUR, generator(1)), pixels, atol=1e-3, rtol=0
+    )
+
+
+def test_grey_view_has_equal_channels_of_the_luma() -> None:
+    pixels = torch.rand(3, 3, 6, 6, generator=generator(0)) * 255
+    view = jitter_colour(pixels, NO_COLOUR.model_copy(update={"grey": 1.0}), generator(1))
+    luma = 0.299 * pixels[:, 0] + 0.587 * pixels[:, 1] + 0.114 * pixels[:, 2]
+    torch.testing.assert_close(view, luma[:, None].expand(-1, 3, -1, -1), atol=1e-3, rtol=0)
+
+
+def test_brightness_multiplies_within_its_bound() -> None:
+    pixels = torch.rand(500, 3, 2, 2, generator=generator(0)) * 100 + 20
+    only = NO_COLOUR.model_copy(update={"brightness": 0.3})
+    ratio = jitter_colour(pixels, only, generator(1)) / pixels
+    assert float(ratio.flatten(1).std(1).max()) < 1e-4  # one factor for a whole picture
+    assert float(ratio.min()) == pytest.approx(0.7, abs=0.01)
+    assert float(ratio.max()) == pytest.approx(1.3, abs=0.01)
+
+
+def test_contrast_keeps_the_mean_luma_and_scales_around_it() -> None:
+    pixels = torch.rand(200, 3, 4, 4, generator=generator(0)) * 60 + 90
+    only = NO_COLOUR.model_copy(update={"contrast": 0.4})
+    view = jitter_colour(pixels, only, generator(1))
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    before, after = ((x * weights).sum(1).mean((1, 2)) for x in (pixels, view))
+    torch.testing.assert_close(before, after, atol=1e-2, rtol=0)
+    factor = view.flatten(1).std(1) / pixels.flatten(1).std(1)
+    assert 0.6 <= float(factor.min()) < 0.65
+    assert 1.35 < float(factor.max()) <= 1.4001
+
+
+def test_saturation_scales_chroma_and_keeps_luma() -> None:
+    pixels = torch.rand(200, 3, 2, 2, generator=generator(0)) * 60 + 90
+    only = NO_COLOUR.model_copy(update={"saturation": 0.5})
+    view = jitter_colour(pixels, only, generator(1))
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    torch.testing.assert_close(
+        (view * weights).sum(1), (pixels * weights).sum(1), atol=1e-2, rtol=0
+    )
+    hues = [
+        [colorsys.rgb_to_hsv(*(x[i, :, 0, 0] / 255).tolist())[0] for i in range(200)]
+        for x in (pixels, view)
+    ]
+    assert hues[0] == pytest.approx(hues[1], abs=1e-3)
+    factor = (view[:, 0] - view[:, 1]) / (pixels[:, 0] - pixels[:, 1])
+    assert float(factor.min()) == pytest.approx(0.5, abs=0.02)
+    assert float(factor.max()) == pytest.approx(1.5, abs=0.02)
+
+
+def test_colour_stays_in_range() -> None:
+    pixels = torch.rand(50, 3, 4, 4, generator=generator(0)) * 255
+    wild = ColourSettings(brightness=1, contrast=1, saturation=1, cast=1)
+    view = jitter_colour(pixels, wild, generator(1))
+    assert float(view.min()) == 0
+    assert float(view.max()) == 255
+
+
+def test_normalise_is_centred() -> None:
+    assert normalise(torch.tensor([0.0, 127.5, 255.0])).tolist() == [-1, 0, 1]
+
+
+@pytest.mark.parametrize("scale", [[0, 1], [1.0, 0.5], [-1, 1]])
+def test_impossible_scales_are_refused(scale: list[float]) -> None:
+    with pytest.raises(SettingsError, match="scale needs 0 < smallest <= largest"):
+        build(GeometrySettings, {"scale": scale})
