@@ -67,7 +67,6 @@ def test_every_parameter_learns_through_the_outputs() -> None:
     assert still <= {"stage5.2.norm.bias"}
 
 
-@pytest.mark.xfail(strict=True, reason="allowed, but BatchNorm cannot train on one 1x1 map")
 def test_batches_of_one_are_refused() -> None:
     with pytest.raises(SettingsError, match="batch_size"):
         build(ParserSettings, {"batch_size": 1})
@@ -143,9 +142,7 @@ def test_written_masks_read_back(tmp_path: Path, ids: np.ndarray, classes: int) 
     "classes",
     [
         19,
-        pytest.param(
-            11, marks=pytest.mark.xfail(strict=True, reason="4-bit PNG: 255 is stored as 15")
-        ),
+        11,
     ],
 )
 def test_unknown_pixels_survive_being_written(tmp_path: Path, classes: int) -> None:

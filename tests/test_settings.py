@@ -123,7 +123,6 @@ def test_merge_goes_key_by_key_and_leaves_its_arguments_alone() -> None:
     assert top == {"a": {"y": 3}, "b": [9], "c": 4}
 
 
-@pytest.mark.xfail(strict=True, reason="overrides are written into the caller's nested mappings")
 def test_build_leaves_its_argument_alone() -> None:
     content = {"optim": {"lr": 0.1}}
     build(PretrainSettings, content, ["optim.lr=0.2"])

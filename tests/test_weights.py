@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -139,9 +138,6 @@ def no_large_files() -> Iterator[None]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=SafetensorError, reason="safetensors has its own error for a full disk"
-)
 @pytest.mark.usefixtures("no_large_files")
 def test_full_disk_is_an_error_that_users_can_act_on(tmp_path: Path) -> None:
     with pytest.raises(SsplError, match="cannot write"):

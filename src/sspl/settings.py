@@ -1,5 +1,6 @@
 """Settings: pydantic models read from YAML plus `key=value` overrides."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,7 +72,7 @@ def build(model: type[S], content: dict[str, Any], overrides: Sequence[str] = ()
 
     Raises `SettingsError` naming each wrong field by its path, and what is allowed.
     """
-    content = merge({}, content)
+    content = copy.deepcopy(content)
     for override in overrides:
         apply_override(content, override)
     try:

@@ -17,7 +17,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     """Write tensors and JSON-able `facts` atomically to one safetensors file."""
     with atomic_path(path) as temporary:
         contiguous = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-        save_file(contiguous, temporary, {"sspl": json.dumps(facts)})
+        try:
+            save_file(contiguous, temporary, {"sspl": json.dumps(facts)})
+        except SafetensorError as error:
+            # safetensors wraps the operating system's error, a full disk say, in its own.
+            raise OSError(str(error)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

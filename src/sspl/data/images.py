@@ -24,13 +24,21 @@ def read_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as opened:
             upright = ImageOps.exif_transpose(opened)
-            return upright.convert("RGB")
+            return _eight_bits(upright).convert("RGB")
     except FileNotFoundError:
         raise DataError(f"{path}: no such image.") from None
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not a picture that can be read ({error}).") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: damaged picture ({error}); replace or remove it.") from None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits; Pillow's own conversion clips it to white."""
+    if not image.mode.startswith("I"):
+        return image
+    levels = np.asarray(image).astype(np.float64) / 257
+    return Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
 
 
 def read_mask(path: Path, size: tuple[int, int] | None, classes: int) -> Image.Image:
@@ -54,7 +62,7 @@ def read_mask(path: Path, size: tuple[int, int] | None, classes: int) -> Image.I
             mask = Image.fromarray(np.asarray(opened))
     except FileNotFoundError:
         raise DataError(f"{path}: no such mask.") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: damaged mask ({error}); make it again.") from None
     if size is not None and mask.size != size:
         raise DataError(

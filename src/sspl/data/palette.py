@@ -25,7 +25,10 @@ def palette(classes: int) -> NDArray[np.uint8]:
 def write_mask(path: Path, ids: NDArray[np.uint8], classes: int) -> None:
     """Write uint8 (h, w) class ids as a palette PNG, atomically."""
     image = Image.fromarray(ids).convert("L")
-    image.putpalette(palette(classes).tobytes())
+    # 256 entries, so that the file keeps 8 bits a pixel and `UNKNOWN` (255) survives.
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    colours[:classes] = palette(classes)
+    image.putpalette(colours.tobytes())
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=False)
     write_bytes(path, buffer.getvalue())

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from sspl.domain.regions import REGIONS, WHOLE
+from sspl.domain.yaml_files import read_yaml
 from sspl.errors import DataError
 
 
@@ -58,7 +59,8 @@ def parse_schema(content: Any, where: str) -> AttributeSchema:
     """Build a schema from parsed YAML: `attributes: {name: region}` or a list of names."""
     attributes = content.get("attributes") if isinstance(content, dict) else None
     if isinstance(attributes, list):
-        attributes = dict.fromkeys(map(str, attributes), WHOLE)
+        names = tuple(str(name) for name in attributes)
+        return AttributeSchema(names, (WHOLE,) * len(names))
     if not isinstance(attributes, dict) or not attributes:
         raise DataError(f"{where}: expected 'attributes:' with one 'name: region' a line.")
     return AttributeSchema(
@@ -77,7 +79,7 @@ def load_schema(path: Path) -> AttributeSchema:
     """Read a user's schema file; raises `DataError` when it is missing or malformed."""
     if not path.is_file():
         raise DataError(f"{path}: no such schema file.")
-    return parse_schema(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    return parse_schema(read_yaml(path), str(path))
 
 
 def schema_for(names: Iterable[str]) -> AttributeSchema:

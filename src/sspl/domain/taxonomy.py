@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from sspl.domain.regions import REGIONS
+from sspl.domain.yaml_files import read_yaml
 from sspl.errors import DataError
 
 BUILT_IN: Final = ("celebamask19", "lapa11", "fasseg6")
@@ -18,6 +19,13 @@ BACKGROUND: Final = "background"
 MAX_CLASSES: Final = 255
 UNKNOWN: Final = 255
 """Mask value that means "no class known here"; never a class id."""
+
+FORMS: Final = {
+    "classes": "[background, skin, ...]",
+    "mirror": "[[l_eye, r_eye], ...]",
+    "regions": "{upper: [hair, ...], ...}",
+    "from": "{celebamask19: {l_eye: eyes, ...}, ...}",
+}
 
 
 @dataclass(frozen=True)
@@ -106,13 +114,30 @@ def parse_taxonomy(content: Any, where: str) -> Taxonomy:
             f"{where}: a taxonomy file has the keys name and classes, and may have "
             f"mirror, regions and from."
         )
+    mirror, regions = content.get("mirror") or [], content.get("regions") or {}
+    sources = content.get("from") or {}
+    for key, fits in (
+        ("classes", isinstance(content["classes"], list)),
+        ("mirror", isinstance(mirror, list) and all(_is_pair(pair) for pair in mirror)),
+        (
+            "regions",
+            isinstance(regions, dict) and all(isinstance(v, list) for v in regions.values()),
+        ),
+        ("from", isinstance(sources, dict) and all(isinstance(v, dict) for v in sources.values())),
+    ):
+        if not fits:
+            raise DataError(f"{where}: '{key}' has another form than {FORMS[key]}.")
     return Taxonomy(
         name=str(content["name"]),
         classes=tuple(str(c) for c in content["classes"]),
-        mirror=tuple((str(a), str(b)) for a, b in content.get("mirror") or ()),
-        regions={r: tuple(cs) for r, cs in (content.get("regions") or {}).items()},
-        sources=content.get("from") or {},
+        mirror=tuple((str(a), str(b)) for a, b in mirror),
+        regions={r: tuple(cs) for r, cs in regions.items()},
+        sources=sources,
     )
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2
 
 
 @cache
@@ -156,5 +181,5 @@ def load_taxonomy(name_or_path: str) -> Taxonomy:
             f"taxonomy '{name_or_path}' is neither built in ({', '.join(BUILT_IN)}) nor a file."
         )
     if path.suffix in {".yaml", ".yml"}:
-        return parse_taxonomy(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+        return parse_taxonomy(read_yaml(path), str(path))
     return read_classes_file(path)

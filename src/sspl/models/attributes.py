@@ -1,5 +1,6 @@
 """Stage 2: attribute heads on the trunk's pooled feature."""
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -27,4 +28,7 @@ class AttributeNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Map float (n, 3, h, w) in [-1, 1] to logits, float32 (n, attributes)."""
         feature = self.dropout(pooled(self.trunk(image)))
-        return nn.functional.linear(feature, self.head.weight.float(), self.head.bias.float())
+        # The heads are tiny and their logits are compared finely: no bf16 here.
+        with torch.autocast(feature.device.type, enabled=False):
+            logits: Tensor = self.head(feature.float())
+        return logits

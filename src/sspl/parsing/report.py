@@ -43,9 +43,10 @@ def parser_figures(confusion: Tensor, taxonomy: Taxonomy) -> dict[str, Any]:
     if all(groups):
         merged = intersection_over_union(merge_classes(confusion, groups))[: len(groups)]
         figures["big_iou"] = {
-            "+".join(g): round(float(v), 4) for g, v in zip(BIG_CLASSES, merged, strict=True)
+            "+".join(g): None if v.isnan() else round(float(v), 4)
+            for g, v in zip(BIG_CLASSES, merged, strict=True)
         }
-        figures["mean_big_iou"] = round(float(merged.mean()), 4)
+        figures["mean_big_iou"] = round(float(merged.nanmean()), 4)
     return figures
 
 

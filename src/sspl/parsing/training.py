@@ -47,7 +47,7 @@ class ParserSettings(Settings):
     size: int = Field(256, ge=64, le=1024, multiple_of=32, description="canvas side in px")
     view: int = Field(192, ge=32, le=1024, multiple_of=32, description="training view in px")
     steps: int = Field(3000, ge=1)
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=2)
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up")
@@ -99,7 +99,8 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     overlap = (probability * truth).sum((0, 2, 3))
     size = probability.sum((0, 2, 3)) + truth.sum((0, 2, 3))
     present = truth.sum((0, 2, 3)) > 0
-    return (1 - (2 * overlap + 1) / (size + 1))[present].mean()
+    loss = (1 - (2 * overlap + 1) / (size + 1)) * present
+    return loss.sum() / present.sum().clamp(min=1)
 
 
 def parser_loss(

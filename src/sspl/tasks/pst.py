@@ -71,8 +71,11 @@ class PatchSegmentation(PretextTask):
         logits = F.interpolate(
             self.segment(maps), target.shape[1:], mode="bilinear", align_corners=False
         )
+        smoothing = self.settings.label_smoothing
         loss = F.cross_entropy(
-            logits, target, ignore_index=UNKNOWN, label_smoothing=self.settings.label_smoothing
+            logits, target, ignore_index=UNKNOWN, label_smoothing=smoothing, reduction="sum"
         )
+        # A batch without any known pixel teaches nothing; its mean would be 0 / 0.
+        loss = loss / (target != UNKNOWN).sum().clamp(min=1)
         counts = confusion_matrix(target, logits.argmax(1), self.classes)
         return TaskResult(loss, {"miou": Confusion(counts)})

@@ -109,8 +109,11 @@ def parameter_groups(
 
 def freeze_statistics(network: AttributeNetwork, freeze: int) -> None:
     """Put the BatchNorm layers of the first `freeze` groups (stem, stages) in evaluation mode."""
-    for group in [network.trunk.stem, *network.trunk.stages][:freeze]:
+    groups = [network.trunk.stem, *network.trunk.stages]
+    for group in groups[:freeze]:
         group.eval()
+    if freeze == len(groups):
+        network.trunk.norm.eval()
 
 
 class Finetuning:

@@ -1,0 +1,30 @@
+"""YAML files of the user's own, read safely and strictly."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sspl.errors import DataError
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key that comes twice instead of keeping the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' comes twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file; raise `DataError` naming it when it cannot be read."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from None
