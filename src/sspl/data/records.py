@@ -106,9 +106,15 @@ class FaceSet:
     def with_masks(self, root: Path) -> "FaceSet":
         """Attach `root/<name with suffix .png>` to every face.
 
-        Raises `DataError` naming the first mask that is not there, and how many.
+        Raises `DataError` naming the first mask that is not there, and how many, or one that
+        two faces would share (`a.jpg` and `a.png`).
         """
         masks = tuple(root / Path(name).with_suffix(".png") for name in self.names)
+        if len(set(masks)) < len(masks):
+            twice = next(m for m in masks if masks.count(m) > 1)
+            raise DataError(
+                f"two faces of {self.source} would share the mask {twice}; rename one of them."
+            )
         absent = [m for m in masks if not m.is_file()]
         if absent:
             raise DataError(
