@@ -132,6 +132,7 @@ def test_truncated_picture_is_named(tmp_path: Path, kind: str) -> None:
     value=st.integers(0, 255),
 )
 @SETTINGS
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_damage_never_ends_in_another_error(
     tmp_path: Path, kind: str, cut: float, place: float, value: int
 ) -> None:

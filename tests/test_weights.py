@@ -155,6 +155,15 @@ def test_full_disk_leaves_the_old_text(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["x.txt"]  # noqa: PTH208 - hidden files too
 
 
+def test_reader_of_the_old_file_never_sees_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    write_text(path, "old")
+    with path.open() as reader:
+        write_text(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 def test_json_refuses_nan_and_csv_leaves_none_empty(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"a": 0.5})
     with pytest.raises(ValueError, match="JSON"):
