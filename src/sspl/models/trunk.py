@@ -42,8 +42,9 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, inputs, h, w) to (n, width, h/stride, w/stride)."""
         active = self.act1(self.norm1(x))
-        residual = self.conv2(self.act2(self.norm2(self.conv1(active))))
-        return residual + (x if self.shortcut is None else self.shortcut(active))
+        residual: Tensor = self.conv2(self.act2(self.norm2(self.conv1(active))))
+        kept: Tensor = x if self.shortcut is None else self.shortcut(active)
+        return kept + residual
 
 
 class Bottleneck(nn.Module):
@@ -65,9 +66,10 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, inputs, h, w) to (n, 4 * width, h/stride, w/stride)."""
         active = self.act1(self.norm1(x))
-        residual = self.conv2(self.act2(self.norm2(self.conv1(active))))
+        residual: Tensor = self.conv2(self.act2(self.norm2(self.conv1(active))))
         residual = self.conv3(self.act3(self.norm3(residual)))
-        return residual + (x if self.shortcut is None else self.shortcut(active))
+        kept: Tensor = x if self.shortcut is None else self.shortcut(active)
+        return kept + residual
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:

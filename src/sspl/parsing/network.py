@@ -45,7 +45,8 @@ class Stem(nn.Module):
         """Map (n, 3, h, w) to (n, width, h/4, w/4)."""
         x = self.first(image)
         pooled = F.max_pool2d(x, 3, 2, 1)
-        return self.fuse(torch.cat([self.left(x), pooled], dim=1))
+        fused: Tensor = self.fuse(torch.cat([self.left(x), pooled], dim=1))
+        return fused
 
 
 class GatherExpand(nn.Module):
@@ -82,7 +83,8 @@ class ContextEmbedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, width, h, w) to the same shape."""
         context = self.embed(self.norm(x.mean((2, 3), keepdim=True)))
-        return self.out(x + context)
+        embedded: Tensor = self.out(x + context)
+        return embedded
 
 
 class GuidedAggregation(nn.Module):
@@ -102,12 +104,13 @@ class GuidedAggregation(nn.Module):
 
     def forward(self, detail: Tensor, semantic: Tensor) -> Tensor:
         """Fuse (n, width, h, w) with (n, width, h', w') into (n, width, h, w)."""
-        large, small = detail.shape[2:], semantic.shape[2:]
+        large, small = detail.shape[2:], (semantic.shape[2], semantic.shape[3])
         up = resize(self.semantic_up(semantic), large)
         fine = self.detail_keep(detail) * torch.sigmoid(up)
         down = F.adaptive_avg_pool2d(self.detail_down(detail), small)
         coarse = down * torch.sigmoid(self.semantic_keep(semantic))
-        return self.out(fine + resize(coarse, large))
+        fused: Tensor = self.out(fine + resize(coarse, large))
+        return fused
 
 
 def resize(x: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

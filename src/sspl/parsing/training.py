@@ -151,9 +151,8 @@ def train_parser(
     seed_everything(settings.seed)
     network = ParserNetwork(len(taxonomy), settings.model).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(
-        network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
-    )
+    averaging = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
     optimiser = torch.optim.AdamW(
         network.parameters(), settings.lr, weight_decay=settings.weight_decay
     )
@@ -192,7 +191,8 @@ def train_parser(
             log.append({"step": step + 1, "loss": round(window.value(), 5), "lr": lr})
             bar.set_postfix(loss=f"{window.value():.3f}")
             window = Mean()
-    trained: ParserNetwork = average.module
+    trained = average.module
+    assert isinstance(trained, ParserNetwork)
     return ParserTraining(trained.eval(), log, time.monotonic() - started)
 
 

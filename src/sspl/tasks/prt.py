@@ -151,7 +151,7 @@ class PatchRotation(PretextTask):
     def _resize(self, patches: Tensor) -> Tensor:
         flat = patches.flatten(0, 1)
         flat = F.interpolate(flat, (self.size, self.size), mode="bilinear", align_corners=False)
-        return flat.unflatten(0, patches.shape[:2])
+        return flat.view(*patches.shape[:3], self.size, self.size)
 
     def _background_share(self, views: Views, top: Tensor, left: Tensor, side: int) -> Tensor:
         if views.canvas_mask is None:

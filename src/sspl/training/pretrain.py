@@ -1,5 +1,6 @@
 """Stage 1: pre-training on unlabelled faces (METHOD.md "Stage 1")."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,7 +55,7 @@ def build_tasks(
 ) -> dict[str, PretextTask]:
     """Build the tasks that the settings name."""
     features = trunk.widths[-1]
-    makers = {
+    makers: dict[str, Callable[[], PretextTask]] = {
         "prt": lambda: PatchRotation(
             settings.prt, features, settings.input_size, taxonomy.background
         ),
@@ -109,7 +110,7 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     network = Pretrainer(trunk, build_tasks(settings, trunk, taxonomy)).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     sources = open_sources(settings)
-    needs_masks = any(task.needs_masks for task in network.tasks.values())  # type: ignore[union-attr]
+    needs_masks = any(task.needs_masks for task in network.tasks.values())
     _require_masks(sources, needs_masks, settings)
     has_masks = all(mask is not None for source in sources for mask in source.faces.masks)
     canvases = Canvases(
