@@ -52,7 +52,7 @@ def parser(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sspl(
         "parser", "train", faces / "img_align_celeba", faces / "masks", "--out", out,
         "--pairs", 30, "size=64", "view=64", "steps=40", "batch_size=8", "model.width=0.125",
-        "ema=0.5", "precision=fp32",
+        "precision=fp32",
     )  # fmt: skip
     return out
 

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from sspl.data.records import MISSING
 from sspl.domain.taxonomy import UNKNOWN
-from sspl.parsing.training import ParserSettings, class_weights, dice_loss, parser_loss
+from sspl.parsing.training import (
+    ParserSettings,
+    class_weights,
+    dice_loss,
+    parser_loss,
+    warmed_average,
+)
 from sspl.training.finetune import initialise_bias, masked_bce
 
 
@@ -123,3 +129,16 @@ def test_parser_loss_is_the_weighted_sum_of_its_parts() -> None:
     expected = math.log(2) * (1 + 2 * 0.25) + 2.0 * dice
     loss = parser_loss(outputs, target, torch.ones(2), chosen)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_warmed_average_forgets_its_start_and_copies_counters() -> None:
+    mean, count = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
+    update = warmed_average(0.99)
+    for n, value in enumerate([1.0, 2.0], start=1):
+        update([mean, count], [torch.tensor([value]), torch.tensor([n])], n)
+    # Decays 2/11 and 3/12: 0 -> 9/11, then 9/11 * 1/4 + 2 * 3/4.
+    assert mean.item() == pytest.approx(9 / 11 / 4 + 1.5)
+    assert count.item() == 2
+    far = torch.zeros(1)
+    update([far], [torch.ones(1)], 10_000)
+    assert far.item() == pytest.approx(0.01)

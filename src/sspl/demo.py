@@ -33,10 +33,10 @@ class DemoSettings(Settings):
     """Size of the demo; the defaults take a few minutes on two cores."""
 
     seed: int = Field(0, ge=0)
-    faces: int = Field(3000, ge=100)
+    faces: int = Field(2500, ge=100)
     size: int = Field(64, ge=32)
     parser_pairs: int = Field(30, ge=1)
-    parser_steps: int = Field(300, ge=1)
+    parser_steps: int = Field(600, ge=1)
     labels: int = Field(100, ge=10)
     subsets: int = Field(3, ge=1, description="label subsets, each drawn by a seed of its own")
     pretrain_epochs: int | None = Field(None, ge=1)
