@@ -83,9 +83,12 @@ def choose_patches(background: Tensor, limit: float, generator: torch.Generator)
 
 
 def standardise(patches: Tensor) -> Tensor:
-    """Normalise each patch (..., c, h, w) by its own mean and standard deviation per channel."""
-    mean = patches.mean((-2, -1), keepdim=True)
-    deviation = patches.std((-2, -1), correction=0, keepdim=True)
+    """Normalise each patch (..., c, h, w) by its own mean and standard deviation.
+
+    Both are taken over all channels together: per channel they would undo the colour jitter.
+    """
+    mean = patches.mean((-3, -2, -1), keepdim=True)
+    deviation = patches.std((-3, -2, -1), correction=0, keepdim=True)
     return (patches - mean) / (deviation + 1.0)
 
 
