@@ -155,16 +155,24 @@ def test_turned_patch_is_recoverable_from_the_labels(monkeypatch: pytest.MonkeyP
     assert changed > 20
 
 
-def test_standardise_each_channel_by_itself() -> None:
+def test_standardise_each_patch_by_itself() -> None:
     noise = torch.rand(2, 4, 3, 20, 20, generator=generator(0)) * 200
     patches = noise + torch.tensor([0.0, 20.0, 50.0]).view(3, 1, 1)
     result = prt.standardise(patches)
-    torch.testing.assert_close(result.mean((-2, -1)), torch.zeros(2, 4, 3), atol=1e-5, rtol=0)
-    # The + 1 grey level under the fraction leaves d / (d + 1), d being about 58 here.
-    deviation = patches.std((-2, -1), correction=0)
+    every = (-3, -2, -1)
+    torch.testing.assert_close(result.mean(every), torch.zeros(2, 4), atol=1e-5, rtol=0)
+    # The + 1 grey level under the fraction leaves d / (d + 1), d being about 60 here.
+    deviation = patches.std(every, correction=0)
     expected = deviation / (deviation + 1)
-    torch.testing.assert_close(result.std((-2, -1), correction=0), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(result.std(every, correction=0), expected, atol=1e-4, rtol=0)
     assert float(expected.min()) > 0.97
+
+
+def test_jitter_survives_standardising() -> None:
+    """Colour would be a shortcut if normalising a patch undid what jitter does to it."""
+    plain, _, _ = task(jitter=0).stack(views(5))
+    shifted, _, _ = task(jitter=20).stack(views(5))
+    assert float((plain - shifted).abs().mean()) > 0.05
 
 
 def test_flat_patch_stays_finite() -> None:
@@ -243,11 +251,18 @@ def test_running_averages_learn_from_plain_crops_alone() -> None:
     before = statistics(trunk)
     momenta = [m.momentum for m in trunk.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     own = subject.reduce[1].running_mean.clone()
-    subject(trunk, views(0), None)
+    subject(trunk, views(0), [])
     assert all(torch.equal(a, b) for a, b in zip(before, statistics(trunk), strict=True))
     assert not torch.equal(own, subject.reduce[1].running_mean)
     assert momenta == [m.momentum for m in trunk.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     trunk(torch.rand(2, 3, 16, 16))
+    assert not any(torch.equal(a, b) for a, b in zip(before, statistics(trunk), strict=True))
+
+
+def test_without_crops_the_stacks_are_averaged() -> None:
+    subject, trunk = task().train(), small_trunk().train()
+    before = statistics(trunk)
+    subject(trunk, views(0), None)
     assert not any(torch.equal(a, b) for a, b in zip(before, statistics(trunk), strict=True))
 
 

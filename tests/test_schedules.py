@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sspl.errors import SettingsError
 from sspl.schedules import stepwise, warmup_cosine
 from sspl.settings import build
 from sspl.training.settings import OptimSettings, preset
@@ -77,6 +76,8 @@ def test_cosine_schedule_counts_progress_inside_epochs() -> None:
     assert factor(9, 1.0, 10) == pytest.approx(0.001)
 
 
-def test_warmup_as_long_as_the_run_is_refused() -> None:
-    with pytest.raises(SettingsError, match="warmup_epochs must be below epochs"):
-        build(OptimSettings, {"epochs": 3, "schedule": {"warmup_epochs": 3}})
+def test_warmup_takes_at_most_half_of_a_short_run() -> None:
+    schedule = build(OptimSettings, {"epochs": 2, "schedule": {"warmup_epochs": 5}}).schedule
+    assert schedule.factor(0, 0.5, 2) == pytest.approx(0.5)
+    assert schedule.factor(1, 0.0, 2) == pytest.approx(1.0)
+    assert schedule.factor(1, 1.0, 2) == pytest.approx(0.001)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import folder_in
+from sspl.cli.options import folder_in, refuse_options
 
 
 @click.command()
@@ -30,6 +30,7 @@ def evaluate(run: Path, split: str, spec: str | None, device: str) -> None:
         raise SettingsError("data: give the labelled faces with --data FORMAT:PATH.")
     faces = data.open()
     faces = faces.split(split) if split != "all" else faces
+    refuse_options(spec, "the crop of the model is used, and no masks", "crop", "masks")
     figures, facts = evaluation.evaluate(run, faces, RuntimeSettings(device=device))
     evaluation.write_evaluation(run, split, figures, facts)
     click.echo(evaluation.table(figures))
@@ -48,6 +49,7 @@ def predict(run: Path, images: str, out: Path, batch_size: int, workers: int, de
     from sspl.inference import predict as prediction
     from sspl.training.settings import RuntimeSettings
 
+    refuse_options(images, "the crop of the model is used, and no masks", "crop", "masks")
     faces = parse_data_spec(images).open()
     runtime = RuntimeSettings(device=device, workers=workers)
     count = prediction.predict(run, faces, out, runtime, batch_size)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import folder_in, folder_out, overrides, settings_file
+from sspl.cli.options import folder_in, folder_out, overrides, refuse_options, settings_file
 
 
 @click.group()
@@ -82,6 +82,7 @@ def run(
     from sspl.parsing.masks import make_masks, summary_text
     from sspl.parsing.model import load_parser
 
+    refuse_options(images, "a mask covers the whole picture", "crop", "masks")
     faces = parse_data_spec(images).open()
     summary = make_masks(
         load_parser(model), faces, out, short_side, flip_average, batch_size, device, "auto"

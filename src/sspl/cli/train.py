@@ -52,7 +52,7 @@ def pretrain(
 
     given: dict[str, Any] = {} if seed is None else {"seed": seed}
     if specs:
-        given["data"] = [parse_data_spec(s).model_dump() for s in specs]
+        given["data"] = [parse_data_spec(s).absolute().model_dump() for s in specs]
     content = gather("pretrain", preset, settings_file, given)
     last = run(build(PretrainSettings, content, overrides), out, resume)
     for name, value in last.items():
@@ -62,7 +62,7 @@ def pretrain(
 @click.command()
 @overrides
 @click.option("--data", "spec", help="FORMAT:PATH[,crop=celeba] of the labelled faces.")
-@click.option("--from", "source", required=True, help="Run folder of stage 1, or 'none'.")
+@click.option("--from", "source", help="Run folder of stage 1, or 'none'.")
 @click.option("--out", type=folder_out, required=True, help="Run folder to make.")
 @click.option("--labels", type=click.IntRange(1), help="How many labelled faces to use.")
 @click.option("--fraction", type=float, help="Which share of the training faces to use.")
@@ -72,12 +72,13 @@ def pretrain(
 @settings_file
 @resume_option
 def finetune(
-    overrides: tuple[str, ...], spec: str | None, source: str, out: Path, labels: int | None,
+    overrides: tuple[str, ...], spec: str | None, source: str | None, out: Path, labels: int | None,
     fraction: float | None, subset_seed: int | None, seed: int | None, preset: str,
     settings_file: Path | None, resume: bool,
 ) -> None:  # fmt: skip
     """Stage 2: learn attributes from a few labelled faces."""
     from sspl.data.settings import parse_data_spec
+    from sspl.errors import SettingsError
     from sspl.settings import build
     from sspl.training.finetune import finetune as run
     from sspl.training.settings import FinetuneSettings
@@ -85,11 +86,16 @@ def finetune(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     chosen = {"count": labels, "fraction": fraction, "subset_seed": subset_seed}
     given: dict[str, Any] = {"labels": {k: v for k, v in chosen.items() if v is not None}}
-    given["pretrained"] = None if source == "none" else str(Path(source).resolve())
+    if source is not None:
+        given["pretrained"] = None if source == "none" else str(Path(source).absolute())
+    elif settings_file is None:
+        raise SettingsError(
+            "--from: give the run folder of stage 1, or 'none' to learn from scratch."
+        )
     if seed is not None:
         given["seed"] = seed
     if spec is not None:
-        given["data"] = parse_data_spec(spec).model_dump()
+        given["data"] = parse_data_spec(spec).absolute().model_dump()
     content = gather("finetune", preset, settings_file, given)
     summary = run(build(FinetuneSettings, content, overrides), out, resume)
     for name, value in summary["best"].items():

@@ -57,6 +57,11 @@ class DataSettings(BaseModel):
             )
         return self
 
+    def absolute(self) -> Self:
+        """Return the same with absolute paths, which mean the same from any folder."""
+        paths = {k: v.absolute() for k, v in dict(self).items() if isinstance(v, Path)}
+        return self.model_copy(update=paths)
+
     def box(self) -> Box:
         """Return the crop as left, top, right, bottom fractions of width and height."""
         return _NAMED_BOXES[self.crop] if isinstance(self.crop, str) else self.crop

@@ -1,5 +1,7 @@
 """Masks for many pictures: resumable, with a summary and a contact sheet."""
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from sspl.data.images import read_image, read_mask
 from sspl.data.palette import contact_sheet, overlay, write_image, write_mask
 from sspl.data.records import FaceRecord, FaceSet
 from sspl.device import Precision, keep_freed_memory, pick_device
+from sspl.errors import SsplError
 from sspl.files import write_csv, write_json
 from sspl.parsing.model import Parser
 from sspl.parsing.network import resize
@@ -26,6 +29,7 @@ SHEET_FACES: Final = 40
 TINY_SKIN: Final = 0.02
 SUMMARY_FILE: Final = "summary.json"
 SUSPICIOUS_FILE: Final = "suspicious.csv"
+PARSER_FILE: Final = "parser.json"
 SHEET_FILE: Final = "contact_sheet.png"
 
 
@@ -53,6 +57,7 @@ def make_masks(
     An interrupted run goes on where it stopped: finished masks are complete files.
     """
     keep_freed_memory()
+    _claim(out, parser)
     device = pick_device(device_name)
     network = parser.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     todo = [face for face in faces if not mask_path(out, face.name).exists()]
@@ -69,6 +74,18 @@ def make_masks(
         bar.update(len(group))
     bar.close()
     return summarise(parser, faces, out)
+
+
+def _claim(out: Path, parser: Parser) -> None:
+    """Note which parser makes the masks of a folder; refuse to mix those of two."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(parser.network.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    mark, mine = out / PARSER_FILE, {"parser": digest.hexdigest(), "taxonomy": parser.taxonomy.name}
+    if not mark.exists():
+        write_json(mark, mine)
+    elif json.loads(mark.read_text(encoding="utf-8")) != mine:
+        raise SsplError(f"{out} holds masks of another parser ({mark.name}); choose another --out.")
 
 
 Sized = tuple[FaceRecord, tuple[int, int]]

@@ -3,6 +3,7 @@
 METHOD.md "Stage 1", "PRT, patch rotation (spatial, self-supervised)".
 """
 
+from contextlib import nullcontext
 from typing import ClassVar, Final, Literal
 
 import torch
@@ -106,8 +107,8 @@ class PatchRotation(PretextTask):
 
     A patch turned by 0 degrees leaves no trace of which one it was, so such faces teach the
     angle head alone: their which-patch label is left out of loss and accuracy (METHOD.md "Do
-    not repeat" 5). BatchNorm's running averages are not updated from patch stacks, only from
-    plain crops, which are what stage 2 feeds the trunk ("Do not repeat" 12).
+    not repeat" 5). Beside a task that uses plain crops, BatchNorm's running averages come from
+    those alone, which are what stage 2 feeds the trunk ("Do not repeat" 12).
     """
 
     name: ClassVar[str] = "prt"
@@ -166,7 +167,8 @@ class PatchRotation(PretextTask):
         """Return the sum of both cross-entropies; accuracies `which` and `angle`."""
         stacks, which, quarters = self.stack(views)
         reduced = self.reduce(stacks.contiguous(memory_format=torch.channels_last))
-        with frozen_running_averages(trunk):
+        # Where no crop passes through the trunk, the stacks are all there is to average.
+        with nullcontext() if maps is None else frozen_running_averages(trunk):
             feature = pooled(trunk(reduced))
         which_logits, angle_logits = self.which(feature).float(), self.angle(feature).float()
         loss = F.cross_entropy(angle_logits, quarters)

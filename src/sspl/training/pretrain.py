@@ -1,5 +1,6 @@
 """Stage 1: pre-training on unlabelled faces (METHOD.md "Stage 1")."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -110,8 +111,7 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     network = Pretrainer(trunk, build_tasks(settings, trunk, taxonomy)).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     sources = open_sources(settings)
-    needs_masks = any(task.needs_masks for task in network.tasks.values())
-    _require_masks(sources, needs_masks, settings)
+    _require_masks(sources, [str(n) for n, t in network.tasks.items() if t.needs_masks])
     has_masks = all(mask is not None for source in sources for mask in source.faces.masks)
     canvases = Canvases(
         sources, settings.canvas, len(taxonomy) if has_masks else None,
@@ -127,7 +127,7 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     for epoch in range(len(rows), settings.optim.epochs):
         tallies = _run_epoch(network, canvases, optimiser, settings, mirror, epoch, device)
         row = {"epoch": epoch + 1, "lr": optimiser.param_groups[0]["lr"]}
-        rows.append(row | {name: round(tally.value(), 5) for name, tally in tallies.items()})
+        rows.append(row | {name: _figure(tally) for name, tally in tallies.items()})
         save_state(out, network, optimiser, {"kind": "pretrain-state", "rows": rows})
         write_metrics(out, rows, rows[-1] | {"finished": epoch + 1 == settings.optim.epochs})
     facts = {
@@ -143,14 +143,19 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     return rows[-1]
 
 
-def _require_masks(sources: list[FaceSource], needed: bool, settings: PretrainSettings) -> None:
-    if not needed:
-        return
+def _figure(tally: Tally) -> float | None:
+    """Return a metric for the log; None where nothing could be counted."""
+    value = tally.value()
+    return round(value, 5) if math.isfinite(value) else None
+
+
+def _require_masks(sources: list[FaceSource], tasks: list[str]) -> None:
     for source in sources:
-        if any(mask is None for mask in source.faces.masks):
+        if tasks and any(mask is None for mask in source.faces.masks):
             raise SettingsError(
-                f"tasks: {', '.join(settings.tasks)} need masks, but {source.faces.source} has "
-                "none; make them with 'sspl parser run' and add masks=FOLDER, or use tasks=[prt]."
+                f"tasks: {' and '.join(tasks)} cannot do without masks, and {source.faces.source} "
+                "has none; make them with 'sspl parser run' and add masks=FOLDER, or use "
+                "tasks=[prt]."
             )
 
 

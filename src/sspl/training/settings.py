@@ -20,13 +20,14 @@ from sspl.tasks.prt import PRTSettings
 from sspl.tasks.pst import PSTSettings
 
 PRESETS: Final = ("paper", "small", "demo")
+MOST_WARMUP: Final = 0.5
 
 
 class ScheduleSettings(Settings):
     """Learning rate over the run, as a factor on `optim.lr`.
 
     `steps` are (until epoch, factor) pairs with a linear warm-up to the first factor; without
-    them the warm-up leads into a half cosine down to 0.
+    them the warm-up, at most half of the run, leads into a half cosine down to a thousandth.
     """
 
     warmup_epochs: int = Field(0, ge=0)
@@ -37,7 +38,7 @@ class ScheduleSettings(Settings):
         if self.steps:
             return stepwise(epoch, self.warmup_epochs, self.steps)
         progress = (epoch + progress_in_epoch) / epochs
-        return warmup_cosine(progress, self.warmup_epochs / epochs)
+        return warmup_cosine(progress, min(self.warmup_epochs / epochs, MOST_WARMUP))
 
 
 class OptimSettings(Settings):
@@ -50,12 +51,6 @@ class OptimSettings(Settings):
     epochs: int = Field(30, ge=1)
     clip: float = Field(5.0, gt=0, description="largest gradient norm")
     schedule: ScheduleSettings = ScheduleSettings(warmup_epochs=1)
-
-    @model_validator(mode="after")
-    def _warmup_fits(self) -> "OptimSettings":
-        if not self.schedule.steps and self.schedule.warmup_epochs >= self.epochs:
-            raise ValueError("schedule.warmup_epochs must be below epochs")
-        return self
 
 
 class RuntimeSettings(Settings):
