@@ -51,7 +51,7 @@ def parser(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("parser") / "run"
     sspl(
         "parser", "train", faces / "img_align_celeba", faces / "masks", "--out", out,
-        "--pairs", 30, "size=64", "view=64", "steps=40", "batch_size=8", "model.width=0.125",
+        "--pairs", 30, "size=64", "view=64", "steps=120", "batch_size=8", "model.width=0.125",
         "precision=fp32",
     )  # fmt: skip
     return out
