@@ -360,3 +360,27 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
             stage1(settings, tmp_path / "run")
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1"]
+
+
+def test_options_that_would_be_ignored_are_refused(
+    finetuned: Path, parser: Path, faces: Path, tmp_path: Path
+) -> None:
+    pictures = f"{faces / 'img_align_celeba'},crop=celeba"
+    assert "leave crop out" in refused("predict", finetuned, pictures, "--out", tmp_path / "p.csv")
+    assert "leave crop out" in refused("parser", "run", parser, pictures, "--out", tmp_path / "m")
+    labelled = f"celeba:{faces},masks={faces / 'masks'}"
+    assert "leave masks out" in refused("evaluate", finetuned, "--data", labelled)
+
+
+def test_masks_of_two_parsers_are_not_mixed(parser: Path, faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "masks"
+    out.mkdir()
+    (out / "parser.json").write_text('{"parser": "another", "taxonomy": "celebamask19"}')
+    sentence = refused("parser", "run", parser, faces / "img_align_celeba", "--out", out)
+    assert "another parser" in sentence
+    assert [p.name for p in out.iterdir()] == ["parser.json"]
+
+
+def test_stage_two_wants_to_know_where_it_starts(faces: Path, tmp_path: Path) -> None:
+    sentence = refused("finetune", "--preset", "demo", "--data", faces, "--out", tmp_path / "x")
+    assert sentence.startswith("--from:")

@@ -12,9 +12,10 @@ from PIL import Image
 
 from sspl.data.images import read_mask
 from sspl.data.palette import overlay, palette, write_mask
+from sspl.data.records import mask_path
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
 from sspl.errors import DataError, SettingsError
-from sspl.parsing.masks import mask_path, network_size, suspicion
+from sspl.parsing.masks import network_size, suspicion
 from sspl.parsing.model import Parser, load_parser, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
 from sspl.parsing.pairs import draw_training_pairs, find_pairs

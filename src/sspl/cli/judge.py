@@ -1,10 +1,13 @@
 """`sspl evaluate` and `sspl predict`."""
 
 from pathlib import Path
+from typing import Final
 
 import click
 
-from sspl.cli.options import folder_in, refuse_options
+from sspl.cli.options import data_without, folder_in
+
+MODEL_DECIDES: Final = "the crop of the model is used, and no masks"
 
 
 @click.command()
@@ -14,7 +17,6 @@ from sspl.cli.options import folder_in, refuse_options
 @click.option("--device", default="auto", show_default=True)
 def evaluate(run: Path, split: str, spec: str | None, device: str) -> None:
     """Judge RUN attribute by attribute on a split and write the figures into it."""
-    from sspl.data.settings import parse_data_spec
     from sspl.errors import SettingsError
     from sspl.evaluation import evaluate as evaluation
     from sspl.runs import SETTINGS_FILE
@@ -22,7 +24,7 @@ def evaluate(run: Path, split: str, spec: str | None, device: str) -> None:
     from sspl.training.settings import FinetuneSettings, RuntimeSettings
 
     data = (
-        parse_data_spec(spec)
+        data_without(spec, MODEL_DECIDES, "crop", "masks")
         if spec
         else build(FinetuneSettings, read_yaml(run / SETTINGS_FILE)).data
     )
@@ -30,7 +32,6 @@ def evaluate(run: Path, split: str, spec: str | None, device: str) -> None:
         raise SettingsError("data: give the labelled faces with --data FORMAT:PATH.")
     faces = data.open()
     faces = faces.split(split) if split != "all" else faces
-    refuse_options(spec, "the crop of the model is used, and no masks", "crop", "masks")
     figures, facts = evaluation.evaluate(run, faces, RuntimeSettings(device=device))
     evaluation.write_evaluation(run, split, figures, facts)
     click.echo(evaluation.table(figures))
@@ -45,12 +46,10 @@ def evaluate(run: Path, split: str, spec: str | None, device: str) -> None:
 @click.option("--device", default="auto", show_default=True)
 def predict(run: Path, images: str, out: Path, batch_size: int, workers: int, device: str) -> None:
     """Write probabilities and decisions of RUN for every picture of IMAGES as CSV."""
-    from sspl.data.settings import parse_data_spec
     from sspl.inference import predict as prediction
     from sspl.training.settings import RuntimeSettings
 
-    refuse_options(images, "the crop of the model is used, and no masks", "crop", "masks")
-    faces = parse_data_spec(images).open()
+    faces = data_without(images, MODEL_DECIDES, "crop", "masks").open()
     runtime = RuntimeSettings(device=device, workers=workers)
     count = prediction.predict(run, faces, out, runtime, batch_size)
     click.echo(f"{count} faces in {out}")

@@ -1,8 +1,12 @@
 """Options that several commands share."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from sspl.data.settings import DataSettings
 
 folder_in = click.Path(exists=True, path_type=Path)
 folder_out = click.Path(file_okay=False, path_type=Path)
@@ -13,17 +17,16 @@ settings_file = click.option(
 )
 
 
-def refuse_options(spec: str | None, why: str, *options: str) -> None:
-    """Refuse data options that a command would have to ignore.
+def data_without(spec: str, why: str, *options: str) -> "DataSettings":
+    """Parse a data spec for a command that would have to ignore some of its options.
 
     Raises `SettingsError` naming the first of `options` that the spec sets.
     """
     from sspl.data.settings import parse_data_spec
     from sspl.errors import SettingsError
 
-    if spec is None:
-        return
-    given = parse_data_spec(spec).model_fields_set
+    data = parse_data_spec(spec)
     for option in options:
-        if option in given:
+        if option in data.model_fields_set:
             raise SettingsError(f"data '{spec}': leave {option} out here; {why}.")
+    return data

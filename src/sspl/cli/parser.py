@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import folder_in, folder_out, overrides, refuse_options, settings_file
+from sspl.cli.options import data_without, folder_in, folder_out, overrides, settings_file
 
 
 @click.group()
@@ -78,12 +78,10 @@ def run(
     Goes on where an earlier run stopped. Also writes a summary, a list of suspicious masks and
     a contact sheet of overlays.
     """
-    from sspl.data.settings import parse_data_spec
     from sspl.parsing.masks import make_masks, summary_text
     from sspl.parsing.model import load_parser
 
-    refuse_options(images, "a mask covers the whole picture", "crop", "masks")
-    faces = parse_data_spec(images).open()
+    faces = data_without(images, "a mask covers the whole picture", "crop", "masks").open()
     summary = make_masks(
         load_parser(model), faces, out, short_side, flip_average, batch_size, device, "auto"
     )

@@ -20,6 +20,11 @@ IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".t
 Labels = NDArray[np.int8]
 
 
+def mask_path(root: Path, name: str) -> Path:
+    """Return where the mask of a face of this name lies: `root/<name with suffix .png>`."""
+    return root / Path(name).with_suffix(".png")
+
+
 @dataclass(frozen=True, slots=True)
 class FaceRecord:
     """One face.
@@ -109,7 +114,7 @@ class FaceSet:
         Raises `DataError` naming the first mask that is not there, and how many, or one that
         two faces would share (`a.jpg` and `a.png`).
         """
-        masks = tuple(root / Path(name).with_suffix(".png") for name in self.names)
+        masks = tuple(mask_path(root, name) for name in self.names)
         if len(set(masks)) < len(masks):
             twice = next(m for m in masks if masks.count(m) > 1)
             raise DataError(

@@ -8,16 +8,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from sspl.data.adapters import FORMATS, Format, open_faces
 from sspl.data.adapters.celeba import ATTRIBUTES_FILE
 from sspl.data.adapters.source import OnMissing
+from sspl.data.images import WHOLE_FRAME, Box
 from sspl.data.records import FaceSet
 from sspl.errors import SettingsError
-
-Box = tuple[float, float, float, float]
 
 CELEBA_BOX: Final[Box] = (4 / 178, 28 / 218, 174 / 178, 198 / 218)
 """The face of an aligned CelebA image, framed nearly as in CelebAMask-HQ."""
 
-_WHOLE: Final[Box] = (0.0, 0.0, 1.0, 1.0)
-_NAMED_BOXES: Final = {"none": _WHOLE, "celeba": CELEBA_BOX}
+_NAMED_BOXES: Final = {"none": WHOLE_FRAME, "celeba": CELEBA_BOX}
 _LIST_SEPARATOR: Final = ":"
 
 

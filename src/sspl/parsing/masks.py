@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from sspl.data.images import read_image, read_mask
 from sspl.data.palette import contact_sheet, overlay, write_image, write_mask
-from sspl.data.records import FaceRecord, FaceSet
+from sspl.data.records import FaceRecord, FaceSet, mask_path
 from sspl.device import Precision, keep_freed_memory, pick_device
 from sspl.errors import SsplError
 from sspl.files import write_csv, write_json
@@ -31,11 +31,6 @@ SUMMARY_FILE: Final = "summary.json"
 SUSPICIOUS_FILE: Final = "suspicious.csv"
 PARSER_FILE: Final = "parser.json"
 SHEET_FILE: Final = "contact_sheet.png"
-
-
-def mask_path(root: Path, name: str) -> Path:
-    """Return where the mask of a face of this name lies."""
-    return root / Path(name).with_suffix(".png")
 
 
 def network_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:

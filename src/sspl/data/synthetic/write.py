@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from sspl.data.palette import write_image
 from sspl.data.synthetic.render import SyntheticFace, render_face
 from sspl.data.synthetic.traits import SYNTHETIC_ATTRIBUTES
 from sspl.errors import SsplError
@@ -67,7 +68,7 @@ def write_synthetic(out: Path, count: int, seed: int, size: int) -> None:
             first.append(face)
     splits = "".join(f"{file_name(i)} {partition(i)}\n" for i in range(count))
     head = [str(count), " ".join(SYNTHETIC_ATTRIBUTES)]
-    write_bytes(out / _LISTS[2], _png(contact_sheet(first)))
+    write_image(out / _LISTS[2], Image.fromarray(contact_sheet(first)))
     write_text(out / _LISTS[1], splits)
     write_text(out / _LISTS[0], "\n".join([*head, *rows]) + "\n")
 
@@ -117,12 +118,6 @@ def _jpeg(image: NDArray[np.uint8], seed: int, index: int) -> bytes:
     quality = int(np.random.default_rng([seed, index, 1]).integers(60, 96))
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
 
 
