@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,7 +156,19 @@ def test_killed_pretraining_resumes_to_the_same_weights(
         process.kill()
         process.wait()
     assert not (out / "pretrained.safetensors").exists()
-    sspl("pretrain", "--settings", pretrained / "settings.yaml", "--out", out, "--resume")
+    from sspl.training import pretrain as stage1
+
+    original, epochs = stage1._run_epoch, []
+
+    def recorded(*arguments: Any) -> Any:
+        epochs.append(arguments[5])
+        return original(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage1, "_run_epoch", recorded)
+        sspl("pretrain", "--settings", pretrained / "settings.yaml", "--out", out, "--resume")
+    # It goes on after the last finished epoch: starting anew would end alike, but lose the work.
+    assert 0 not in epochs
     assert_same_weights(out / "pretrained.safetensors", pretrained / "pretrained.safetensors")
 
 
@@ -170,21 +183,21 @@ def test_interrupted_finetuning_resumes_to_the_same_model(
     out = tmp_path / "resumed"
     settings = build(FinetuneSettings, read_yaml(finetuned / "settings.yaml"))
     original = stage2.Finetuning.train_epoch
-    calls = 0
+    epochs: list[int] = []
 
-    def interrupted(self: stage2.Finetuning, *arguments: object) -> float:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
+    def interrupted(self: stage2.Finetuning, canvases: Any, labels: Any, epoch: int) -> float:
+        epochs.append(epoch)
+        if epochs == [0, 1, 2]:
             raise KeyboardInterrupt
-        return original(self, *arguments)  # type: ignore[arg-type]
+        return original(self, canvases, labels, epoch)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage2.Finetuning, "train_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             stage2.finetune(settings, out)
-    sspl("finetune", "--settings", finetuned / "settings.yaml", "--from", settings.pretrained,
-         "--out", out, "--resume")  # fmt: skip
+        sspl("finetune", "--settings", finetuned / "settings.yaml", "--out", out, "--resume")
+    # It goes on after the last finished epoch: starting anew would end alike, but lose the work.
+    assert epochs == [0, 1, 2, 2, 3]
     assert_same_weights(out / "model.safetensors", finetuned / "model.safetensors")
     assert (out / "metrics.csv").read_text() == (finetuned / "metrics.csv").read_text()
 

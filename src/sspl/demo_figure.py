@@ -60,5 +60,5 @@ def _bars(axes: Axes, names: tuple[str, ...], results: dict[str, ArmResult], lab
         f"balanced accuracy on the test faces, {labels} labels, % "
         "(bars: spread over label subsets; dotted: chance)"
     )
-    axes.legend(loc="lower right", fontsize=9)
+    axes.legend(loc="upper right", fontsize=9)
     axes.set_title(f"sorted by the gain of {second} over {first}", fontsize=9)
