@@ -10,7 +10,12 @@ from torch import Tensor
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
 from sspl.models.trunk import Trunk
 from sspl.tasks.base import Views
-from sspl.tasks.pst import PatchSegmentation, PSTSettings
+from sspl.tasks.pst import (
+    PatchSegmentation,
+    PSTSettings,
+    SegmentationHead,
+    SegmentationSettings,
+)
 
 TAXONOMY = built_in_taxonomy("fasseg6")
 WIDTHS = (8, 8, 16, 16)
@@ -25,10 +30,9 @@ def feature_maps(seed: int = 0) -> list[Tensor]:
     ]
 
 
-def task(**changes: float) -> PatchSegmentation:
+def head(maps: int) -> SegmentationHead:
     torch.manual_seed(3)
-    chosen = PSTSettings(width=8, **changes)  # type: ignore[arg-type]
-    return PatchSegmentation(chosen, WIDTHS, TAXONOMY).eval()
+    return SegmentationHead(SegmentationSettings(maps=maps, width=8), WIDTHS, 6).eval()
 
 
 def views(mask: Tensor) -> Views:
@@ -36,18 +40,21 @@ def views(mask: Tensor) -> Views:
     return Views(empty, None, empty, mask, torch.Generator())
 
 
-class Fixed(PatchSegmentation):
-    """The task with logits given from outside."""
+class Fixed(torch.nn.Module):
+    """A head whose logits are given from outside."""
 
-    logits: Tensor
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
 
-    def segment(self, maps: list[Tensor]) -> Tensor:
+    def forward(self, maps: list[Tensor]) -> Tensor:
         return self.logits
 
 
-def fixed(logits: Tensor, **changes: float) -> Fixed:
-    subject = Fixed(PSTSettings(width=8, **changes), WIDTHS, TAXONOMY)  # type: ignore[arg-type]
-    subject.logits = logits
+def fixed(logits: Tensor, **changes: float) -> PatchSegmentation:
+    settings = PSTSettings(**changes)  # type: ignore[arg-type]
+    subject = PatchSegmentation(settings, SegmentationSettings(width=8), WIDTHS, TAXONOMY)
+    subject.head = Fixed(logits)  # type: ignore[assignment]
     return subject
 
 
@@ -113,12 +120,12 @@ def test_perfect_logits_score_one() -> None:
 
 @pytest.mark.parametrize("read", [1, 2, 3, 4])
 def test_head_reads_the_last_maps_alone(read: int) -> None:
-    subject = task(maps=read)
-    before = subject.segment(feature_maps())
+    subject = head(read)
+    before = subject(feature_maps())
     for index in range(4):
         maps = feature_maps()
         maps[index] = maps[index] + torch.randn(maps[index].shape)
-        same = torch.equal(before, subject.segment(maps))
+        same = torch.equal(before, subject(maps))
         assert same == (index < 4 - read)
 
 

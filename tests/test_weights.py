@@ -18,6 +18,7 @@ from sspl.errors import DataError, SsplError
 from sspl.files import write_csv, write_json, write_text
 from sspl.models.attributes import AttributeNetwork, HeadSettings
 from sspl.models.trunk import Trunk, TrunkSettings
+from sspl.tasks.pst import SegmentationSettings
 from sspl.training.pretrain import MODEL_FILE, Pretrainer, build_tasks
 from sspl.training.settings import PretrainSettings
 from sspl.training.transfer import transfer
@@ -173,6 +174,16 @@ def test_json_refuses_nan_and_csv_leaves_none_empty(tmp_path: Path) -> None:
     assert (tmp_path / "x.csv").read_bytes() == b'a,b\n1,\n"x,y",2\n'
 
 
+CLASSES = built_in_taxonomy("celebamask19").classes
+FACTS = {
+    "kind": "pretrained",
+    "trunk": SMALL.model_dump(mode="json"),
+    "segmentation": SegmentationSettings().model_dump(mode="json"),
+    "classes": CLASSES,
+    "tasks": ["prt", "pst", "pct"],
+}
+
+
 @pytest.fixture(scope="module")
 def stage_1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
     """A stage-1 run whose tensors, slopes and statistics too, are all unlike a fresh one's."""
@@ -185,8 +196,7 @@ def stage_1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, T
         for name, t in Pretrainer(trunk, tasks).state_dict().items()
     }
     run = tmp_path_factory.mktemp("stage1")
-    facts = {"kind": "pretrained", "trunk": SMALL.model_dump(mode="json")}
-    save_tensors(run / MODEL_FILE, tensors, facts)
+    save_tensors(run / MODEL_FILE, tensors, FACTS)
     return run, tensors
 
 
@@ -194,7 +204,7 @@ def test_transfer_carries_every_trunk_tensor(stage_1: tuple[Path, dict[str, Tens
     run, tensors = stage_1
     target = AttributeNetwork(SMALL, HeadSettings(), 5)
     head = {n: t.clone() for n, t in target.head.state_dict().items()}
-    report = transfer(target, SMALL, run)
+    report = transfer(target, run)
     for name, tensor in target.trunk.state_dict().items():
         assert torch.equal(tensor, tensors[f"trunk.{name}"]), name
     slopes = [n for n, m in target.trunk.named_modules() if isinstance(m, nn.PReLU)]
@@ -210,10 +220,10 @@ def test_transfer_reports_all_tensors_of_both_stages(
 ) -> None:
     run, tensors = stage_1
     target = AttributeNetwork(SMALL, HeadSettings(), 5)
-    report = transfer(target, SMALL, run / MODEL_FILE)
+    report = transfer(target, run / MODEL_FILE)
     assert set(report.loaded) == {f"trunk.{n}" for n in target.trunk.state_dict()}
     assert set(report.left) == {n for n in tensors if n.startswith("tasks.")}
-    assert {"tasks.prt.which.weight", "tasks.pst.mix.2.weight", "tasks.pct.head.bias"} <= set(
+    assert {"tasks.prt.which.weight", "tasks.pst.head.mix.2.weight", "tasks.pct.head.bias"} <= set(
         report.left
     )
     assert set(report.new) == {"head.weight", "head.bias"}
@@ -230,20 +240,62 @@ def test_another_trunk_is_refused(
 ) -> None:
     other = TrunkSettings(**({"width": 0.125, "stem_stride": 2} | change))  # type: ignore[arg-type]
     with pytest.raises(DataError, match="use the same trunk settings"):
-        transfer(AttributeNetwork(other, HeadSettings(), 5), other, stage_1[0])
+        transfer(AttributeNetwork(other, HeadSettings(), 5), stage_1[0])
 
 
 def test_incomplete_or_foreign_stage_1_is_refused(
     tmp_path: Path, stage_1: tuple[Path, dict[str, Tensor]]
 ) -> None:
     target = AttributeNetwork(SMALL, HeadSettings(), 5)
-    facts = {"kind": "pretrained", "trunk": SMALL.model_dump(mode="json")}
     short = {n: t for n, t in stage_1[1].items() if n != "trunk.act.weight"}
-    save_tensors(tmp_path / MODEL_FILE, short, facts)
+    save_tensors(tmp_path / MODEL_FILE, short, FACTS)
     with pytest.raises(DataError, match=r"tensor 'act\.weight' is missing"):
-        transfer(target, SMALL, tmp_path)
+        transfer(target, tmp_path)
     save_tensors(tmp_path / MODEL_FILE, short, {"kind": "parser"})
     with pytest.raises(DataError, match="holds no stage-1 weights but 'parser'"):
-        transfer(target, SMALL, tmp_path)
+        transfer(target, tmp_path)
     with pytest.raises(DataError, match="no such model file"):
-        transfer(target, SMALL, tmp_path / "gone")
+        transfer(target, tmp_path / "gone")
+
+
+def with_regions(**changes: int) -> AttributeNetwork:
+    segmentation = SegmentationSettings(**changes)  # type: ignore[arg-type]
+    return AttributeNetwork(SMALL, HeadSettings(pooling="regions"), 5, segmentation, CLASSES)
+
+
+def test_pooling_by_region_takes_over_the_segmentation_head(
+    stage_1: tuple[Path, dict[str, Tensor]],
+) -> None:
+    run, tensors = stage_1
+    target = with_regions()
+    report = transfer(target, run)
+    for name, tensor in target.pooling.segmentation.state_dict().items():
+        assert torch.equal(tensor, tensors[f"tasks.pst.head.{name}"]), name
+    assert all(n.startswith(("tasks.prt.", "tasks.pct.")) for n in report.left)
+    norm = {f"pooling.norm.{n}" for n in ("running_mean", "running_var", "num_batches_tracked")}
+    assert set(report.new) == {"head.weight", "head.bias"} | norm
+
+
+def test_pooling_by_region_needs_the_same_head_classes_and_pst(
+    tmp_path: Path, stage_1: tuple[Path, dict[str, Tensor]]
+) -> None:
+    run, tensors = stage_1
+    with pytest.raises(DataError, match="use the same segmentation settings"):
+        transfer(with_regions(width=64), run)
+    save_tensors(tmp_path / MODEL_FILE, tensors, FACTS | {"tasks": ["prt", "pct"]})
+    with pytest.raises(DataError, match=r"without PST.*head\.pooling=average"):
+        transfer(with_regions(), tmp_path)
+    save_tensors(tmp_path / MODEL_FILE, tensors, FACTS | {"classes": CLASSES[::-1]})
+    with pytest.raises(DataError, match="use the same classes settings"):
+        transfer(with_regions(), tmp_path)
+
+
+def test_network_is_built_again_from_its_facts() -> None:
+    network = with_regions(maps=2, width=16)
+    facts = json.loads(json.dumps(network.facts()))
+    again = AttributeNetwork.from_facts(facts, 5)
+    again.load_state_dict(network.state_dict())
+    assert again.facts() == network.facts()
+    face = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(face), network.eval()(face))

@@ -1,34 +1,147 @@
-"""Stage 2: attribute heads on the trunk's pooled feature."""
+"""Stage 2: attribute heads on a pooled feature of the trunk."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.models.trunk import Trunk, TrunkSettings, pooled
-from sspl.settings import Settings
+from sspl.settings import Settings, build
+from sspl.tasks.pst import SegmentationHead, SegmentationSettings
+
+SMALL_REGION = 0.5
+"""Places a region must cover for its mean feature to count at about two thirds."""
 
 
 class HeadSettings(Settings):
-    """The attribute heads."""
+    """The attribute heads and what they read.
+
+    `pooling: average` is the paper's: the last feature map averaged over its places. `regions`
+    goes beyond it: PST's segmentation head comes along to stage 2, and the heads also read
+    feature map `region_map` averaged over each semantic class's places.
+    """
 
     dropout: float = Field(0.0, ge=0, lt=1)
+    pooling: Literal["average", "regions"] = "average"
+    region_map: int = Field(2, ge=1, le=4, description="stage whose map is pooled by region")
+
+
+class AveragePooling(nn.Module):
+    """The last feature map averaged over its places: float32 (n, features)."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.features = widths[-1]
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Map the trunk's feature maps to float32 (n, features)."""
+        return pooled(maps)
+
+
+class RegionPooling(nn.Module):
+    """Features averaged over the face's semantic regions, as the segmentation head sees them.
+
+    Beyond the paper: pooling over the whole face mixes hair with skin, and a few labels do not
+    suffice to separate them again; PST has already learnt where each part is.
+    """
+
+    def __init__(
+        self, widths: tuple[int, ...], region_map: int, head: SegmentationSettings, classes: int
+    ) -> None:
+        super().__init__()
+        self.region_map = region_map
+        self.segmentation = SegmentationHead(head, widths, classes)
+        self.features = classes * (widths[region_map - 1] + 1) + widths[-1]
+        # Regions differ in size and contrast; the heads see every feature at the same scale.
+        self.norm = nn.BatchNorm1d(self.features, affine=False)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Map the trunk's feature maps to float32 (n, features).
+
+        The features of a face are, class by class, the mean feature of the class's places
+        (weighted by the class's probability, and near zero where the class is absent), each
+        class's share of the face, and the average-pooled feature; each is standardised over the
+        batch and all are scaled to a vector of length about 1.
+        """
+        shares = self.segmentation(maps).softmax(1)
+        chosen = maps[self.region_map - 1]
+        with torch.autocast(chosen.device.type, enabled=False):
+            places = chosen.float().flatten(2)
+            weights = _resample(shares, chosen.shape[2:]).flatten(2)
+            weights = weights / (weights.sum(2, keepdim=True) + SMALL_REGION)
+            regions = weights @ places.transpose(1, 2)
+            parts = [regions.flatten(1), shares.mean((2, 3)), pooled(maps)]
+            features = self.norm(torch.cat(parts, dim=1))
+        scaled: Tensor = features / self.features**0.5
+        return scaled
+
+
+def _resample(shares: Tensor, size: torch.Size) -> Tensor:
+    if shares.shape[2:] == size:
+        return shares
+    return F.interpolate(shares, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 class AttributeNetwork(nn.Module):
-    """The `sspl` architecture of stage 2: trunk and one linear head for each attribute."""
+    """The `sspl` architecture of stage 2: trunk, pooling and one linear head per attribute."""
 
-    def __init__(self, trunk: TrunkSettings, head: HeadSettings, attributes: int) -> None:
+    def __init__(
+        self, trunk: TrunkSettings, head: HeadSettings, attributes: int,
+        segmentation: SegmentationSettings | None = None, classes: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Build it.
+
+        Args:
+            trunk, head: their settings.
+            attributes: number of attributes.
+            segmentation, classes: shape of PST's head and the semantic classes; needed for
+                pooling by region alone.
+        """
         super().__init__()
+        self.trunk_settings, self.head_settings = trunk, head
+        self.segmentation = segmentation or SegmentationSettings()
+        self.classes = tuple(classes)
         self.trunk = Trunk(trunk)
+        self.pooling = self._build_pooling()
         self.dropout = nn.Dropout(head.dropout)
-        self.head = nn.Linear(self.trunk.widths[-1], attributes)
+        self.head = nn.Linear(self.pooling.features, attributes)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map float (n, 3, h, w) in [-1, 1] to logits, float32 (n, attributes)."""
-        feature = self.dropout(pooled(self.trunk(image)))
+        feature = self.dropout(self.pooling(self.trunk(image)))
         # The heads are tiny and their logits are compared finely: no bf16 here.
         with torch.autocast(feature.device.type, enabled=False):
             logits: Tensor = self.head(feature.float())
         return logits
+
+    def _build_pooling(self) -> "AveragePooling | RegionPooling":
+        widths, head = self.trunk.widths, self.head_settings
+        if head.pooling == "average":
+            return AveragePooling(widths)
+        return RegionPooling(widths, head.region_map, self.segmentation, len(self.classes))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `from_facts` needs to build this network again, as JSON values."""
+        parts = {
+            "trunk": self.trunk_settings,
+            "head": self.head_settings,
+            "segmentation": self.segmentation,
+        }
+        dumped = {name: part.model_dump(mode="json") for name, part in parts.items()}
+        return dumped | {"classes": list(self.classes)}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any], attributes: int) -> "AttributeNetwork":
+        """Build the network that `facts` describe, with weights as initialised."""
+        return cls(
+            build(TrunkSettings, facts["trunk"]),
+            build(HeadSettings, facts["head"]),
+            attributes,
+            build(SegmentationSettings, facts["segmentation"]),
+            tuple(facts["classes"]),
+        )

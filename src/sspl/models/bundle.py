@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from sspl.data.images import Box
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
-from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.trunk import TrunkSettings
-from sspl.settings import build
+from sspl.models.attributes import AttributeNetwork
 from sspl.weights import load_strictly, load_tensors, save_tensors
 
 MODEL_FILE: Final = "model.safetensors"
@@ -24,7 +22,6 @@ class AttributeModel:
 
     Args:
         network: in evaluation mode after `load_model`.
-        trunk, head: its settings.
         schema: attributes in output order.
         box: part of each picture that is used, as fractions.
         canvas, input_size: sides in px.
@@ -33,8 +30,6 @@ class AttributeModel:
     """
 
     network: AttributeNetwork
-    trunk: TrunkSettings
-    head: HeadSettings
     schema: AttributeSchema
     box: Box
     canvas: int
@@ -47,8 +42,7 @@ def save_model(folder: Path, model: AttributeModel) -> None:
     """Write `model.safetensors` into the folder."""
     facts = {
         "kind": "attributes",
-        "trunk": model.trunk.model_dump(mode="json"),
-        "head": model.head.model_dump(mode="json"),
+        **model.network.facts(),
         "attributes": dict(zip(model.schema.names, model.schema.regions, strict=True)),
         "box": model.box,
         "canvas": model.canvas,
@@ -66,14 +60,11 @@ def load_model(path: Path) -> AttributeModel:
     if facts.get("kind") != "attributes":
         raise DataError(f"{file}: holds no fine-tuned model but '{facts.get('kind')}'.")
     attributes = facts["attributes"]
-    trunk, head = build(TrunkSettings, facts["trunk"]), build(HeadSettings, facts["head"])
-    network = AttributeNetwork(trunk, head, len(attributes))
+    network = AttributeNetwork.from_facts(facts, len(attributes))
     load_strictly(network, tensors, str(file))
     left, top, right, bottom = facts["box"]
     return AttributeModel(
         network.eval(),
-        trunk,
-        head,
         AttributeSchema(tuple(attributes), tuple(attributes.values())),
         (left, top, right, bottom),
         int(facts["canvas"]),

@@ -17,29 +17,31 @@ from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskResult, Views
 
 
+class SegmentationSettings(Settings):
+    """Shape of the segmentation head, which stage 2 may take over."""
+
+    maps: int = Field(1, ge=1, le=4, description="how many of the last feature maps the head reads")
+    width: int = Field(128, ge=8, description="channels of the head")
+
+
 class PSTSettings(Settings):
     """Settings of patch segmentation."""
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    maps: int = Field(1, ge=1, le=4, description="how many of the last feature maps the head reads")
-    width: int = Field(128, ge=8, description="channels of the head")
     target_stride: int = Field(1, ge=1, le=16, description="take every k-th mask pixel as target")
 
 
-class PatchSegmentation(PretextTask):
+class SegmentationHead(nn.Module):
     """A light head: each map is projected by 1x1, brought to the finest one's size and summed.
 
     With `maps: 1` it sees the last feature map alone, as in the paper.
     """
 
-    name: ClassVar[str] = "pst"
-    uses_crop: ClassVar[bool] = True
-    needs_masks: ClassVar[bool] = True
-
-    def __init__(self, settings: PSTSettings, widths: tuple[int, ...], taxonomy: Taxonomy) -> None:
+    def __init__(
+        self, settings: SegmentationSettings, widths: tuple[int, ...], classes: int
+    ) -> None:
         super().__init__()
         self.settings = settings
-        self.classes = len(taxonomy)
         self.project = nn.ModuleList(
             nn.Conv2d(w, settings.width, 1, bias=False) for w in widths[-settings.maps :]
         )
@@ -49,10 +51,10 @@ class PatchSegmentation(PretextTask):
             nn.Conv2d(settings.width, settings.width, 3, padding=1, bias=False),
             nn.BatchNorm2d(settings.width),
             nn.PReLU(settings.width),
-            nn.Conv2d(settings.width, self.classes, 1),
+            nn.Conv2d(settings.width, classes, 1),
         )
 
-    def segment(self, maps: list[Tensor]) -> Tensor:
+    def forward(self, maps: list[Tensor]) -> Tensor:
         """Map feature maps to logits float32 (n, classes, h, w) at the finest map's size."""
         used = maps[-self.settings.maps :]
         projected = [layer(x) for layer, x in zip(self.project, used, strict=True)]
@@ -63,13 +65,30 @@ class PatchSegmentation(PretextTask):
         logits: Tensor = self.mix(merged)
         return logits.float()
 
+
+class PatchSegmentation(PretextTask):
+    """The segmentation head on the feature maps of a crop."""
+
+    name: ClassVar[str] = "pst"
+    uses_crop: ClassVar[bool] = True
+    needs_masks: ClassVar[bool] = True
+
+    def __init__(
+        self, settings: PSTSettings, head: SegmentationSettings, widths: tuple[int, ...],
+        taxonomy: Taxonomy,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.settings = settings
+        self.classes = len(taxonomy)
+        self.head = SegmentationHead(head, widths, self.classes)
+
     def forward(self, trunk: Trunk, views: Views, maps: list[Tensor] | None) -> TaskResult:
         """Return the label-smoothed cross-entropy over known pixels; metric `miou`."""
         assert maps is not None and views.crop_mask is not None  # noqa: PT018 - see `uses_crop`
         start, stride = self.settings.target_stride // 2, self.settings.target_stride
         target = views.crop_mask[:, start::stride, start::stride].long()
         logits = F.interpolate(
-            self.segment(maps), target.shape[1:], mode="bilinear", align_corners=False
+            self.head(maps), target.shape[1:], mode="bilinear", align_corners=False
         )
         smoothing = self.settings.label_smoothing
         loss = F.cross_entropy(

@@ -17,10 +17,11 @@ from sspl.data.records import MISSING, FaceSet
 from sspl.data.subsets import count_for, label_subset, save_subset
 from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images
 from sspl.device import autocast, generator_for, keep_freed_memory, pick_device, seed_everything
+from sspl.domain.taxonomy import load_taxonomy
 from sspl.errors import SettingsError
 from sspl.metrics.attributes import all_figures, means, positive_rates
 from sspl.metrics.tallies import Mean
-from sspl.models.attributes import AttributeNetwork
+from sspl.models.attributes import AttributeNetwork, RegionPooling
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.scoring import probabilities_of
 from sspl.runs import start_run, write_metrics
@@ -98,13 +99,17 @@ def parameter_groups(
     """Return (parameters, lr factor) from the heads to the stem, frozen groups left out."""
     stages = network.trunk.parameter_groups()
     groups = [(list(network.head.parameters()), settings.head_lr)]
+    if settings.freeze == len(stages):
+        network.pooling.requires_grad_(False)
+    else:
+        groups.append((list(network.pooling.parameters()), 1.0))
     for index, parameters in reversed(list(enumerate(stages))):
         if index < settings.freeze:
             for parameter in parameters:
                 parameter.requires_grad_(False)
         else:
             groups.append((parameters, settings.layer_decay ** (len(stages) - 1 - index)))
-    return groups
+    return [group for group in groups if group[0]]
 
 
 def freeze_statistics(network: AttributeNetwork, freeze: int) -> None:
@@ -114,6 +119,8 @@ def freeze_statistics(network: AttributeNetwork, freeze: int) -> None:
         group.eval()
     if freeze == len(groups):
         network.trunk.norm.eval()
+        if isinstance(network.pooling, RegionPooling):
+            network.pooling.segmentation.eval()
 
 
 class Finetuning:
@@ -127,11 +134,13 @@ class Finetuning:
         self.device = pick_device(settings.runtime.device)
         self.parts = partition(settings)
         seed_everything(settings.seed)
-        schema = self.parts.train.schema
-        self.network = AttributeNetwork(settings.trunk, settings.head, len(schema))
+        schema, taxonomy = self.parts.train.schema, load_taxonomy(settings.taxonomy)
+        self.network = AttributeNetwork(
+            settings.trunk, settings.head, len(schema), settings.segmentation, taxonomy.classes
+        )
         self.transferred = "from scratch"
         if settings.pretrained is not None:
-            report = transfer(self.network, settings.trunk, settings.pretrained)
+            report = transfer(self.network, settings.pretrained)
             self.transferred = report.text()
         self.rates = positive_rates(self.parts.train.labels)
         initialise_bias(self.network.head, self.rates)
@@ -189,7 +198,7 @@ class Finetuning:
         settings = self.settings
         assert settings.data is not None
         return AttributeModel(
-            self.network, settings.trunk, settings.head, self.parts.train.schema,
+            self.network, self.parts.train.schema,
             settings.data.box(), settings.canvas, settings.input_size, settings.flip_average,
             self.rates,
         )  # fmt: skip

@@ -60,7 +60,9 @@ def build_tasks(
         "prt": lambda: PatchRotation(
             settings.prt, features, settings.input_size, taxonomy.background
         ),
-        "pst": lambda: PatchSegmentation(settings.pst, trunk.widths, taxonomy),
+        "pst": lambda: PatchSegmentation(
+            settings.pst, settings.segmentation, trunk.widths, taxonomy
+        ),
         "pct": lambda: PatchClassification(settings.pct, features, taxonomy),
     }
     return {name: makers[name]() for name in settings.tasks}
@@ -133,10 +135,12 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     facts = {
         "kind": "pretrained",
         "trunk": settings.trunk.model_dump(mode="json"),
+        "segmentation": settings.segmentation.model_dump(mode="json"),
         "canvas": settings.canvas,
         "input_size": settings.input_size,
         "taxonomy": taxonomy.name,
         "classes": taxonomy.classes,
+        "tasks": list(settings.tasks),
         "faces": len(canvases),
     }
     save_tensors(out / MODEL_FILE, network.state_dict(), facts)

@@ -17,7 +17,7 @@ from sspl.schedules import stepwise, warmup_cosine
 from sspl.settings import Settings
 from sspl.tasks.pct import PCTSettings
 from sspl.tasks.prt import PRTSettings
-from sspl.tasks.pst import PSTSettings
+from sspl.tasks.pst import PSTSettings, SegmentationSettings
 
 PRESETS: Final = ("paper", "small", "demo")
 MOST_WARMUP: Final = 0.5
@@ -77,6 +77,7 @@ class PretrainSettings(Settings):
     canvas: int = Field(112, ge=32, le=2048, description="side of the face picture, px")
     input_size: int = Field(96, ge=32, le=1024, description="side of the network's input, px")
     trunk: TrunkSettings = TrunkSettings()
+    segmentation: SegmentationSettings = SegmentationSettings()
     prt: PRTSettings = PRTSettings()
     pst: PSTSettings = PSTSettings()
     pct: PCTSettings = PCTSettings()
@@ -123,6 +124,8 @@ class FinetuneSettings(Settings):
     canvas: int = Field(112, ge=32, le=2048)
     input_size: int = Field(96, ge=32, le=1024)
     trunk: TrunkSettings = TrunkSettings()
+    taxonomy: str = "celebamask19"
+    segmentation: SegmentationSettings = SegmentationSettings()
     head: HeadSettings = HeadSettings()
     geometry: GeometrySettings = GeometrySettings(scale=(0.8, 1.0), rotation=8)
     colour: ColourSettings = ColourSettings()
@@ -130,7 +133,10 @@ class FinetuneSettings(Settings):
     layer_decay: float = Field(1.0, gt=0, le=1, description="lr factor per stage, last to first")
     head_lr: float = Field(1.0, gt=0, description="lr factor of the attribute heads")
     freeze: int = Field(
-        0, ge=0, le=5, description="stem and stages, first to last, left as they are"
+        0,
+        ge=0,
+        le=5,
+        description="stem and stages, first to last, left as they are; 5: all that is pre-trained",
     )
     evaluate_every: int = Field(1, ge=1, description="epochs between looks at the validation split")
     patience: int | None = Field(None, ge=1, description="stop after so many looks without gain")

@@ -3,13 +3,19 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
+
+from torch import nn
 
 from sspl.errors import DataError
-from sspl.models.attributes import AttributeNetwork
+from sspl.models.attributes import AttributeNetwork, RegionPooling
 from sspl.models.trunk import TrunkSettings
 from sspl.settings import build
+from sspl.tasks.pst import SegmentationSettings
 from sspl.training.pretrain import MODEL_FILE
 from sspl.weights import load_strictly, load_tensors
+
+PST_HEAD: Final = "tasks.pst.head."
 
 
 @dataclass(frozen=True)
@@ -34,25 +40,47 @@ class TransferReport:
         return "\n".join(lines)
 
 
-def transfer(network: AttributeNetwork, trunk: TrunkSettings, run: Path) -> TransferReport:
+def transfer(network: AttributeNetwork, run: Path) -> TransferReport:
     """Load the trunk of a stage-1 run, every tensor of it (METHOD.md "Do not repeat" 6).
 
-    Raises `DataError` when the run has no weights, another trunk, or a tensor does not fit.
+    A network that pools by region takes over PST's segmentation head too. Raises `DataError`
+    when the run has no weights, another trunk or head, or a tensor does not fit.
     """
     path = run / MODEL_FILE if run.is_dir() else run
     tensors, facts = load_tensors(path)
     if facts.get("kind") != "pretrained":
         raise DataError(f"{path}: holds no stage-1 weights but '{facts.get('kind')}'.")
-    there = build(TrunkSettings, facts["trunk"])
-    if there != trunk:
-        raise DataError(
-            f"{path}: pre-trained with trunk {there}, but this run has {trunk}; "
-            "use the same trunk settings."
-        )
-    mine = {n.removeprefix("trunk."): t for n, t in tensors.items() if n.startswith("trunk.")}
-    load_strictly(network.trunk, mine, str(path))
+    _require_equal(path, "trunk", build(TrunkSettings, facts["trunk"]), network.trunk_settings)
+    pairs: list[tuple[str, str, nn.Module]] = [("trunk.", "trunk.", network.trunk)]
+    if isinstance(network.pooling, RegionPooling):
+        _require_head(path, network, facts)
+        pairs.append((PST_HEAD, "pooling.segmentation.", network.pooling.segmentation))
+    for there, _, module in pairs:
+        mine = {n.removeprefix(there): t for n, t in tensors.items() if n.startswith(there)}
+        load_strictly(module, mine, str(path))
+    taken = tuple(there for there, _, _ in pairs)
+    filled = tuple(here for _, here, _ in pairs)
     return TransferReport(
-        tuple(n for n in tensors if n.startswith("trunk.")),
-        tuple(n for n in tensors if not n.startswith("trunk.")),
-        tuple(n for n in network.state_dict() if not n.startswith("trunk.")),
+        tuple(n for n in tensors if n.startswith(taken)),
+        tuple(n for n in tensors if not n.startswith(taken)),
+        tuple(n for n in network.state_dict() if not n.startswith(filled)),
     )
+
+
+def _require_equal(path: Path, what: str, there: object, here: object) -> None:
+    if there != here:
+        raise DataError(
+            f"{path}: pre-trained with {what} {there}, but this run has {here}; "
+            f"use the same {what} settings."
+        )
+
+
+def _require_head(path: Path, network: AttributeNetwork, facts: dict[str, Any]) -> None:
+    if "pst" not in facts["tasks"]:
+        raise DataError(
+            f"{path}: pre-trained without PST, so there is no segmentation to pool by; "
+            "pre-train with pst among the tasks or set head.pooling=average."
+        )
+    head = build(SegmentationSettings, facts["segmentation"])
+    _require_equal(path, "segmentation", head, network.segmentation)
+    _require_equal(path, "classes", tuple(facts["classes"]), network.classes)
