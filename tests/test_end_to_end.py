@@ -172,10 +172,40 @@ def test_killed_pretraining_resumes_to_the_same_weights(
     assert_same_weights(out / "pretrained.safetensors", pretrained / "pretrained.safetensors")
 
 
+@pytest.fixture(scope="session")
+def semi_supervised(
+    faces: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Like `finetuned`, with a teacher, unlabelled faces and features pooled by region."""
+    out = tmp_path_factory.mktemp("semi") / "run"
+    sspl(
+        "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from", pretrained,
+        "--labels", 30, "--out", out, *TINY, "optim.epochs=4", "evaluate_every=1", "ema=0.9",
+        "consistency.weight=1", "consistency.threshold=0.6", "head.pooling=regions",
+        f"consistency.data=[{{format: folder, root: {faces / 'img_align_celeba'}}}]",
+    )  # fmt: skip
+    return out
+
+
+def test_unlabelled_faces_take_part(semi_supervised: Path) -> None:
+    rows = list(csv.DictReader((semi_supervised / "metrics.csv").open()))
+    assert all(float(row["consistency_loss"]) > 0 for row in rows)
+    state = load_file(semi_supervised / "state.safetensors")
+    kept = load_file(semi_supervised / "model.safetensors")
+    epoch = json.loads((semi_supervised / "metrics.json").read_text())["best"]["epoch"]
+    # The averaged weights are what is kept; those of the last epoch where that was the best.
+    weight = "head.weight"
+    assert not np.array_equal(kept[weight], state[f"network.network.{weight}"])
+    same = np.array_equal(kept[weight], state[f"network.average.module.{weight}"])
+    assert same == (epoch == 4)
+
+
+@pytest.mark.parametrize("which", ["finetuned", "semi_supervised"])
 def test_interrupted_finetuning_resumes_to_the_same_model(
-    finetuned: Path, faces: Path, tmp_path: Path
+    which: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """A run that stops after two of four epochs and goes on ends where an undisturbed one does."""
+    finetuned: Path = request.getfixturevalue(which)
     from sspl.settings import build, read_yaml
     from sspl.training import finetune as stage2
     from sspl.training.settings import FinetuneSettings
@@ -185,11 +215,11 @@ def test_interrupted_finetuning_resumes_to_the_same_model(
     original = stage2.Finetuning.train_epoch
     epochs: list[int] = []
 
-    def interrupted(self: stage2.Finetuning, canvases: Any, labels: Any, epoch: int) -> float:
-        epochs.append(epoch)
+    def interrupted(self: stage2.Finetuning, *arguments: Any) -> dict[str, float]:
+        epochs.append(arguments[-1])
         if epochs == [0, 1, 2]:
             raise KeyboardInterrupt
-        return original(self, canvases, labels, epoch)
+        return original(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage2.Finetuning, "train_epoch", interrupted)

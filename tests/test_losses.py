@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor, nn
 
+from sspl.averaging import warmed_average
 from sspl.data.records import MISSING
 from sspl.domain.taxonomy import UNKNOWN
 from sspl.parsing.training import (
@@ -17,9 +18,9 @@ from sspl.parsing.training import (
     class_weights,
     dice_loss,
     parser_loss,
-    warmed_average,
 )
-from sspl.training.finetune import initialise_bias, masked_bce
+from sspl.training.finetune import initialise_bias, log_odds
+from sspl.training.losses import LossSettings, attribute_loss, masked_bce
 
 
 def log_loss(logit: float, label: int) -> float:
@@ -57,6 +58,51 @@ def test_missing_labels_have_no_part_in_loss_or_gradient(labels: np.ndarray, see
         assert float(loss.detach()) == pytest.approx(sum(values) / len(values), rel=1e-5)
 
 
+LOGITS = torch.tensor([[0.0, 2.0, -1.0], [3.0, -2.0, 0.5]])
+LABELS = torch.tensor([[1, 0, MISSING], [MISSING, 1, 0]], dtype=torch.int8)
+KNOWN = [(0.0, 1, 0), (2.0, 0, 1), (-2.0, 1, 1), (0.5, 0, 2)]
+"""Logit, label and attribute of each known label above."""
+
+
+def sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+def chosen_loss(name: str, **changes: float) -> float:
+    chosen = LossSettings(name=name, **changes)  # type: ignore[arg-type]
+    return float(attribute_loss(LOGITS, LABELS, torch.tensor([0.1, -1.0, 2.0]), chosen))
+
+
+def test_logit_adjusted_loss_by_hand() -> None:
+    odds = [0.1, -1.0, 2.0]
+    expected = [log_loss(z + 0.5 * odds[a], y) for z, y, a in KNOWN]
+    assert chosen_loss("logit_adjusted", adjustment=0.5) == pytest.approx(sum(expected) / 4)
+
+
+def test_asymmetric_loss_by_hand() -> None:
+    expected = []
+    for z, y, _ in KNOWN:
+        p = sigmoid(z)
+        shifted = max(p - 0.1, 0)
+        expected.append(-math.log(p) * (1 - p) ** 0.5 if y else -math.log(1 - shifted) * shifted**3)
+    loss = chosen_loss("asymmetric", gamma_positive=0.5, gamma_negative=3, margin=0.1)
+    assert loss == pytest.approx(sum(expected) / 4, rel=1e-5)
+
+
+def test_asymmetric_loss_without_its_terms_is_cross_entropy() -> None:
+    plain = chosen_loss("asymmetric", gamma_positive=0, gamma_negative=0, margin=0)
+    assert plain == pytest.approx(float(masked_bce(LOGITS, LABELS)), rel=1e-5)
+
+
+def test_bootstrap_loss_by_hand() -> None:
+    expected = []
+    for z, y, _ in KNOWN:
+        p = sigmoid(z)
+        q = 0.8 * y + 0.2 * p
+        expected.append(-q * math.log(p) - (1 - q) * math.log(1 - p))
+    assert chosen_loss("bootstrap", belief=0.8) == pytest.approx(sum(expected) / 4, rel=1e-5)
+
+
 def test_no_label_at_all_is_no_loss() -> None:
     labels = torch.full((3, 2), MISSING, dtype=torch.int8)
     assert float(masked_bce(torch.randn(3, 2), labels)) == 0.0
@@ -64,7 +110,7 @@ def test_no_label_at_all_is_no_loss() -> None:
 
 def test_head_starts_at_the_log_odds() -> None:
     head = nn.Linear(2, 4)
-    initialise_bias(head, np.array([0.5, 0.2, 0.0, 1.0]))
+    initialise_bias(head, log_odds(np.array([0.5, 0.2, 0.0, 1.0])))
     odds = [1, 0.25, 1 / 99, 99]  # 0 and 1 are kept off infinity: 0.01 and 0.99
     assert head.bias.tolist() == pytest.approx([math.log(o) for o in odds], rel=1e-4, abs=1e-6)
 

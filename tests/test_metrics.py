@@ -52,7 +52,9 @@ def test_figures_equal_scikit_learns_on_the_known_labels(
     truth, scores = labels[known], probabilities(len(labels), seed)[known]
     assume({0, 1} <= set(truth.tolist()))
     said = (scores >= 0.5).astype(int)
-    assert asdict(attribute_figures("a", labels, probabilities(len(labels), seed), rate)) == {
+    figures = asdict(attribute_figures("a", labels, probabilities(len(labels), seed), rate))
+    del figures["calibration_error"]  # test_calibration.py works it out by hand
+    assert figures == {
         "name": "a",
         "positives": int(truth.sum()),
         "negatives": int(len(truth) - truth.sum()),

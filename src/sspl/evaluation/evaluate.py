@@ -11,7 +11,7 @@ from sspl.errors import DataError
 from sspl.files import write_csv, write_json, write_text
 from sspl.metrics.attributes import FIGURES, AttributeFigures, all_figures, means
 from sspl.models.bundle import AttributeModel, load_model
-from sspl.models.scoring import probabilities_of
+from sspl.models.scoring import face_probabilities
 from sspl.training.settings import RuntimeSettings
 
 COLUMNS = ("positives", "negatives", *FIGURES, "majority_accuracy")
@@ -32,10 +32,7 @@ def evaluate(
         [FaceSource(faces, model.box)], model.canvas, None, runtime.cache_gb, runtime.workers
     )
     device = pick_device(runtime.device)
-    probabilities = probabilities_of(
-        model.network.to(device), canvases, range(len(canvases)), model.input_size,
-        model.flip_average, device, runtime.precision, title="evaluate",
-    )  # fmt: skip
+    probabilities = face_probabilities(model, canvases, device, runtime.precision, title="evaluate")
     figures = all_figures(
         model.schema.names, faces.labels[:, columns], probabilities, model.training_rates
     )
@@ -73,7 +70,7 @@ def write_evaluation(
 
 def table(figures: list[AttributeFigures]) -> str:
     """Return a plain table: one attribute a line, then the means; figures in percent."""
-    titles = ("attribute", "pos", "neg", "acc", "bal", "F1", "AP", "AUC", "majority")
+    titles = ("attribute", "pos", "neg", "acc", "bal", "F1", "AP", "AUC", "ECE", "majority")
     lines = [_line(titles)]
     for f in figures:
         cells = [_percent(getattr(f, c)) for c in (*FIGURES, "majority_accuracy")]

@@ -8,7 +8,7 @@ from sspl.device import keep_freed_memory, pick_device
 from sspl.files import write_csv
 from sspl.metrics.attributes import THRESHOLD
 from sspl.models.bundle import load_model
-from sspl.models.scoring import probabilities_of
+from sspl.models.scoring import face_probabilities
 from sspl.training.settings import RuntimeSettings
 
 
@@ -21,10 +21,7 @@ def predict(run: Path, faces: FaceSet, out: Path, runtime: RuntimeSettings, batc
     model = load_model(run)
     device = pick_device(runtime.device)
     canvases = Canvases([FaceSource(faces, model.box)], model.canvas, None, 0.0, runtime.workers)
-    probabilities = probabilities_of(
-        model.network.to(device), canvases, range(len(canvases)), model.input_size,
-        model.flip_average, device, runtime.precision, batch_size,
-    )  # fmt: skip
+    probabilities = face_probabilities(model, canvases, device, runtime.precision, batch_size)
     header = ["image"]
     for name in model.schema.names:
         header += [name, f"{name}_probability"]

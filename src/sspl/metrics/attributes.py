@@ -1,7 +1,7 @@
 """Figures of merit of binary attributes with missing labels."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,11 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from sspl.data.records import MISSING, Labels
 
-FIGURES: Final = ("accuracy", "balanced_accuracy", "f1", "average_precision", "auc")
+FIGURES: Final = (
+    "accuracy", "balanced_accuracy", "f1", "average_precision", "auc", "calibration_error",
+)  # fmt: skip
 THRESHOLD: Final = 0.5
+BINS: Final = 15
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,12 @@ class AttributeFigures:
     f1: float | None
     average_precision: float | None
     auc: float | None
+    calibration_error: float | None
     majority_accuracy: float | None
 
 
 def attribute_figures(
-    name: str, labels: Labels, probabilities: NDArray[np.float32], training_rate: float
+    name: str, labels: Labels, probabilities: NDArray[np.floating[Any]], training_rate: float
 ) -> AttributeFigures:
     """Judge one attribute.
 
@@ -49,7 +53,7 @@ def attribute_figures(
     decision = score >= THRESHOLD
     positives, negatives = int(truth.sum()), int((~truth).sum())
     if not len(truth):
-        return AttributeFigures(name, 0, 0, None, None, None, None, None, None)
+        return AttributeFigures(name, 0, 0, None, None, None, None, None, None, None)
     both = positives > 0 and negatives > 0
     recall = float(decision[truth].mean()) if positives else 0.0
     specificity = float((~decision[~truth]).mean()) if negatives else 0.0
@@ -62,12 +66,25 @@ def attribute_figures(
         f1=float(f1_score(truth, decision, zero_division=0.0)) if positives else None,
         average_precision=float(average_precision_score(truth, score)) if positives else None,
         auc=float(roc_auc_score(truth, score)) if both else None,
+        calibration_error=expected_calibration_error(truth, score),
         majority_accuracy=float((truth == (training_rate >= THRESHOLD)).mean()),
     )
 
 
+def expected_calibration_error(
+    truth: NDArray[np.bool_], probabilities: NDArray[np.floating[Any]]
+) -> float:
+    """Return the mean distance between probability and frequency of yes, over 15 equal bins.
+
+    After Guo et al., ICML 2017, of the positive class; each bin weighs as its faces.
+    """
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, probabilities - truth, BINS)
+    return float(np.abs(gaps).sum() / len(truth))
+
+
 def all_figures(
-    names: tuple[str, ...], labels: Labels, probabilities: NDArray[np.float32],
+    names: tuple[str, ...], labels: Labels, probabilities: NDArray[np.floating[Any]],
     training_rates: NDArray[np.float64],
 ) -> list[AttributeFigures]:  # fmt: skip
     """Judge every attribute: `labels` and `probabilities` are (n, attributes)."""

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from sspl.data.images import Box
 from sspl.domain.attributes import AttributeSchema
@@ -27,6 +28,7 @@ class AttributeModel:
         canvas, input_size: sides in px.
         flip_average: whether predictions average the face and its mirror image.
         training_rates: float64 (attributes,), share of positives among the labelled faces.
+        temperatures: float64 (attributes,), divisors of the logits that calibrate them.
     """
 
     network: AttributeNetwork
@@ -36,6 +38,12 @@ class AttributeModel:
     input_size: int
     flip_average: bool
     training_rates: NDArray[np.float64]
+    temperatures: NDArray[np.float64]
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return calibrated probabilities (n, attributes) of logits (n, attributes)."""
+        probabilities: NDArray[np.float64] = expit(logits.astype(np.float64) / self.temperatures)
+        return probabilities
 
 
 def save_model(folder: Path, model: AttributeModel) -> None:
@@ -49,6 +57,7 @@ def save_model(folder: Path, model: AttributeModel) -> None:
         "input_size": model.input_size,
         "flip_average": model.flip_average,
         "training_rates": [float(r) for r in model.training_rates],
+        "temperatures": [float(t) for t in model.temperatures],
     }
     save_tensors(folder / MODEL_FILE, model.network.state_dict(), facts)
 
@@ -71,4 +80,5 @@ def load_model(path: Path) -> AttributeModel:
         int(facts["input_size"]),
         bool(facts["flip_average"]),
         np.asarray(facts["training_rates"], dtype=np.float64),
+        np.asarray(facts["temperatures"], dtype=np.float64),
     )

@@ -1,4 +1,4 @@
-"""Probabilities of a stage-2 network for faces, in true batches."""
+"""Logits and probabilities of a stage-2 network for faces, in true batches."""
 
 from collections.abc import Sequence
 
@@ -12,6 +12,7 @@ from sspl.data.canvases import Canvases
 from sspl.data.transforms import identity_geometry, normalise, warp_images
 from sspl.device import Precision, autocast
 from sspl.models.attributes import AttributeNetwork
+from sspl.models.bundle import AttributeModel
 
 
 @torch.inference_mode()
@@ -34,20 +35,31 @@ def logits_of(
     return logits.float()
 
 
-def probabilities_of(
+def face_logits(
     network: AttributeNetwork, canvases: Canvases, order: Sequence[int], input_size: int,
     flip_average: bool, device: torch.device, precision: Precision, batch_size: int = 128,
     title: str = "predict",
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Return float32 (len(order), attributes) probabilities; the network is left in eval mode."""
+    """Return float32 (len(order), attributes) logits; the network is left in eval mode."""
     network.eval()
     rows = []
     bar = tqdm(total=len(order), desc=title, unit="face", leave=False)
     for batch in canvases.batches(order, batch_size):
         images = batch.images.to(device)
-        logits = logits_of(network, images, input_size, flip_average, precision)
-        rows.append(logits.sigmoid().cpu())
+        rows.append(logits_of(network, images, input_size, flip_average, precision).cpu())
         bar.update(len(images))
     bar.close()
     result: NDArray[np.float32] = torch.cat(rows).numpy()
     return result
+
+
+def face_probabilities(
+    model: AttributeModel, canvases: Canvases, device: torch.device, precision: Precision,
+    batch_size: int = 128, title: str = "predict",
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return a model's calibrated probabilities, float64 (len(canvases), attributes)."""
+    logits = face_logits(
+        model.network.to(device), canvases, range(len(canvases)), model.input_size,
+        model.flip_average, device, precision, batch_size, title,
+    )  # fmt: skip
+    return model.probabilities(logits)

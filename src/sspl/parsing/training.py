@@ -1,7 +1,6 @@
 """Training a face parser on few labelled pairs."""
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from sspl.averaging import averaged_model
 from sspl.data.transforms import (
     ColourSettings,
     GeometrySettings,
@@ -88,25 +87,6 @@ def class_weights(masks: Tensor, classes: int, power: float) -> Tensor:
     return torch.where(present, weights.clamp(0.2, 5), torch.ones(()))
 
 
-def warmed_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:
-    """Return an in-place exponential moving average whose decay grows to `decay`.
-
-    After n updates the decay is at most (1 + n) / (10 + n), so that a short training does not
-    keep a share of its random start.
-    """
-
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], updates: Any) -> None:
-        n = int(updates)
-        keep = min(decay, (1 + n) / (10 + n))
-        for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value.to(mean.dtype), 1 - keep)
-            else:
-                mean.copy_(value)
-
-    return update
-
-
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Return 1 - soft Dice, averaged over the classes that occur in the batch.
 
@@ -171,7 +151,7 @@ def train_parser(
     seed_everything(settings.seed)
     network = ParserNetwork(len(taxonomy), settings.model).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(network, multi_avg_fn=warmed_average(settings.ema), use_buffers=True)
+    average = averaged_model(network, settings.ema)
     optimiser = torch.optim.AdamW(
         network.parameters(), settings.lr, weight_decay=settings.weight_decay
     )

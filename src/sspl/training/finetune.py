@@ -1,20 +1,21 @@
 """Stage 2: fine-tuning on few labelled faces (METHOD.md "Stage 2")."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sspl.averaging import averaged_model
 from sspl.data.canvases import Canvases, FaceSource
-from sspl.data.records import MISSING, FaceSet
-from sspl.data.subsets import count_for, label_subset, save_subset
+from sspl.data.records import FaceSet
+from sspl.data.subsets import save_subset
 from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images
 from sspl.device import autocast, generator_for, keep_freed_memory, pick_device, seed_everything
 from sspl.domain.taxonomy import load_taxonomy
@@ -23,10 +24,14 @@ from sspl.metrics.attributes import all_figures, means, positive_rates
 from sspl.metrics.tallies import Mean
 from sspl.models.attributes import AttributeNetwork, RegionPooling
 from sspl.models.bundle import AttributeModel, save_model
-from sspl.models.scoring import probabilities_of
+from sspl.models.scoring import face_logits
 from sspl.runs import start_run, write_metrics
+from sspl.training.calibration import fit_temperatures
 from sspl.training.checkpoint import load_state, save_state
+from sspl.training.consistency import UnlabelledFaces, consistency_loss, opinions
+from sspl.training.losses import attribute_loss
 from sspl.training.optimiser import make_optimiser, set_lr, step
+from sspl.training.partition import partition
 from sspl.training.settings import FinetuneSettings
 from sspl.training.transfer import transfer
 
@@ -37,60 +42,15 @@ PRIOR_RANGE = (0.01, 0.99)
 log = logging.getLogger(__name__)
 
 
-def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy averaged over known labels.
-
-    `logits` float (n, a); `labels` int8 (n, a) of 1, 0 and `MISSING`. A missing label, MAAD's
-    "undefined" among them, has no part in the loss (METHOD.md "Do not repeat" 10). Without any
-    known label the loss is 0.
-    """
-    known = labels != MISSING
-    loss = F.binary_cross_entropy_with_logits(logits, (labels == 1).float(), reduction="none")
-    return (loss * known).sum() / known.sum().clamp(min=1)
+def log_odds(rates: NDArray[np.float64]) -> Tensor:
+    """Return float32 (a,): log-odds of each attribute's share of positives."""
+    return torch.logit(torch.from_numpy(rates).float().clamp(*PRIOR_RANGE))
 
 
-@dataclass(frozen=True)
-class Partition:
-    """The labelled faces that are learnt from and those that the model is selected on."""
-
-    train: FaceSet
-    val: FaceSet
-
-
-def partition(settings: FinetuneSettings) -> Partition:
-    """Choose the labelled training faces and the validation faces.
-
-    The validation split is used where the set has one; else a share of the chosen labelled
-    faces is held out, so that no label beyond the budget is looked at.
-    """
-    assert settings.data is not None
-    faces = settings.data.open()
-    if not len(faces.schema):
-        raise SettingsError(f"data: {faces.source} carries no attribute labels to learn from.")
-    has_splits = any(split is not None for split in faces.splits)
-    pool = faces.split("train") if has_splits else faces
-    labels = settings.labels
-    count = len(pool)
-    if labels.count is not None or labels.fraction is not None:
-        count = count_for(len(pool), labels=labels.count, fraction=labels.fraction)
-    chosen = label_subset(pool.labels, count, rule=labels.rule, seed=labels.subset_seed)
-    subset = pool.select(chosen)
-    if "val" in faces.splits:
-        return Partition(subset, faces.split("val"))
-    held_out = max(1, round(labels.val_fraction * count))
-    if held_out >= count:
-        raise SettingsError("labels: too few to hold some out for validation; give at least 2.")
-    order = np.random.default_rng([labels.subset_seed, 1]).permutation(count)
-    return Partition(
-        subset.select(np.sort(order[held_out:])), subset.select(np.sort(order[:held_out]))
-    )
-
-
-def initialise_bias(head: nn.Linear, rates: NDArray[np.float64]) -> None:
+def initialise_bias(head: nn.Linear, bias: Tensor) -> None:
     """Start each attribute at the log-odds of its share among the labelled faces."""
-    prior = torch.from_numpy(rates).clamp(*PRIOR_RANGE)
     with torch.no_grad():
-        head.bias.copy_(torch.logit(prior))
+        head.bias.copy_(bias)
 
 
 def parameter_groups(
@@ -124,7 +84,7 @@ def freeze_statistics(network: AttributeNetwork, freeze: int) -> None:
 
 
 class Finetuning:
-    """One stage-2 run: data, network, optimiser and the best epoch so far."""
+    """One stage-2 run: data, network, its averaged copy, optimiser and the log."""
 
     def __init__(self, settings: FinetuneSettings) -> None:
         if settings.data is None:
@@ -143,20 +103,57 @@ class Finetuning:
             report = transfer(self.network, settings.pretrained)
             self.transferred = report.text()
         self.rates = positive_rates(self.parts.train.labels)
-        initialise_bias(self.network.head, self.rates)
+        self.log_odds = log_odds(self.rates)
+        initialise_bias(self.network.head, self.log_odds)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = averaged_model(self.network, settings.ema) if settings.ema else None
         self.optimiser = make_optimiser(parameter_groups(self.network, settings), settings.optim)
         self.rows: list[dict[str, Any]] = []
 
-    def canvases(self, faces: FaceSet) -> Canvases:
+    @property
+    def judged(self) -> AttributeNetwork:
+        """The network that is validated and kept: the averaged one where there is one."""
+        judged = self.network if self.average is None else self.average.module
+        assert isinstance(judged, AttributeNetwork)
+        return judged
+
+    def state(self) -> nn.Module:
+        """Return everything with weights, to be saved and restored as one."""
+        parts = {"network": self.network} | ({"average": self.average} if self.average else {})
+        return nn.ModuleDict(parts)
+
+    def canvases(self, sources: Sequence[FaceSource]) -> Canvases:
         """Return the canvases of some faces as this run cuts them."""
-        assert self.settings.data is not None
         runtime = self.settings.runtime
-        sources = [FaceSource(faces, self.settings.data.box())]
         return Canvases(sources, self.settings.canvas, None, runtime.cache_gb, runtime.workers)
 
-    def train_epoch(self, canvases: Canvases, labels: Tensor, epoch: int) -> float:
-        """Train one 0-based epoch; return the mean loss."""
+    def labelled(self, faces: FaceSet) -> Canvases:
+        """Return the canvases of faces of the labelled set."""
+        assert self.settings.data is not None
+        return self.canvases([FaceSource(faces, self.settings.data.box())])
+
+    def unlabelled(self) -> UnlabelledFaces | None:
+        """Return the faces to learn from without labels; None where that is switched off."""
+        settings = self.settings.consistency
+        if not settings.weight:
+            return None
+        assert self.settings.data is not None
+        sources = [FaceSource(self.parts.rest, self.settings.data.box())]
+        sources += [FaceSource(data.open(), data.box()) for data in settings.data]
+        sources = [source for source in sources if len(source.faces)]
+        if not sources:
+            raise SettingsError(
+                "consistency.weight: every training face is labelled and consistency.data names "
+                "no others; give unlabelled faces or set the weight to 0."
+            )
+        canvases = self.canvases(sources)
+        batch_size = self.settings.optim.batch_size
+        return UnlabelledFaces(canvases, settings, self.settings.input_size, batch_size)
+
+    def train_epoch(
+        self, canvases: Canvases, labels: Tensor, unlabelled: UnlabelledFaces | None, epoch: int
+    ) -> dict[str, float]:
+        """Train one 0-based epoch; return the mean of each loss."""
         settings, optim = self.settings, self.settings.optim
         generator = generator_for(settings.seed, settings.labels.subset_seed, epoch)
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
@@ -165,42 +162,66 @@ class Finetuning:
         if len(order) % optim.batch_size == 1 and len(order) > 1:
             order.pop()
         steps = -(-len(order) // optim.batch_size)
+        more = unlabelled.batches(steps, generator) if unlabelled else iter(())
         self.network.train()
         freeze_statistics(self.network, settings.freeze)
-        mean = Mean()
+        means = {"loss": Mean()} | ({"consistency_loss": Mean()} if unlabelled else {})
         for number, batch in enumerate(canvases.batches(order, optim.batch_size)):
-            factor = optim.schedule.factor(epoch, (number + 1) / steps, optim.epochs)
-            set_lr(self.optimiser, optim.lr * factor)
-            geometry = draw_geometry(len(batch.index), settings.geometry, generator)
-            view = warp_images(
-                batch.images.to(self.device), geometry.to(self.device), settings.input_size
-            )
-            view = normalise(jitter_colour(view, settings.colour, generator))
+            progress = (number + 1) / steps
+            set_lr(self.optimiser, optim.lr * optim.schedule.factor(epoch, progress, optim.epochs))
+            view = self._view(batch.images, generator)
+            views, targets = [view], None
+            if unlabelled:
+                images = next(more).to(self.device)
+                targets = self._opinions(unlabelled.plain(images))
+                views.append(unlabelled.strong(images, generator))
             with autocast(self.device, settings.runtime.precision):
-                logits = self.network(view.contiguous(memory_format=torch.channels_last))
-            loss = masked_bce(logits, labels[batch.index].to(self.device))
+                logits = self.network(
+                    torch.cat(views).contiguous(memory_format=torch.channels_last)
+                )
+            truth = labels[batch.index].to(self.device)
+            loss = attribute_loss(
+                logits[: len(view)], truth, self.log_odds.to(self.device), settings.loss
+            )
+            means["loss"].add(loss.item() * len(view), len(view))
+            if unlabelled and targets is not None:
+                consistency = settings.consistency
+                extra = consistency_loss(
+                    logits[len(view) :], targets, consistency.threshold, consistency.soft
+                )
+                means["consistency_loss"].add(extra.item() * len(targets), len(targets))
+                loss = loss + unlabelled.weight(epoch, progress) * extra
             step(self.optimiser, loss, optim.clip, f"epoch {epoch + 1}, step {number + 1}")
-            mean.add(loss.item() * len(batch.index), len(batch.index))
-        return mean.value()
+            if self.average is not None:
+                self.average.update_parameters(self.network)
+        return {name: mean.value() for name, mean in means.items()}
 
-    def validate(self, canvases: Canvases) -> dict[str, float | None]:
-        """Return the mean figures on the validation faces."""
+    def _view(self, images: Tensor, generator: torch.Generator) -> Tensor:
         settings = self.settings
-        probabilities = probabilities_of(
-            self.network, canvases, range(len(canvases)), settings.input_size,
+        geometry = draw_geometry(len(images), settings.geometry, generator)
+        view = warp_images(images.to(self.device), geometry.to(self.device), settings.input_size)
+        return normalise(jitter_colour(view, settings.colour, generator))
+
+    def _opinions(self, views: Tensor) -> Tensor:
+        with autocast(self.device, self.settings.runtime.precision):
+            return opinions(self.judged, views.contiguous(memory_format=torch.channels_last))
+
+    def scores(self, canvases: Canvases) -> NDArray[np.float32]:
+        """Return logits float32 (n, attributes) of the judged network."""
+        settings = self.settings
+        return face_logits(
+            self.judged, canvases, range(len(canvases)), settings.input_size,
             settings.flip_average, self.device, settings.runtime.precision, title="validate",
         )  # fmt: skip
-        val = self.parts.val
-        return means(all_figures(val.schema.names, val.labels, probabilities, self.rates))
 
-    def model(self) -> AttributeModel:
-        """Return the network as it is, with the facts that a prediction needs."""
+    def model(self, temperatures: NDArray[np.float64]) -> AttributeModel:
+        """Return the judged network as it is, with the facts that a prediction needs."""
         settings = self.settings
         assert settings.data is not None
         return AttributeModel(
-            self.network, self.parts.train.schema,
+            self.judged, self.parts.train.schema,
             settings.data.box(), settings.canvas, settings.input_size, settings.flip_average,
-            self.rates,
+            self.rates, temperatures,
         )  # fmt: skip
 
 
@@ -211,32 +232,45 @@ def finetune(settings: FinetuneSettings, out: Path, resume: bool = False) -> dic
     split is never opened (METHOD.md "Do not repeat" 1).
     """
     run = Finetuning(settings)
-    train, val = run.canvases(run.parts.train), run.canvases(run.parts.val)
+    train, val = run.labelled(run.parts.train), run.labelled(run.parts.val)
+    unlabelled = run.unlabelled()
     start_run(out, "finetune", settings, settings.seed, resume)
     log.info(run.transferred)
     save_subset(out / LABELLED_FILE, run.parts.train.names)
     save_subset(out / VALIDATION_FILE, run.parts.val.names)
-    state = load_state(out, run.network, run.optimiser) if resume else None
+    state = load_state(out, run.state(), run.optimiser) if resume else None
     run.rows = state["rows"] if state else []
     labels = torch.from_numpy(run.parts.train.labels)
     epochs, every = settings.optim.epochs, settings.evaluate_every
     for epoch in (bar := tqdm(range(len(run.rows), epochs), "finetune", unit="epoch")):
         if _out_of_patience(run.rows, settings):
             break
-        loss = run.train_epoch(train, labels, epoch)
-        row = {"epoch": epoch + 1, "lr": run.optimiser.param_groups[0]["lr"], "loss": loss}
+        losses = run.train_epoch(train, labels, unlabelled, epoch)
+        row = {"epoch": epoch + 1, "lr": run.optimiser.param_groups[0]["lr"]} | losses
         run.rows.append(row)
         if (epoch + 1) % every and epoch + 1 != epochs:
             continue
-        row |= {f"val/{name}": value for name, value in run.validate(val).items()}
+        logits = run.scores(val)
+        row |= {f"val/{name}": value for name, value in _figures(run, logits).items()}
         if best_row(run.rows, settings) is row:
-            save_model(out, run.model())
-        save_state(out, run.network, run.optimiser, {"kind": "finetune-state", "rows": run.rows})
+            save_model(out, run.model(_temperatures(run, logits)))
+        save_state(out, run.state(), run.optimiser, {"kind": "finetune-state", "rows": run.rows})
         write_metrics(out, run.rows, _summary(run, settings, finished=False))
         bar.set_postfix(val=f"{row[f'val/{settings.select_by}'] or 0:.4f}")
     summary = _summary(run, settings, finished=True)
     write_metrics(out, run.rows, summary)
     return summary
+
+
+def _figures(run: Finetuning, logits: NDArray[np.float32]) -> dict[str, float | None]:
+    val = run.parts.val
+    return means(all_figures(val.schema.names, val.labels, expit(logits), run.rates))
+
+
+def _temperatures(run: Finetuning, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    if not run.settings.calibrate:
+        return np.ones(logits.shape[1])
+    return fit_temperatures(logits.astype(np.float64), run.parts.val.labels)
 
 
 def best_row(rows: list[dict[str, Any]], settings: FinetuneSettings) -> dict[str, Any] | None:

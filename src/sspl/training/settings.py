@@ -18,6 +18,8 @@ from sspl.settings import Settings
 from sspl.tasks.pct import PCTSettings
 from sspl.tasks.prt import PRTSettings
 from sspl.tasks.pst import PSTSettings, SegmentationSettings
+from sspl.training.consistency import ConsistencySettings
+from sspl.training.losses import LossSettings
 
 PRESETS: Final = ("paper", "small", "demo")
 MOST_WARMUP: Final = 0.5
@@ -129,6 +131,11 @@ class FinetuneSettings(Settings):
     head: HeadSettings = HeadSettings()
     geometry: GeometrySettings = GeometrySettings(scale=(0.8, 1.0), rotation=8)
     colour: ColourSettings = ColourSettings()
+    loss: LossSettings = LossSettings()
+    consistency: ConsistencySettings = ConsistencySettings()
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the averaged weights that are kept; 0: none"
+    )
     optim: OptimSettings = OptimSettings()
     layer_decay: float = Field(1.0, gt=0, le=1, description="lr factor per stage, last to first")
     head_lr: float = Field(1.0, gt=0, description="lr factor of the attribute heads")
@@ -142,7 +149,14 @@ class FinetuneSettings(Settings):
     patience: int | None = Field(None, ge=1, description="stop after so many looks without gain")
     select_by: Literal["accuracy", "balanced_accuracy", "average_precision"] = "accuracy"
     flip_average: bool = Field(True, description="average over the mirrored face when predicting")
+    calibrate: bool = Field(True, description="fit temperatures on the validation faces")
     runtime: RuntimeSettings = RuntimeSettings()
+
+    @model_validator(mode="after")
+    def _teacher(self) -> "FinetuneSettings":
+        if self.consistency.weight and not self.ema:
+            raise ValueError("consistency.weight needs a teacher: set ema, to 0.99 say")
+        return self
 
 
 def preset(name: str, stage: Literal["pretrain", "finetune"]) -> dict[str, Any]:

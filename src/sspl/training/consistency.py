@@ -1,0 +1,121 @@
+"""Unlabelled faces in stage 2: what a slow teacher is sure of, the network must see too.
+
+Beyond the paper, after FixMatch (Sohn et al., NeurIPS 2020) and Mean Teacher (Tarvainen and
+Valpola, NeurIPS 2017), attribute by attribute.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sspl.data.canvases import Canvases
+from sspl.data.settings import DataSettings
+from sspl.data.transforms import (
+    ColourSettings,
+    GeometrySettings,
+    draw_geometry,
+    identity_geometry,
+    jitter_colour,
+    normalise,
+    uniform,
+    warp_images,
+)
+from sspl.settings import Settings
+from sspl.training.losses import mean_over_known
+
+
+class ConsistencySettings(Settings):
+    """Learning from the training faces whose labels are not used, and from `data`.
+
+    The teacher, the network's averaged weights, looks at a plain view of a face; the network
+    sees a strongly changed one. An attribute counts where the teacher gives it a probability of
+    at least `threshold` or at most 1 - `threshold`.
+    """
+
+    weight: float = Field(0.0, ge=0, description="0 leaves unlabelled faces alone")
+    data: tuple[DataSettings, ...] = Field((), description="more unlabelled faces")
+    ratio: int = Field(2, ge=1, description="unlabelled faces for each labelled one in a batch")
+    threshold: float = Field(0.9, ge=0.5, lt=1)
+    soft: bool = Field(False, description="learn the teacher's probability, not its decision")
+    ramp_epochs: int = Field(5, ge=0, description="epochs over which the weight rises")
+    geometry: GeometrySettings = GeometrySettings(scale=(0.7, 1.1), rotation=12)
+    colour: ColourSettings = ColourSettings(
+        brightness=0.4, contrast=0.4, saturation=0.4, cast=0.1, grey=0.1
+    )
+    erase: float = Field(0.4, ge=0, lt=1, description="largest side of the square made grey")
+
+
+def erase(views: Tensor, largest: float, generator: torch.Generator) -> Tensor:
+    """Return views float (n, c, s, s) with one square each set to 0, the middle grey.
+
+    Its side is drawn up to `largest` times s, its centre anywhere.
+    """
+    n, size = len(views), views.shape[-1]
+    half = uniform(generator, (n, 1), 0, largest * size) / 2
+    centre = uniform(generator, (n, 2), 0, size)
+    reach = torch.arange(size) + 0.5
+    rows = (reach - centre[:, :1]).abs() < half
+    columns = (reach - centre[:, 1:]).abs() < half
+    inside = (rows[:, :, None] & columns[:, None, :]).to(views.device)
+    return views.masked_fill(inside[:, None], 0.0)
+
+
+def consistency_loss(logits: Tensor, teacher: Tensor, threshold: float, soft: bool) -> Tensor:
+    """Return the cross-entropy to the teacher where the teacher is sure, averaged over it.
+
+    `logits` float (n, a) of the network; `teacher` float (n, a) probabilities.
+    """
+    sure = (teacher >= threshold) | (teacher <= 1 - threshold)
+    target = teacher if soft else (teacher >= 0.5).float()
+    losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return mean_over_known(losses, sure)
+
+
+class UnlabelledFaces:
+    """An endless stream of unlabelled faces in two views."""
+
+    def __init__(
+        self, canvases: Canvases, settings: ConsistencySettings, input_size: int, batch_size: int
+    ) -> None:
+        self.canvases, self.settings = canvases, settings
+        self.input_size = input_size
+        self.batch_size = batch_size * settings.ratio
+
+    def batches(self, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Yield canvases uint8 (batch, 3, c, c) for `steps` steps, in a new order each round."""
+        order: list[int] = []
+        while len(order) < steps * self.batch_size:
+            order += torch.randperm(len(self.canvases), generator=generator).tolist()
+        for batch in self.canvases.batches(order[: steps * self.batch_size], self.batch_size):
+            yield batch.images
+
+    def plain(self, canvas: Tensor) -> Tensor:
+        """Return what the teacher sees, float (n, 3, s, s) in [-1, 1]."""
+        geometry = identity_geometry(len(canvas)).to(canvas.device)
+        return normalise(warp_images(canvas, geometry, self.input_size))
+
+    def strong(self, canvas: Tensor, generator: torch.Generator) -> Tensor:
+        """Return what the network sees, float (n, 3, s, s) in [-1, 1]."""
+        settings = self.settings
+        geometry = draw_geometry(len(canvas), settings.geometry, generator).to(canvas.device)
+        view = jitter_colour(
+            warp_images(canvas, geometry, self.input_size), settings.colour, generator
+        )
+        return erase(normalise(view), settings.erase, generator)
+
+    def weight(self, epoch: int, progress_in_epoch: float) -> float:
+        """Return the loss weight in a 0-based epoch; it rises linearly over `ramp_epochs`."""
+        ramp = self.settings.ramp_epochs
+        done = 1.0 if ramp == 0 else min(1.0, (epoch + progress_in_epoch) / ramp)
+        return self.settings.weight * done
+
+
+@torch.no_grad()
+def opinions(teacher: nn.Module, views: Tensor) -> Tensor:
+    """Return the teacher's probabilities, float32 (n, a), over a view and its mirror image."""
+    teacher.eval()
+    logits: Tensor = (teacher(views) + teacher(views.flip(3))) / 2
+    return logits.float().sigmoid()

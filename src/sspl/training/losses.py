@@ -1,0 +1,79 @@
+"""Losses of stage 2 over attributes with missing labels."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from sspl.data.records import MISSING
+from sspl.settings import Settings
+
+
+class LossSettings(Settings):
+    """The loss of the labelled faces; `bce` is the paper's, the others go beyond it.
+
+    - `asymmetric` (Ridnik et al., ICCV 2021) plays down easy negatives.
+    - `logit_adjusted` (Menon et al., ICLR 2021) trains for balanced accuracy: it adds the
+      log-odds of each attribute's share to the logits, in training alone.
+    - `bootstrap` (Reed et al., ICLR workshop 2015, soft form) trusts a label no more than
+      `belief` and the network's own opinion for the rest, against wrong labels.
+    """
+
+    name: Literal["bce", "asymmetric", "logit_adjusted", "bootstrap"] = "bce"
+    gamma_positive: float = Field(0.0, ge=0, description="asymmetric: focus on hard positives")
+    gamma_negative: float = Field(2.0, ge=0, description="asymmetric: focus on hard negatives")
+    margin: float = Field(0.05, ge=0, lt=1, description="asymmetric: negatives below it are free")
+    adjustment: float = Field(1.0, ge=0, description="logit_adjusted: factor on the log-odds")
+    belief: float = Field(0.9, gt=0, le=1, description="bootstrap: weight of the given label")
+
+
+def mean_over_known(losses: Tensor, known: Tensor) -> Tensor:
+    """Average losses (n, a) where `known` (n, a) holds; 0 where nothing is known."""
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy averaged over known labels.
+
+    `logits` float (n, a); `labels` int8 (n, a) of 1, 0 and `MISSING`. A missing label, MAAD's
+    "undefined" among them, has no part in the loss (METHOD.md "Do not repeat" 10). Without any
+    known label the loss is 0.
+    """
+    losses = F.binary_cross_entropy_with_logits(logits, (labels == 1).float(), reduction="none")
+    return mean_over_known(losses, labels != MISSING)
+
+
+def asymmetric_losses(logits: Tensor, truth: Tensor, settings: LossSettings) -> Tensor:
+    """Return float (n, a): focal terms, each side with a power of its own, negatives shifted."""
+    probability = logits.sigmoid()
+    shifted = (probability - settings.margin).clamp(min=0)
+    positive = -F.logsigmoid(logits) * (1 - probability) ** settings.gamma_positive
+    negative = -torch.log1p(-shifted.clamp(max=1 - 1e-6)) * shifted**settings.gamma_negative
+    return torch.where(truth > 0.5, positive, negative)
+
+
+def bootstrap_losses(logits: Tensor, truth: Tensor, settings: LossSettings) -> Tensor:
+    """Return float (n, a): cross-entropy to a mixture of the label and the network's opinion."""
+    target = settings.belief * truth + (1 - settings.belief) * logits.detach().sigmoid()
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+def attribute_loss(
+    logits: Tensor, labels: Tensor, log_odds: Tensor, settings: LossSettings
+) -> Tensor:
+    """Return the loss that the settings name, averaged over known labels.
+
+    Args:
+        logits: float (n, a).
+        labels: int8 (n, a) of 1, 0 and `MISSING`.
+        log_odds: float (a,), log-odds of each attribute's share among the labelled faces.
+        settings: which loss.
+    """
+    if settings.name == "bce":
+        return masked_bce(logits, labels)
+    if settings.name == "logit_adjusted":
+        return masked_bce(logits + settings.adjustment * log_odds, labels)
+    losses = asymmetric_losses if settings.name == "asymmetric" else bootstrap_losses
+    return mean_over_known(losses(logits, (labels == 1).float(), settings), labels != MISSING)

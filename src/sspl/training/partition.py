@@ -1,0 +1,52 @@
+"""Which faces stage 2 learns from, and which it is selected on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sspl.data.records import FaceSet
+from sspl.data.subsets import count_for, label_subset
+from sspl.errors import SettingsError
+from sspl.training.settings import FinetuneSettings
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The labelled faces that are learnt from, those that the model is selected on, the rest.
+
+    Of the rest, training faces that were not chosen, no label is ever looked at.
+    """
+
+    train: FaceSet
+    val: FaceSet
+    rest: FaceSet
+
+
+def partition(settings: FinetuneSettings) -> Partition:
+    """Choose the labelled training faces and the validation faces.
+
+    The validation split is used where the set has one; else a share of the chosen labelled
+    faces is held out, so that no label beyond the budget is looked at.
+    """
+    assert settings.data is not None
+    faces = settings.data.open()
+    if not len(faces.schema):
+        raise SettingsError(f"data: {faces.source} carries no attribute labels to learn from.")
+    has_splits = any(split is not None for split in faces.splits)
+    pool = faces.split("train") if has_splits else faces
+    labels = settings.labels
+    count = len(pool)
+    if labels.count is not None or labels.fraction is not None:
+        count = count_for(len(pool), labels=labels.count, fraction=labels.fraction)
+    chosen = label_subset(pool.labels, count, rule=labels.rule, seed=labels.subset_seed)
+    subset = pool.select(chosen)
+    rest = pool.select(np.setdiff1d(np.arange(len(pool)), chosen))
+    if "val" in faces.splits:
+        return Partition(subset, faces.split("val"), rest)
+    held_out = max(1, round(labels.val_fraction * count))
+    if held_out >= count:
+        raise SettingsError("labels: too few to hold some out for validation; give at least 2.")
+    order = np.random.default_rng([labels.subset_seed, 1]).permutation(count)
+    return Partition(
+        subset.select(np.sort(order[held_out:])), subset.select(np.sort(order[:held_out])), rest
+    )
