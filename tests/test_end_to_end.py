@@ -206,12 +206,12 @@ def test_interrupted_finetuning_resumes_to_the_same_model(
 ) -> None:
     """A run that stops after two of four epochs and goes on ends where an undisturbed one does."""
     finetuned: Path = request.getfixturevalue(which)
-    from sspl.settings import build, read_yaml
+    from sspl.settings import build, read_settings
     from sspl.training import finetune as stage2
     from sspl.training.settings import FinetuneSettings
 
     out = tmp_path / "resumed"
-    settings = build(FinetuneSettings, read_yaml(finetuned / "settings.yaml"))
+    settings = build(FinetuneSettings, read_settings(finetuned / "settings.yaml"))
     original = stage2.Finetuning.train_epoch
     epochs: list[int] = []
 
@@ -380,12 +380,12 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
     import torch
 
     from sspl.errors import TrainingError
-    from sspl.settings import build, read_yaml
+    from sspl.settings import build, read_settings
     from sspl.tasks.pct import PatchClassification
     from sspl.training.pretrain import pretrain as stage1
     from sspl.training.settings import PretrainSettings
 
-    settings = build(PretrainSettings, read_yaml(pretrained / "settings.yaml"))
+    settings = build(PretrainSettings, read_settings(pretrained / "settings.yaml"))
     original = PatchClassification.forward
     calls = 0
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from sspl.errors import SettingsError
-from sspl.settings import apply_override, build, dump_yaml, merge, read_yaml
+from sspl.settings import apply_override, build, dump_yaml, merge, read_settings
 from sspl.tasks.prt import PRTSettings
 from sspl.training.settings import PRESETS, FinetuneSettings, PretrainSettings, preset
 
@@ -138,7 +138,7 @@ def test_every_preset_survives_being_written_and_read(
     assert settings != build(model, {})
     path = tmp_path / "settings.yaml"
     path.write_text(dump_yaml(settings), encoding="utf-8")
-    again = build(model, read_yaml(path))
+    again = build(model, read_settings(path))
     assert again == settings
     assert dump_yaml(again) == dump_yaml(settings)
 
@@ -177,8 +177,9 @@ def test_unknown_preset_names_those_there_are() -> None:
     [
         (b"- a\n- b\n", "expected 'key: value' lines"),
         (b"a: [1\n", "not valid YAML"),
+        (b"seed: 1\nseed: 2\n", "the key 'seed' comes twice"),
         (b"a: \xff\xfe\n", "cannot be read as text"),
-        (None, "no such settings file"),
+        (None, "no such file"),
     ],
 )
 def test_bad_settings_files_are_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
@@ -186,16 +187,16 @@ def test_bad_settings_files_are_named(tmp_path: Path, content: bytes | None, rea
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SettingsError, match=reason) as caught:
-        read_yaml(path)
+        read_settings(path)
     assert str(path) in str(caught.value)
 
 
 def test_empty_file_and_byte_order_mark_are_fine(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_bytes(b"")
-    assert read_yaml(path) == {}
+    assert read_settings(path) == {}
     path.write_bytes(b"\xef\xbb\xbfseed: 3\n")
-    assert read_yaml(path) == {"seed": 3}
+    assert read_settings(path) == {"seed": 3}
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sspl.errors import SettingsError
+from sspl.yaml_files import read_yaml
 
 
 class Settings(BaseModel):
@@ -20,17 +21,9 @@ class Settings(BaseModel):
 S = TypeVar("S", bound=Settings)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; raise `SettingsError` when it is not one."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise SettingsError(f"{path}: no such settings file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read as text ({error}).") from error
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise SettingsError(f"{path}: not valid YAML ({reason}).") from error
+    content = read_yaml(path, SettingsError)
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -118,5 +111,5 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def dump_yaml(settings: Settings) -> str:
-    """Return the resolved settings as YAML that `read_yaml` and `build` read back."""
+    """Return the resolved settings as YAML that `read_settings` and `build` read back."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -20,13 +20,13 @@ def evaluate(run: Path, split: str, spec: str | None, device: str) -> None:
     from sspl.errors import SettingsError
     from sspl.evaluation import evaluate as evaluation
     from sspl.runs import SETTINGS_FILE
-    from sspl.settings import build, read_yaml
+    from sspl.settings import build, read_settings
     from sspl.training.settings import FinetuneSettings, RuntimeSettings
 
     data = (
         data_without(spec, MODEL_DECIDES, "crop", "masks")
         if spec
-        else build(FinetuneSettings, read_yaml(run / SETTINGS_FILE)).data
+        else build(FinetuneSettings, read_settings(run / SETTINGS_FILE)).data
     )
     if data is None:
         raise SettingsError("data: give the labelled faces with --data FORMAT:PATH.")

@@ -33,9 +33,9 @@ def train(
     """
     from sspl.parsing.commands import train_and_test
     from sspl.parsing.training import ParserSettings
-    from sspl.settings import build, read_yaml
+    from sspl.settings import build, read_settings
 
-    content = read_yaml(settings_file) if settings_file else {}
+    content = read_settings(settings_file) if settings_file else {}
     if pairs is not None:
         overrides = (*overrides, f"pairs={pairs}")
     settings = build(ParserSettings, content, overrides)

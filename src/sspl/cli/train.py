@@ -18,12 +18,12 @@ def gather(
     stage: Any, preset_name: str, settings_file: Path | None, given: dict[str, Any]
 ) -> dict[str, Any]:
     """Lay a settings file over a preset, and what the options gave over both."""
-    from sspl.settings import merge, read_yaml
+    from sspl.settings import merge, read_settings
     from sspl.training.settings import preset
 
     content = preset(preset_name, stage)
     if settings_file is not None:
-        content = merge(content, read_yaml(settings_file))
+        content = merge(content, read_settings(settings_file))
     return merge(content, given)
 
 

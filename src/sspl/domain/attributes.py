@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from sspl.domain.regions import REGIONS, WHOLE
-from sspl.domain.yaml_files import read_yaml
 from sspl.errors import DataError
+from sspl.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 
 from sspl.domain.regions import REGIONS
-from sspl.domain.yaml_files import read_yaml
 from sspl.errors import DataError
+from sspl.yaml_files import read_yaml
 
 BUILT_IN: Final = ("celebamask19", "lapa11", "fasseg6")
 BACKGROUND: Final = "background"

@@ -1,4 +1,4 @@
-"""YAML files of the user's own, read safely and strictly."""
+"""YAML files, read safely and strictly."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from sspl.errors import DataError
+from sspl.errors import DataError, SsplError
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -22,9 +22,13 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file; raise `DataError` naming it when it cannot be read."""
+def read_yaml(path: Path, error_type: type[SsplError] = DataError) -> Any:
+    """Return the content of a YAML file; raise `error_type` naming it when it cannot be read."""
     try:
         return yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from None
+    except FileNotFoundError:
+        raise error_type(f"{path}: no such file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise error_type(f"{path}: cannot be read as text ({error}).") from None
+    except yaml.YAMLError as error:
+        raise error_type(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
