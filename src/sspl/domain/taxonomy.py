@@ -1,5 +1,6 @@
 """Semantic class lists of face-parsing data sets, and the way from one to another by name."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from sspl.domain.regions import REGIONS
+from sspl.domain.regions import REGIONS, WHOLE
 from sspl.errors import DataError
 from sspl.yaml_files import read_yaml
 
@@ -36,7 +37,7 @@ class Taxonomy:
         name: short name, such as `celebamask19`.
         classes: class names in id order; one of them is `background`.
         mirror: pairs of classes that trade places when a picture is flipped left to right.
-        regions: face region to the class names it holds, for region-wise PCT.
+        regions: face region to the class names it holds, for region-wise PCT; no class twice.
         sources: other taxonomy's name to {its class: our class}, for classes named otherwise.
     """
 
@@ -61,6 +62,12 @@ class Taxonomy:
                 raise DataError(
                     f"taxonomy {self.name}: unknown region '{region}'; use {', '.join(REGIONS)}."
                 )
+        for class_name, times in Counter(c for r in self.regions.values() for c in r).items():
+            if times > 1:
+                raise DataError(
+                    f"taxonomy {self.name}: class '{class_name}' is listed twice under regions; "
+                    "give each class one region."
+                )
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -79,6 +86,11 @@ class Taxonomy:
     def background(self) -> int:
         """Id of the background class."""
         return self.index(BACKGROUND)
+
+    def group(self, region: str) -> tuple[int, ...]:
+        """Return the ids of the classes of one region; classes without a region are whole."""
+        placed = {c: r for r, names in self.regions.items() for c in names}
+        return tuple(i for i, c in enumerate(self.classes) if placed.get(c, WHOLE) == region)
 
     def mirror_table(self) -> np.ndarray:
         """Return uint8 (256,): class id before a left-right flip to the id after it."""

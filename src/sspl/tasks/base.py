@@ -1,6 +1,7 @@
 """What a stage-1 task is: a module that turns views of faces into a loss and its metrics."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -53,11 +54,15 @@ class PretextTask(nn.Module, ABC):
     needs_masks: ClassVar[bool]
 
     @abstractmethod
-    def forward(self, trunk: Trunk, views: Views, maps: list[Tensor] | None) -> TaskResult:
+    def forward(
+        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        regions: Mapping[str, Tensor] | None = None,
+    ) -> TaskResult:  # fmt: skip
         """Return the loss on a batch.
 
         `maps` are the trunk's four feature maps of `views.crop`, shared by the tasks with
-        `uses_crop`; None when no task of the run uses the crop.
+        `uses_crop`; None when no task of the run uses the crop. `regions` are the branches'
+        pooled features of the crop, float32 (n, channels) by region; None without branches.
         """
 
 

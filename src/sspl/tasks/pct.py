@@ -3,6 +3,7 @@
 METHOD.md "Stage 1", "PCT, patch classification (image-level semantics)".
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -10,8 +11,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from sspl.domain.regions import REGIONS
 from sspl.domain.taxonomy import Taxonomy
 from sspl.metrics.tallies import Mean
+from sspl.models.branches import RegionHeads
 from sspl.models.trunk import Trunk, pooled
 from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskResult, Views
@@ -43,23 +46,34 @@ def largest_classes(counts: Tensor, top: int) -> Tensor:
 
 
 class PatchClassification(PretextTask):
-    """A linear multi-label head on the pooled feature."""
+    """A linear multi-label head on the pooled feature, or one for each region's classes.
+
+    By region, each branch of `splnet` predicts the classes of its own region; targets and loss,
+    which is taken over all classes together, stay the same.
+    """
 
     name: ClassVar[str] = "pct"
     uses_crop: ClassVar[bool] = True
     needs_masks: ClassVar[bool] = True
 
-    def __init__(self, settings: PCTSettings, features: int, taxonomy: Taxonomy) -> None:
+    def __init__(
+        self, settings: PCTSettings, features: int, taxonomy: Taxonomy, by_region: bool = False
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.classes = len(taxonomy)
-        self.head = nn.Linear(features, self.classes)
+        self.head: nn.Linear | RegionHeads = nn.Linear(features, self.classes)
+        if by_region:
+            self.head = RegionHeads(features, {r: taxonomy.group(r) for r in REGIONS})
 
-    def forward(self, trunk: Trunk, views: Views, maps: list[Tensor] | None) -> TaskResult:
+    def forward(
+        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        regions: Mapping[str, Tensor] | None = None,
+    ) -> TaskResult:  # fmt: skip
         """Return the binary cross-entropy; metric `accuracy` over all class decisions."""
         assert maps is not None and views.crop_mask is not None  # noqa: PT018 - see `uses_crop`
         target = largest_classes(class_counts(views.crop_mask, self.classes), self.settings.top)
-        logits = self.head(pooled(maps)).float()
+        logits = self.head(pooled(maps) if regions is None else regions).float()
         loss = F.binary_cross_entropy_with_logits(logits, target)
         hits = ((logits > 0) == (target > 0.5)).sum()
         return TaskResult(loss, {"accuracy": Mean(float(hits), float(target.numel()))})

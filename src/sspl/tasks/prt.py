@@ -3,6 +3,7 @@
 METHOD.md "Stage 1", "PRT, patch rotation (spatial, self-supervised)".
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import ClassVar, Final, Literal
 
@@ -108,7 +109,9 @@ class PatchRotation(PretextTask):
     A patch turned by 0 degrees leaves no trace of which one it was, so such faces teach the
     angle head alone: their which-patch label is left out of loss and accuracy (METHOD.md "Do
     not repeat" 5). Beside a task that uses plain crops, BatchNorm's running averages come from
-    those alone, which are what stage 2 feeds the trunk ("Do not repeat" 12).
+    those alone, which are what stage 2 feeds the trunk ("Do not repeat" 12). The stacks pass
+    through the trunk only, never through the branches of `splnet`: a branch looks for one part of
+    a face, and in a stack of nine patches no part has a place.
     """
 
     name: ClassVar[str] = "prt"
@@ -163,7 +166,10 @@ class PatchRotation(PretextTask):
         masks = cut_patches(views.canvas_mask[:, None], top, left, side)
         return (masks == self.background).float().mean((2, 3, 4))
 
-    def forward(self, trunk: Trunk, views: Views, maps: list[Tensor] | None) -> TaskResult:
+    def forward(
+        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        regions: Mapping[str, Tensor] | None = None,
+    ) -> TaskResult:  # fmt: skip
         """Return the sum of both cross-entropies; accuracies `which` and `angle`."""
         stacks, which, quarters = self.stack(views)
         reduced = self.reduce(stacks.contiguous(memory_format=torch.channels_last))

@@ -3,6 +3,7 @@
 METHOD.md "Stage 1", "PST, patch segmentation (pixel-level semantics)".
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -82,7 +83,10 @@ class PatchSegmentation(PretextTask):
         self.classes = len(taxonomy)
         self.head = SegmentationHead(head, widths, self.classes)
 
-    def forward(self, trunk: Trunk, views: Views, maps: list[Tensor] | None) -> TaskResult:
+    def forward(
+        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        regions: Mapping[str, Tensor] | None = None,
+    ) -> TaskResult:  # fmt: skip
         """Return the label-smoothed cross-entropy over known pixels; metric `miou`."""
         assert maps is not None and views.crop_mask is not None  # noqa: PT018 - see `uses_crop`
         start, stride = self.settings.target_stride // 2, self.settings.target_stride

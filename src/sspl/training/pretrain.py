@@ -1,7 +1,7 @@
 """Stage 1: pre-training on unlabelled faces (METHOD.md "Stage 1")."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,12 +22,14 @@ from sspl.device import (
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
 from sspl.errors import SettingsError
 from sspl.metrics.tallies import Mean
+from sspl.models.branches import Branches
 from sspl.models.trunk import Trunk
 from sspl.runs import start_run, write_metrics
 from sspl.tasks.base import PretextTask, Tally, TaskResult, Views
 from sspl.tasks.pct import PatchClassification
 from sspl.tasks.prt import PatchRotation
 from sspl.tasks.pst import PatchSegmentation
+from sspl.training.adversarial import Adversary
 from sspl.training.checkpoint import load_state, save_state
 from sspl.training.optimiser import make_optimiser, set_lr, step
 from sspl.training.settings import PretrainSettings
@@ -37,18 +39,26 @@ MODEL_FILE: Final = "pretrained.safetensors"
 
 
 class Pretrainer(nn.Module):
-    """The `sspl` architecture of stage 1: one shared trunk, one head for each task."""
+    """The network of stage 1: one shared trunk, one head for each task.
 
-    def __init__(self, trunk: Trunk, tasks: dict[str, PretextTask]) -> None:
+    With branches it is the `splnet` architecture, without the `sspl` one.
+    """
+
+    def __init__(
+        self, trunk: Trunk, tasks: dict[str, PretextTask], branches: Branches | None = None
+    ) -> None:
         super().__init__()
         self.trunk = trunk
+        self.branches = branches
         self.tasks = nn.ModuleDict(tasks)
         self.uses_crop = any(task.uses_crop for task in tasks.values())
 
-    def forward(self, views: Views) -> dict[str, TaskResult]:
-        """Return each task's loss and tallies on a batch."""
+    def forward(self, views: Views) -> tuple[dict[str, TaskResult], Mapping[str, Tensor] | None]:
+        """Return each task's loss and tallies on a batch, and the branches' features, if any."""
         maps = self.trunk(views.crop) if self.uses_crop else None
-        return {name: task(self.trunk, views, maps) for name, task in self.tasks.items()}
+        regions = None if self.branches is None or maps is None else self.branches(maps)
+        results = {n: task(self.trunk, views, maps, regions) for n, task in self.tasks.items()}
+        return results, regions
 
 
 def build_tasks(
@@ -63,9 +73,28 @@ def build_tasks(
         "pst": lambda: PatchSegmentation(
             settings.pst, settings.segmentation, trunk.widths, taxonomy
         ),
-        "pct": lambda: PatchClassification(settings.pct, features, taxonomy),
+        "pct": lambda: PatchClassification(
+            settings.pct, features, taxonomy, by_region=settings.architecture == "splnet"
+        ),
     }
     return {name: makers[name]() for name in settings.tasks}
+
+
+def build_network(settings: PretrainSettings, taxonomy: Taxonomy) -> Pretrainer:
+    """Build the architecture that the settings name."""
+    trunk = Trunk(settings.trunk)
+    tasks = build_tasks(settings, trunk, taxonomy)
+    branches = Branches(trunk.widths) if settings.architecture == "splnet" else None
+    return Pretrainer(trunk, tasks, branches)
+
+
+def build_adversary(
+    settings: PretrainSettings, network: Pretrainer, device: torch.device
+) -> Adversary | None:
+    """Build the adversary of the branches' features; None where the run has none."""
+    if network.branches is None or not settings.adversarial.weight:
+        return None
+    return Adversary(settings.adversarial, network.trunk.widths[-1], device)
 
 
 def make_views(
@@ -109,9 +138,10 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     taxonomy = load_taxonomy(settings.taxonomy)
     device = pick_device(settings.runtime.device)
     seed_everything(settings.seed)
-    trunk = Trunk(settings.trunk)
-    network = Pretrainer(trunk, build_tasks(settings, trunk, taxonomy)).to(device)
+    network = build_network(settings, taxonomy).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    adversary = build_adversary(settings, network, device)
+    others = {} if adversary is None else {"adversary": adversary.learner}
     sources = open_sources(settings)
     _require_masks(sources, [str(n) for n, t in network.tasks.items() if t.needs_masks])
     has_masks = all(mask is not None for source in sources for mask in source.faces.masks)
@@ -121,19 +151,24 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     )  # fmt: skip
     start_run(out, "pretrain", settings, settings.seed, resume)
     optimiser = make_optimiser([(list(network.parameters()), 1.0)], settings.optim)
-    state = load_state(out, network, optimiser) if resume else None
+    state = load_state(out, network, optimiser, others) if resume else None
     rows: list[dict[str, Any]] = state["rows"] if state else []
     if settings.runtime.compile:
-        trunk.compile()
+        network.trunk.compile()
+        if network.branches is not None:
+            network.branches.compile()
     mirror = torch.from_numpy(taxonomy.mirror_table())
     for epoch in range(len(rows), settings.optim.epochs):
-        tallies = _run_epoch(network, canvases, optimiser, settings, mirror, epoch, device)
+        tallies = _run_epoch(
+            network, canvases, optimiser, settings, mirror, epoch, device, adversary
+        )
         row = {"epoch": epoch + 1, "lr": optimiser.param_groups[0]["lr"]}
         rows.append(row | {name: _figure(tally) for name, tally in tallies.items()})
-        save_state(out, network, optimiser, {"kind": "pretrain-state", "rows": rows})
+        save_state(out, network, optimiser, {"kind": "pretrain-state", "rows": rows}, others)
         write_metrics(out, rows, rows[-1] | {"finished": epoch + 1 == settings.optim.epochs})
     facts = {
         "kind": "pretrained",
+        "architecture": settings.architecture,
         "trunk": settings.trunk.model_dump(mode="json"),
         "segmentation": settings.segmentation.model_dump(mode="json"),
         "canvas": settings.canvas,
@@ -166,8 +201,10 @@ def _require_masks(sources: list[FaceSource], tasks: list[str]) -> None:
 def _run_epoch(
     network: Pretrainer, canvases: Canvases, optimiser: torch.optim.Optimizer,
     settings: PretrainSettings, mirror: Tensor, epoch: int, device: torch.device,
+    adversary: Adversary | None,
 ) -> dict[str, Tally]:  # fmt: skip
     optim = settings.optim
+    weights = settings.loss_weights()
     order = torch.randperm(len(canvases), generator=generator_for(settings.seed, epoch)).tolist()
     # A last batch of a face or two would give BatchNorm meaningless statistics.
     order = order[: max(1, len(order) // optim.batch_size) * optim.batch_size]
@@ -182,10 +219,13 @@ def _run_epoch(
         set_lr(optimiser, optim.lr * factor)
         views = make_views(batch, settings, mirror, generator, device)
         with autocast(device, settings.runtime.precision):
-            results: dict[str, TaskResult] = network(views)
-        losses = {n: settings.weights.get(n, 1.0) * r.loss for n, r in results.items()}  # type: ignore[call-overload]
-        total = torch.stack(list(losses.values())).sum()
+            results, regions = network(views)
+        if adversary is not None:
+            results["adversarial"] = adversary.term(regions)
+        total = torch.stack([weights[name] * r.loss for name, r in results.items()]).sum()
         step(optimiser, total, optim.clip, f"epoch {epoch + 1}, step {number + 1}")
+        if adversary is not None:
+            adversary.learn(regions, number)
         _merge(tallies, results, total, len(batch.index))
         bar.set_postfix({name: f"{tallies[name].value():.3f}" for name in ("loss",)})
     return tallies

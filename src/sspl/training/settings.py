@@ -12,12 +12,14 @@ from sspl.data.transforms import ColourSettings, GeometrySettings
 from sspl.device import Precision
 from sspl.errors import SettingsError
 from sspl.models.attributes import HeadSettings
+from sspl.models.branches import Architecture
 from sspl.models.trunk import TrunkSettings
 from sspl.schedules import stepwise, warmup_cosine
 from sspl.settings import Settings
 from sspl.tasks.pct import PCTSettings
 from sspl.tasks.prt import PRTSettings
 from sspl.tasks.pst import PSTSettings, SegmentationSettings
+from sspl.training.adversarial import AdversarialSettings
 from sspl.training.consistency import ConsistencySettings
 from sspl.training.losses import LossSettings
 
@@ -71,6 +73,7 @@ class PretrainSettings(Settings):
     seed: int = Field(0, ge=0)
     data: tuple[DataSettings, ...] = ()
     splits: tuple[str, ...] = Field(("train",), description="splits used, where a set has any")
+    architecture: Architecture = "sspl"
     taxonomy: str = "celebamask19"
     tasks: tuple[Literal["prt", "pst", "pct"], ...] = ("prt", "pst", "pct")
     weights: dict[Literal["prt", "pst", "pct"], float] = Field(
@@ -83,6 +86,7 @@ class PretrainSettings(Settings):
     prt: PRTSettings = PRTSettings()
     pst: PSTSettings = PSTSettings()
     pct: PCTSettings = PCTSettings()
+    adversarial: AdversarialSettings = AdversarialSettings()
     geometry: GeometrySettings = GeometrySettings(scale=(0.44, 0.44))
     colour: ColourSettings = ColourSettings()
     optim: OptimSettings = OptimSettings()
@@ -95,7 +99,16 @@ class PretrainSettings(Settings):
         for name, weight in self.weights.items():
             if weight < 0:
                 raise ValueError(f"weights.{name} must be at least 0")
+        if self.architecture == "splnet" and "pct" not in self.tasks:
+            raise ValueError(
+                "architecture splnet needs pct among the tasks: it trains the branches"
+            )
         return self
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of each term of the loss by its name."""
+        weights: dict[str, float] = {name: self.weights.get(name, 1.0) for name in self.tasks}
+        return weights | {"adversarial": self.adversarial.weight}
 
 
 class LabelSettings(Settings):
@@ -125,6 +138,7 @@ class FinetuneSettings(Settings):
     pretrained: Path | None = Field(None, description="run folder of stage 1; none: from scratch")
     canvas: int = Field(112, ge=32, le=2048)
     input_size: int = Field(96, ge=32, le=1024)
+    architecture: Architecture = "sspl"
     trunk: TrunkSettings = TrunkSettings()
     taxonomy: str = "celebamask19"
     segmentation: SegmentationSettings = SegmentationSettings()

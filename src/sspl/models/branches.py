@@ -1,0 +1,164 @@
+"""The four branches of `splnet` and the heads on them.
+
+METHOD.md "The two architectures": whole, upper, middle and lower face, each with one
+cross-attention block for each stage of the trunk. Where the text is silent: the first block has
+no adapting convolution, since the branch feature has the trunk's width and resolution already
+(with one in each branch the parameters would come to 0.1 M more than published); convolutions
+have no bias and are followed by BatchNorm and PReLU, as in the trunk.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sspl.domain.regions import REGIONS
+from sspl.models.trunk import pooled
+
+Architecture = Literal["sspl", "splnet"]
+
+REDUCTION: Final = 16
+"""Channels of the squeeze-and-excitation for each hidden unit."""
+
+
+class ChannelGate(nn.Module):
+    """Squeeze-and-excitation (Hu et al., CVPR 2018) with a residual: x + x * gate."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // REDUCTION)
+        self.squeeze, self.excite = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, c, h, w) to the same shape; the gate is one number in (0, 1) a channel."""
+        gate: Tensor = self.excite(F.relu(self.squeeze(x.mean((2, 3))))).sigmoid()
+        return x + x * gate[:, :, None, None]
+
+
+class SpatialGate(nn.Module):
+    """Gate from the mean and the maximum over channels, with a residual: x + x * gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, c, h, w) to the same shape; the gate is one number in (0, 1) a place."""
+        summary = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+        gate: Tensor = self.conv(summary).sigmoid()
+        return x + x * gate
+
+
+class CrossAttention(nn.Module):
+    """One block of a branch: its feature meets the trunk's feature of the stage."""
+
+    def __init__(self, inputs: int, width: int, halve: bool) -> None:
+        super().__init__()
+        self.adapt = nn.Sequential()
+        if halve or inputs != width:
+            self.adapt = _convolution(inputs, width)
+        if halve:
+            # Rounds up at odd sizes, as the trunk's convolutions of stride 2 do.
+            self.adapt.append(nn.MaxPool2d(2, ceil_mode=True))
+        self.channel_gate = ChannelGate(2 * width)
+        self.mix = _convolution(2 * width, width)
+        self.spatial_gate = SpatialGate()
+
+    def forward(self, feature: Tensor, stage: Tensor) -> Tensor:
+        """Map (n, inputs, h, w), or twice that size where it halves, and the stage's map.
+
+        `stage` and the result are (n, width, h, w).
+        """
+        feature = self.adapt(feature)
+        by_channel: Tensor = self.mix(self.channel_gate(torch.cat([feature, stage], dim=1)))
+        by_place: Tensor = self.spatial_gate(feature + stage)
+        return by_channel + by_place
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.PReLU(outputs))
+
+
+class Branches(nn.ModuleDict):
+    """Region to its chain of blocks, one for each stage of the trunk."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        """Build branches beside a trunk whose maps have `widths` channels, each half as large."""
+        inputs = (widths[0], *widths[:-1])
+        chains = {}
+        for region in REGIONS:
+            chains[region] = nn.ModuleList(
+                CrossAttention(before, width, halve=stage > 0)
+                for stage, (before, width) in enumerate(zip(inputs, widths, strict=True))
+            )
+        super().__init__(chains)
+
+    def forward(
+        self, maps: Sequence[Tensor], regions: Sequence[str] = REGIONS
+    ) -> dict[str, Tensor]:
+        """Map the trunk's feature maps to each region's pooled feature, float32 (n, channels).
+
+        Only the branches of `regions` are run.
+        """
+        features = {}
+        for region in regions:
+            feature = maps[0]
+            for block, stage in zip(self._chain(region), maps, strict=True):
+                feature = block(feature, stage)
+            features[region] = pooled([feature])
+        return features
+
+    def stage(self, index: int) -> nn.ModuleList:
+        """Return the blocks of all branches that stand beside one stage of the trunk."""
+        return nn.ModuleList(self._chain(region)[index] for region in self)
+
+    def _chain(self, region: str) -> nn.ModuleList:
+        chain = self[region]
+        assert isinstance(chain, nn.ModuleList)
+        return chain
+
+
+class RegionHeads(nn.ModuleDict):
+    """One linear head for each region that has outputs; the logits keep the outputs' own order.
+
+    Groups are keyed by the region's name (METHOD.md "Do not repeat" 8), and the logits stand
+    where the groups say, not group after group ("Do not repeat" 9).
+    """
+
+    order: Tensor
+
+    def __init__(self, features: int, groups: Mapping[str, Sequence[int]]) -> None:
+        """Build heads on `features` channels.
+
+        Args:
+            features: channels of every region's feature.
+            groups: region to the places of its outputs; together each place from 0 on once.
+        """
+        self.groups = {region: tuple(places) for region, places in groups.items() if places}
+        super().__init__(
+            {region: nn.Linear(features, len(places)) for region, places in self.groups.items()}
+        )
+        places = torch.tensor([p for group in self.groups.values() for p in group])
+        order = places.argsort()
+        assert torch.equal(places[order], torch.arange(len(places)))
+        self.register_buffer("order", order, persistent=False)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Map each region's feature (n, features) to logits, float32 (n, outputs)."""
+        first = next(iter(features.values()))
+        # The heads are tiny and their logits are compared finely: no bf16 here.
+        with torch.autocast(first.device.type, enabled=False):
+            logits = [head(features[region].float()) for region, head in self.items()]
+        return torch.cat(logits, dim=1)[:, self.order]
+
+    def set_bias(self, values: Tensor) -> None:
+        """Set the biases to float (outputs,) in the outputs' own order."""
+        with torch.no_grad():
+            for region, places in self.groups.items():
+                head = self[region]
+                assert isinstance(head, nn.Linear)
+                head.bias.copy_(values[list(places)])

@@ -1,0 +1,86 @@
+"""The adversarial term of `splnet` in stage 1 (METHOD.md "The two architectures").
+
+It asks the fused feature of upper, middle and lower face to look like the whole face's. Fused
+means averaged here: a sum would differ by its scale alone, which a discriminator finds at once.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from sspl.domain.regions import REGIONS, WHOLE
+from sspl.metrics.tallies import Mean
+from sspl.settings import Settings
+from sspl.tasks.base import TaskResult
+
+HIDDEN: Final = (64, 128, 256)
+SLOPE: Final = 0.05
+
+
+class AdversarialSettings(Settings):
+    """Settings of the adversarial term; `splnet` alone has one."""
+
+    weight: float = Field(0.1, ge=0, description="loss weight; 0 switches the term off")
+    every: int = Field(5, ge=1, description="steps between updates of the discriminator")
+    lr: float = Field(5e-4, gt=0, description="learning rate of the discriminator")
+
+
+def build_discriminator(features: int) -> nn.Sequential:
+    """Build the perceptron (n, features) to (n, 1); positive logits mean "whole face"."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip((features, *HIDDEN), HIDDEN, strict=False):
+        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(SLOPE)]
+    return nn.Sequential(*layers, nn.Linear(HIDDEN[-1], 1))
+
+
+def fused(features: Mapping[str, Tensor]) -> Tensor:
+    """Average the features (n, c) of the upper, middle and lower face."""
+    return torch.stack([features[region] for region in REGIONS if region != WHOLE]).mean(0)
+
+
+class Adversary:
+    """Discriminator and its own optimiser, no part of the network that is pre-trained."""
+
+    def __init__(self, settings: AdversarialSettings, features: int, device: torch.device) -> None:
+        self.settings = settings
+        self.discriminator = build_discriminator(features).to(device)
+        self.optimiser = torch.optim.Adam(self.discriminator.parameters(), lr=settings.lr)
+
+    @property
+    def learner(self) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """The discriminator and its optimiser, for the checkpoint."""
+        return self.discriminator, self.optimiser
+
+    def term(self, features: Mapping[str, Tensor]) -> TaskResult:
+        """Return the network's loss, which leaves the discriminator's gradients alone.
+
+        `features` are float32 (n, c) by region. Metric `told_apart`: the share of the
+        discriminator's verdicts that are right, 0.5 where the features look alike to it.
+        """
+        weights = {n: p.detach() for n, p in self.discriminator.named_parameters()}
+        verdict = functional_call(self.discriminator, weights, (fused(features),))
+        loss = F.binary_cross_entropy_with_logits(verdict, torch.ones_like(verdict))
+        with torch.no_grad():
+            right = (verdict <= 0).sum() + (self.discriminator(features[WHOLE]) > 0).sum()
+        return TaskResult(loss, {"told_apart": Mean(float(right), 2.0 * len(verdict))})
+
+    def learn(self, features: Mapping[str, Tensor], step: int) -> None:
+        """Update the discriminator, on every few steps of an epoch (`step` counts from 0).
+
+        It sees detached features: its loss never reaches the network (METHOD.md "Do not
+        repeat" 11).
+        """
+        if step % self.settings.every:
+            return
+        whole, parts = features[WHOLE].detach(), fused(features).detach()
+        verdict = self.discriminator(torch.cat([whole, parts]))
+        truth = torch.cat([torch.ones(len(whole), 1), torch.zeros(len(parts), 1)]).to(verdict)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = F.binary_cross_entropy_with_logits(verdict, truth)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
