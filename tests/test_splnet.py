@@ -1,0 +1,369 @@
+"""The `splnet` architecture: its blocks, sizes, heads by region, adversary and both stages."""
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
+from safetensors.numpy import load_file
+from torch import Tensor, nn
+
+from sspl.cli.main import cli
+from sspl.domain.attributes import AttributeSchema, celeba_schema
+from sspl.domain.regions import REGIONS
+from sspl.domain.taxonomy import UNKNOWN, Taxonomy, built_in_taxonomy
+from sspl.errors import DataError, SettingsError, SsplError
+from sspl.models.branches import Branches, ChannelGate, CrossAttention, RegionHeads, SpatialGate
+from sspl.models.trunk import Trunk, TrunkSettings
+from sspl.settings import build
+from sspl.tasks.base import Views
+from sspl.tasks.pct import PatchClassification, PCTSettings
+from sspl.training.adversarial import AdversarialSettings, Adversary, build_discriminator, fused
+from sspl.training.checkpoint import load_state, save_state
+from sspl.training.pretrain import build_network
+from sspl.training.settings import FinetuneSettings, PretrainSettings
+
+SMALL = TrunkSettings(width=0.125, stem_stride=2)
+NO_TRUNK: Trunk = None  # type: ignore[assignment]
+
+
+def size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def randomise(module: nn.Module, seed: int = 0) -> None:
+    """Give every tensor, norms' statistics too, a value that matters."""
+    draw = torch.Generator().manual_seed(seed)
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.randn(tensor.shape, generator=draw) * 0.3)
+            if "running_var" in name:
+                tensor.copy_(tensor.abs() + 0.5)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def test_channel_gate_by_hand() -> None:
+    gate = ChannelGate(2)
+    with torch.no_grad():
+        gate.squeeze.weight.copy_(torch.tensor([[1.0, -1.0]]))
+        gate.squeeze.bias.copy_(torch.tensor([0.5]))
+        gate.excite.weight.copy_(torch.tensor([[2.0], [-1.0]]))
+        gate.excite.bias.copy_(torch.tensor([0.0, 1.0]))
+        x = torch.tensor([[[[1.0, 3.0]], [[0.0, 2.0]]]])
+        # Means 2 and 1; hidden relu(2 - 1 + 0.5) = 1.5; gates sigmoid(3) and sigmoid(-0.5).
+        first, second = 1 + 1 / (1 + math.exp(-3)), 1 + 1 / (1 + math.exp(0.5))
+        expected = [[[[first, 3 * first]], [[0.0, 2 * second]]]]
+        torch.testing.assert_close(gate(x), torch.tensor(expected))
+        # Means 0 and 1 switch the hidden unit off: gates sigmoid(0) and sigmoid(1).
+        y = torch.tensor([[[[0.0]], [[1.0]]]])
+        expected = [[[[0.0]], [[1 + 1 / (1 + math.exp(-1))]]]]
+        torch.testing.assert_close(gate(y), torch.tensor(expected))
+
+
+def test_spatial_gate_by_hand() -> None:
+    gate = SpatialGate()
+    with torch.no_grad():
+        gate.conv.weight.zero_()
+        gate.conv.weight[0, :, 1, 1] = torch.tensor([1.0, -2.0])  # mean, maximum of the place
+        gate.conv.weight[0, 1, 1, 2] = 0.5  # maximum of the place to the right
+        gate.conv.bias.fill_(0.25)
+        x = torch.tensor([[[[1.0, 4.0]], [[3.0, 0.0]]]])
+        # Means 2, 2; maxima 3, 4. Left: 2 - 6 + 2 + 0.25; right: 2 - 8 + 0 + 0.25.
+        left, right = 1 + 1 / (1 + math.exp(1.75)), 1 + 1 / (1 + math.exp(5.75))
+        expected = [[[[left, 4 * right]], [[3 * left, 0.0]]]]
+        torch.testing.assert_close(gate(x), torch.tensor(expected))
+
+
+def convolve(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """3x3 convolution of (c, h, w) with zeros around, place by place."""
+    _, h, w = x.shape
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+    out = np.zeros((len(weight), h, w))
+    for i in range(h):
+        for j in range(w):
+            out[:, i, j] = (weight * padded[None, :, i : i + 3, j : j + 3]).sum((1, 2, 3))
+    return out
+
+
+def norm_and_prelu(x: np.ndarray, state: dict[str, np.ndarray], name: str) -> np.ndarray:
+    scale = state[f"{name}.1.weight"] / np.sqrt(state[f"{name}.1.running_var"] + 1e-5)
+    shift = state[f"{name}.1.bias"] - state[f"{name}.1.running_mean"] * scale
+    y = x * scale[:, None, None] + shift[:, None, None]
+    return np.where(y > 0, y, y * state[f"{name}.2.weight"][:, None, None])
+
+
+def block_by_hand(
+    state: dict[str, np.ndarray], feature: np.ndarray, stage: np.ndarray, halve: bool
+) -> np.ndarray:
+    """METHOD.md "The two architectures" in numpy, one picture at a time."""
+    if halve:
+        feature = norm_and_prelu(convolve(feature, state["adapt.0.weight"]), state, "adapt")
+        pooled = np.zeros_like(stage)
+        for i in range(stage.shape[1]):
+            for j in range(stage.shape[2]):
+                cell = feature[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+                pooled[:, i, j] = cell.max((1, 2))
+        feature = pooled
+    both = np.concatenate([feature, stage])
+    squeeze = "channel_gate.squeeze"
+    hidden = state[f"{squeeze}.weight"] @ both.mean((1, 2)) + state[f"{squeeze}.bias"]
+    excite = "channel_gate.excite"
+    gate = sigmoid(state[f"{excite}.weight"] @ np.maximum(hidden, 0) + state[f"{excite}.bias"])
+    gated = both + both * gate[:, None, None]
+    by_channel = norm_and_prelu(convolve(gated, state["mix.0.weight"]), state, "mix")
+    total = feature + stage
+    summary = np.stack([total.mean(0), total.max(0)])
+    places = convolve(summary, state["spatial_gate.conv.weight"])[0]
+    places = sigmoid(places + state["spatial_gate.conv.bias"])
+    return by_channel + total + total * places
+
+
+@pytest.mark.parametrize(
+    ("inputs", "width", "halve", "shape"),
+    [(16, 16, False, (3, 4)), (8, 16, True, (6, 8)), (8, 16, True, (5, 7))],
+)
+def test_block_is_that_of_the_method(
+    inputs: int, width: int, halve: bool, shape: tuple[int, int]
+) -> None:
+    block = CrossAttention(inputs, width, halve).eval()
+    randomise(block)
+    half = tuple(-(-s // 2) for s in shape) if halve else shape
+    draw = torch.Generator().manual_seed(1)
+    feature = torch.randn(2, inputs, *shape, generator=draw)
+    stage = torch.randn(2, width, *half, generator=draw)
+    with torch.no_grad():
+        output = block(feature, stage)
+    state = {n: t.double().numpy() for n, t in block.state_dict().items()}
+    for i in range(2):
+        expected = block_by_hand(
+            state, feature[i].double().numpy(), stage[i].double().numpy(), halve
+        )
+        np.testing.assert_allclose(output[i].numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_branches_chain_their_own_blocks_from_the_first_map() -> None:
+    torch.manual_seed(0)
+    branches = Branches((8, 16, 16)).eval()
+    randomise(branches)
+    maps = [torch.randn(2, w, s, s) for w, s in ((8, 9), (16, 5), (16, 3))]
+    with torch.no_grad():
+        features = branches(maps)
+        assert tuple(features) == REGIONS
+        for region in REGIONS:
+            blocks = branches.get_submodule(region)
+            first, second, third = blocks.children()
+            last = third(second(first(maps[0], maps[0]), maps[1]), maps[2])
+            torch.testing.assert_close(features[region], last.mean((2, 3)))
+        some = branches(maps, ("lower",))
+        assert tuple(some) == ("lower",)
+        assert torch.equal(some["lower"], features["lower"])
+    assert not torch.allclose(features["upper"], features["lower"])
+
+
+@pytest.mark.parametrize("settings", [{}, {"depth": 50}, {"stem_stride": 1}])
+@pytest.mark.parametrize("side", [48, 45])
+def test_branches_fit_every_trunk(settings: dict[str, Any], side: int) -> None:
+    trunk = Trunk(TrunkSettings(**({"width": 0.125} | settings))).eval()
+    with torch.no_grad():
+        features = Branches(trunk.widths).eval()(trunk(torch.randn(1, 3, side, side + 3)))
+    assert {f.shape for f in features.values()} == {(1, trunk.widths[-1])}
+
+
+def test_sizes_of_the_reference() -> None:
+    trunk = Trunk(TrunkSettings())
+    branches = Branches(trunk.widths)
+    # By hand: gates, the convolution of the concatenation, the adapting ones; then norms, slopes.
+    expected = 0
+    for width in (64, 128, 256, 512):
+        both = 2 * width
+        hidden = both // 16
+        expected += 2 * both * hidden + hidden + both + both * width * 9 + 2 * 9 + 1 + 3 * width
+    for low, high in ((64, 128), (128, 256), (256, 512)):
+        expected += low * high * 9 + 3 * high
+    assert size(branches) == 4 * expected
+    assert size(trunk) == pytest.approx(11.2e6, abs=0.05e6)
+    assert size(trunk) + size(branches) == pytest.approx(43.2e6 - 40 * 513, abs=0.05e6)
+
+
+def test_sizes_of_the_discriminator() -> None:
+    subject = build_discriminator(512)
+    shapes = [tuple(m.weight.shape) for m in subject if isinstance(m, nn.Linear)]
+    assert shapes == [(64, 512), (128, 64), (256, 128), (1, 256)]
+    slopes = [m.negative_slope for m in subject if isinstance(m, nn.LeakyReLU)]
+    assert slopes == [0.05] * 3
+    assert not isinstance(subject[-1], nn.LeakyReLU)
+
+
+INTERLEAVED = AttributeSchema(
+    tuple("abcdefgh"), ("lower", "upper", "whole", "lower", "middle", "upper", "whole", "middle")
+)
+
+
+def test_logits_of_interleaved_groups_of_equal_size_keep_the_schemas_order() -> None:
+    groups = {region: INTERLEAVED.group(region) for region in REGIONS}
+    heads = RegionHeads(1, groups)
+    with torch.no_grad():
+        for region, places in groups.items():
+            heads.get_submodule(region).weight.fill_(1)
+            heads.get_submodule(region).bias.copy_(torch.tensor(places) / 10)
+    features = {r: torch.tensor([[10.0 * (i + 1)]]) for i, r in enumerate(REGIONS)}
+    tens = {r: 10 * (i + 1) for i, r in enumerate(REGIONS)}
+    expected = [tens[r] + place / 10 for place, r in enumerate(INTERLEAVED.regions)]
+    assert heads(features).tolist() == [pytest.approx(expected)]
+    assert expected == [40.0, 20.1, 10.2, 40.3, 30.4, 20.5, 10.6, 30.7]
+    heads.set_bias(-torch.arange(8.0))
+    expected = [tens[r] - place for place, r in enumerate(INTERLEAVED.regions)]
+    assert heads(features).tolist() == [pytest.approx(expected)]
+
+
+def test_region_without_outputs_has_no_head() -> None:
+    heads = RegionHeads(2, {"whole": (1, 0), "upper": (), "lower": (2,)})
+    assert list(heads) == ["whole", "lower"]
+    assert heads({r: torch.zeros(1, 2) for r in REGIONS}).shape == (1, 3)
+
+
+def test_pct_by_region_equals_plain_pct_given_the_same_logits() -> None:
+    taxonomy = built_in_taxonomy("celebamask19")
+    plain = PatchClassification(PCTSettings(top=4), 6, taxonomy)
+    parted = PatchClassification(PCTSettings(top=4), 6, taxonomy, by_region=True)
+    assert isinstance(plain.head, nn.Linear)
+    assert isinstance(parted.head, RegionHeads)
+    with torch.no_grad():
+        for region, names in taxonomy.regions.items():
+            places = [taxonomy.classes.index(name) for name in names]
+            head = parted.head.get_submodule(region)
+            head.weight.copy_(plain.head.weight[places])
+            head.bias.copy_(plain.head.bias[places])
+    draw = torch.Generator().manual_seed(0)
+    mask = torch.randint(19, (5, 6, 6), generator=draw).to(torch.uint8)
+    mask[0] = UNKNOWN
+    feature = torch.randn(5, 6, generator=draw)
+    empty = torch.zeros(5, 3, 1, 1)
+    views = Views(empty, None, empty, mask, torch.Generator())
+    maps = [feature[:, :, None, None]]
+    expected = plain(NO_TRUNK, views, maps)
+    result = parted(NO_TRUNK, views, maps, dict.fromkeys(REGIONS, feature))
+    torch.testing.assert_close(result.loss, expected.loss)
+    assert result.tallies["accuracy"] == expected.tallies["accuracy"]
+
+
+def test_each_branch_predicts_the_classes_of_its_region_alone() -> None:
+    taxonomy = built_in_taxonomy("fasseg6")
+    subject = PatchClassification(PCTSettings(), 4, taxonomy, by_region=True)
+    assert isinstance(subject.head, RegionHeads)
+    features = {region: torch.randn(1, 4) for region in REGIONS}
+    before = subject.head(features)
+    for region in REGIONS:
+        after = subject.head(features | {region: features[region] + 1})
+        changed = {c for i, c in enumerate(taxonomy.classes) if before[0, i] != after[0, i]}
+        assert changed == set(taxonomy.regions[region])
+
+
+def test_class_without_a_region_is_whole_and_a_class_has_one_region() -> None:
+    taxonomy = Taxonomy("t", ("background", "skin", "hair"), regions={"upper": ("hair",)})
+    assert [taxonomy.group(region) for region in REGIONS] == [(0, 1), (2,), (), ()]
+    with pytest.raises(DataError, match="class 'skin' is listed twice under regions"):
+        Taxonomy("t", ("background", "skin"), regions={"upper": ("skin",), "lower": ("skin",)})
+
+
+def features_of(n: int, channels: int, seed: int = 0) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    return {r: torch.randn(n, channels, generator=draw, requires_grad=True) for r in REGIONS}
+
+
+def test_fused_feature_is_the_mean_of_the_three_parts() -> None:
+    features = {
+        r: torch.full((1, 2), v) for r, v in zip(REGIONS, (9.0, 1.0, 2.0, 6.0), strict=True)
+    }
+    assert fused(features).tolist() == [[3.0, 3.0]]
+
+
+def adversary(**changes: float) -> Adversary:
+    torch.manual_seed(0)
+    return Adversary(AdversarialSettings(**changes), 4, torch.device("cpu"))  # type: ignore[arg-type]
+
+
+def test_term_reaches_the_parts_but_neither_the_whole_nor_the_discriminator() -> None:
+    subject, features = adversary(), features_of(3, 4)
+    result = subject.term(features)
+    with torch.no_grad():
+        verdict = subject.discriminator(fused(features))
+        whole = subject.discriminator(features["whole"])
+    expected = torch.log1p(torch.exp(-verdict)).mean()
+    torch.testing.assert_close(result.loss.detach(), expected)
+    right = int((verdict <= 0).sum() + (whole > 0).sum())
+    assert result.tallies["told_apart"].value() == pytest.approx(right / 6)
+    result.loss.backward()
+    assert all(p.grad is None for p in subject.discriminator.parameters())
+    assert features["whole"].grad is None
+    for region in REGIONS[1:]:
+        gradient = features[region].grad
+        assert gradient is not None
+        assert float(gradient.abs().sum()) > 0
+
+
+def test_discriminators_step_never_reaches_the_network() -> None:
+    torch.manual_seed(0)
+    trunk = Trunk(SMALL)
+    branches = Branches(trunk.widths)
+    subject = Adversary(AdversarialSettings(), trunk.widths[-1], torch.device("cpu"))
+    features = branches(trunk(torch.randn(4, 3, 32, 32)))
+    parameters = [*trunk.parameters(), *branches.parameters()]
+    subject.learn(features, 0)
+    assert all(p.grad is None for p in parameters)
+    # With gradients and values already there, both stay as they are.
+    features = branches(trunk(torch.randn(4, 3, 32, 32)))
+    subject.term(features).loss.backward()
+    before = [(p.detach().clone(), None if p.grad is None else p.grad.clone()) for p in parameters]
+    weights = [p.detach().clone() for p in subject.discriminator.parameters()]
+    subject.learn(features, 0)
+    for (value, gradient), p in zip(before, parameters, strict=True):
+        assert torch.equal(value, p)
+        assert p.grad is None if gradient is None else torch.equal(gradient, p.grad)  # type: ignore[arg-type]
+    changed = [
+        not torch.equal(a, b)
+        for a, b in zip(weights, subject.discriminator.parameters(), strict=True)
+    ]
+    assert all(changed)
+
+
+def test_discriminator_learns_to_tell_apart_every_few_steps() -> None:
+    subject = adversary(every=3, lr=0.01)
+    features = features_of(64, 4)
+    features["whole"] = features["whole"] + 2
+    start = [p.detach().clone() for p in subject.discriminator.parameters()]
+    for step in (1, 2, 4, 5):
+        subject.learn(features, step)
+    assert all(
+        torch.equal(a, b) for a, b in zip(start, subject.discriminator.parameters(), strict=True)
+    )
+    for step in range(0, 90, 3):
+        subject.learn(features, step)
+    assert subject.term(features).tallies["told_apart"].value() > 0.95  # type: ignore[operator]
+
+
+def test_state_holds_the_adversary_with_its_optimiser(tmp_path: Path) -> None:
+    features = features_of(8, 4)
+    network = nn.Linear(2, 2)
+    optimiser = torch.optim.Adam(network.parameters())
+    subject = adversary()
+    subject.learn(features, 0)
+    save_state(tmp_path, network, optimiser, {"a": 1}, {"adversary": subject.learner})
+    subject.learn(features, 0)
+    torch.manual_seed(9)
+    again = Adversary(AdversarialSettings(), 4, torch.device("cpu"))
+    assert load_state(tmp_path, network, optimiser, {"adversary": again.learner}) == {"a": 1}
+    again.learn(features, 0)
+    for mine, other in zip(
+        subject.discriminator.parameters(), again.discriminator.parameters(), strict=True
+    ):
+        assert torch.equal(mine, other)
