@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
@@ -19,15 +18,21 @@ from sspl.domain.attributes import AttributeSchema, celeba_schema
 from sspl.domain.regions import REGIONS
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy, built_in_taxonomy
 from sspl.errors import DataError, SettingsError, SsplError
+from sspl.models.attributes import AttributeNetwork, HeadSettings
 from sspl.models.branches import Branches, ChannelGate, CrossAttention, RegionHeads, SpatialGate
+from sspl.models.bundle import load_model
+from sspl.models.splnet import BranchAttributeNetwork, build_attribute_network
 from sspl.models.trunk import Trunk, TrunkSettings
-from sspl.settings import build
+from sspl.settings import build, read_yaml
 from sspl.tasks.base import Views
 from sspl.tasks.pct import PatchClassification, PCTSettings
 from sspl.training.adversarial import AdversarialSettings, Adversary, build_discriminator, fused
 from sspl.training.checkpoint import load_state, save_state
+from sspl.training.finetune import freeze_statistics, initialise_bias, parameter_groups
 from sspl.training.pretrain import build_network
 from sspl.training.settings import FinetuneSettings, PretrainSettings
+from sspl.training.transfer import transfer
+from sspl.weights import save_tensors
 
 SMALL = TrunkSettings(width=0.125, stem_stride=2)
 NO_TRUNK: Trunk = None  # type: ignore[assignment]
@@ -179,8 +184,9 @@ def test_branches_fit_every_trunk(settings: dict[str, Any], side: int) -> None:
 
 
 def test_sizes_of_the_reference() -> None:
-    trunk = Trunk(TrunkSettings())
-    branches = Branches(trunk.widths)
+    with torch.device("meta"):
+        network = BranchAttributeNetwork(TrunkSettings(), HeadSettings(), celeba_schema())
+    trunk, branches = network.trunk, network.pooling
     # By hand: gates, the convolution of the concatenation, the adapting ones; then norms, slopes.
     expected = 0
     for width in (64, 128, 256, 512):
@@ -191,7 +197,8 @@ def test_sizes_of_the_reference() -> None:
         expected += low * high * 9 + 3 * high
     assert size(branches) == 4 * expected
     assert size(trunk) == pytest.approx(11.2e6, abs=0.05e6)
-    assert size(trunk) + size(branches) == pytest.approx(43.2e6 - 40 * 513, abs=0.05e6)
+    assert size(network) == size(trunk) + size(branches) + 40 * 513
+    assert size(network) == pytest.approx(43.2e6, abs=0.05e6)
 
 
 def test_sizes_of_the_discriminator() -> None:
@@ -367,3 +374,194 @@ def test_state_holds_the_adversary_with_its_optimiser(tmp_path: Path) -> None:
         subject.discriminator.parameters(), again.discriminator.parameters(), strict=True
     ):
         assert torch.equal(mine, other)
+
+
+def stage_2(schema: AttributeSchema = INTERLEAVED) -> BranchAttributeNetwork:
+    torch.manual_seed(2)
+    network = build_attribute_network("splnet", SMALL, HeadSettings(), schema)
+    assert isinstance(network, BranchAttributeNetwork)
+    return network
+
+
+def test_attributes_are_predicted_by_the_branch_of_their_region() -> None:
+    network = stage_2().eval()
+    picture = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = network(picture)
+        for region in REGIONS:
+            block = network.pooling.get_submodule(region).get_submodule("3")
+            slopes = block.get_parameter("mix.1.bias")
+            slopes.add_(1)
+            changed = (network(picture) != before).any(0).nonzero().flatten()
+            assert tuple(changed.tolist()) == INTERLEAVED.group(region)
+            slopes.sub_(1)
+
+
+def test_bias_starts_each_attribute_at_its_own_rate() -> None:
+    network = stage_2()
+    rates = np.linspace(0.1, 0.8, 8)
+    initialise_bias(network.head, rates)
+    nothing = {region: torch.zeros(1, network.trunk.widths[-1]) for region in REGIONS}
+    np.testing.assert_allclose(
+        network.head(nothing).sigmoid().detach().numpy()[0], rates, rtol=1e-5
+    )
+
+
+def test_branch_without_attributes_is_not_run() -> None:
+    network = stage_2(AttributeSchema(("a", "b"), ("lower", "lower")))
+    network(torch.randn(2, 3, 32, 32)).sum().backward()
+    run = {
+        name.split(".")[0] for name, p in network.pooling.named_parameters() if p.grad is not None
+    }
+    assert run == {"lower"}
+
+
+def test_groups_hold_every_parameter_once_and_freezing_all_leaves_the_heads() -> None:
+    network = stage_2()
+    groups = parameter_groups(network, FinetuneSettings(architecture="splnet", head_lr=3.0))
+    listed = [id(p) for group, _ in groups for p in group]
+    assert sorted(listed) == sorted(id(p) for p in network.parameters())
+    assert [id(p) for p in groups[0][0]] == [id(p) for p in network.head.parameters()]
+    assert groups[0][1] == 3.0
+    frozen = FinetuneSettings(architecture="splnet", freeze=5)
+    groups = parameter_groups(network, frozen)
+    assert [id(p) for group, _ in groups for p in group] == [
+        id(p) for p in network.head.parameters()
+    ]
+    network.train()
+    freeze_statistics(network, 5)
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network(torch.randn(2, 3, 32, 32))
+    assert all(torch.equal(before[name], buffer) for name, buffer in network.named_buffers())
+
+
+def test_transfer_carries_trunk_and_branches_alone(tmp_path: Path) -> None:
+    settings = PretrainSettings(architecture="splnet", trunk=SMALL)
+    source = build_network(settings, built_in_taxonomy("celebamask19"))
+    randomise(source)
+    facts = {"kind": "pretrained", "trunk": SMALL.model_dump(mode="json")}
+    path = tmp_path / "pretrained.safetensors"
+    save_tensors(path, source.state_dict(), facts | {"architecture": "splnet"})
+    network = stage_2()
+    head = {name: t.clone() for name, t in network.head.state_dict().items()}
+    report = transfer(network, tmp_path)
+    assert source.branches is not None
+    for there, here in ((source.trunk, network.trunk), (source.branches, network.pooling)):
+        for name, tensor in there.state_dict().items():
+            assert torch.equal(tensor, here.state_dict()[name]), name
+    for name, tensor in network.head.state_dict().items():
+        assert torch.equal(tensor, head[name])
+    assert {name.split(".")[0] for name in report.loaded} == {"trunk", "branches"}
+    assert {name.split(".")[0] for name in report.left} == {"tasks"}
+    assert set(report.new) == {f"head.{name}" for name in head}
+    short = {n: t for n, t in source.state_dict().items() if n != "branches.lower.2.mix.2.weight"}
+    save_tensors(path, short, facts | {"architecture": "splnet"})
+    with pytest.raises(DataError, match=r"tensor 'lower\.2\.mix\.2\.weight' is missing"):
+        transfer(network, tmp_path)
+    save_tensors(path, source.state_dict(), facts | {"architecture": "splnet"})
+    with pytest.raises(DataError, match="architecture splnet, but this run has sspl"):
+        transfer(AttributeNetwork(SMALL, HeadSettings(), 5), tmp_path)
+    save_tensors(path, source.state_dict(), facts)
+    with pytest.raises(DataError, match="architecture sspl, but this run has splnet"):
+        transfer(network, tmp_path)
+
+
+def test_settings_that_leave_the_branches_idle_or_pool_twice_are_refused() -> None:
+    with pytest.raises(SettingsError, match="splnet needs pct among the tasks"):
+        build(PretrainSettings, {"architecture": "splnet", "tasks": ["prt", "pst"]})
+    with pytest.raises(SettingsError, match=r"set head\.pooling=average"):
+        build(FinetuneSettings, {"architecture": "splnet", "head": {"pooling": "regions"}})
+
+
+TINY = (
+    "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2",
+    "optim.batch_size=12", "runtime.precision=fp32", "architecture=splnet",
+)  # fmt: skip
+
+
+def sspl(*arguments: object) -> None:
+    """Run a command; raise what it raises."""
+    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    if result.exception is not None:
+        raise result.exception
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("synthetic") / "faces"
+    sspl("data", "synthetic", out, "--count", 48, "--seed", 5, "--size", 48)
+    return out
+
+
+@pytest.fixture(scope="module")
+def pretrained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("splnet") / "run"
+    data = f"celeba:{faces},masks={faces / 'masks'}"
+    sspl(
+        "pretrain", "--preset", "demo", "--data", data, "--out", out, *TINY, "optim.epochs=3",
+        "adversarial.every=2", "adversarial.weight=0.5",
+    )  # fmt: skip
+    return out
+
+
+def test_pretraining_trains_branches_and_adversary(pretrained: Path) -> None:
+    rows = list(csv.DictReader((pretrained / "metrics.csv").open()))
+    assert float(rows[-1]["pct/loss"]) < float(rows[0]["pct/loss"])
+    for row in rows:
+        terms = [float(row[f"{name}/loss"]) for name in ("prt", "pst", "pct", "adversarial")]
+        assert float(row["loss"]) == pytest.approx(sum(terms[:3]) + 0.5 * terms[3], abs=1e-4)
+        assert 0 <= float(row["adversarial/told_apart"]) <= 1
+    names = load_file(pretrained / "pretrained.safetensors")
+    assert {name.split(".")[0] for name in names} == {"trunk", "branches", "tasks"}
+
+
+def test_interrupted_pretraining_resumes_to_the_same_weights(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    from sspl.training import pretrain as stage1
+
+    out, original = tmp_path / "run", stage1._run_epoch
+    epochs: list[int] = []
+
+    def interrupted(*arguments: Any) -> Any:
+        epochs.append(arguments[5])
+        if epochs == [0, 1]:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    settings = build(PretrainSettings, read_yaml(pretrained / "settings.yaml"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage1, "_run_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stage1.pretrain(settings, out)
+        stage1.pretrain(settings, out, resume=True)
+    assert epochs == [0, 1, 1, 2]
+    for name in ("pretrained.safetensors", "state.safetensors"):
+        one, other = load_file(pretrained / name), load_file(out / name)
+        assert one.keys() == other.keys()
+        for tensor, value in one.items():
+            np.testing.assert_array_equal(value, other[tensor], err_msg=tensor)
+    assert any(name.startswith("adversary.optimiser.") for name in one)
+
+
+def test_both_stages_end_to_end(pretrained: Path, faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    sspl(
+        "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from", pretrained,
+        "--labels", 24, "--out", out, *TINY, "head.pooling=average", "optim.epochs=2",
+        "evaluate_every=1",
+    )  # fmt: skip
+    summary = json.loads((out / "metrics.json").read_text())
+    assert "branches.whole" in summary["transfer"].splitlines()[0]
+    model = load_model(out)
+    assert isinstance(model.network, BranchAttributeNetwork)
+    sspl("evaluate", out, "--split", "val")
+    report = json.loads((out / "evaluation-val.json").read_text())
+    assert list(report["attributes"]) == list(model.schema.names)
+    best = summary["best"]["val/accuracy"]
+    assert report["mean"]["accuracy"] == pytest.approx(best)
+    with pytest.raises(SsplError, match="architecture splnet, but this run has sspl"):
+        sspl(
+            "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from", pretrained,
+            "--labels", 24, "--out", tmp_path / "other", *TINY, "architecture=sspl",
+        )  # fmt: skip

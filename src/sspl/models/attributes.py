@@ -1,13 +1,14 @@
 """Stage 2: attribute heads on a pooled feature of the trunk."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from sspl.models.branches import Architecture
 from sspl.models.trunk import Trunk, TrunkSettings, pooled
 from sspl.settings import Settings, build
 from sspl.tasks.pst import SegmentationHead, SegmentationSettings
@@ -87,6 +88,8 @@ def _resample(shares: Tensor, size: torch.Size) -> Tensor:
 
 class AttributeNetwork(nn.Module):
     """The `sspl` architecture of stage 2: trunk, pooling and one linear head per attribute."""
+
+    architecture: ClassVar[Architecture] = "sspl"
 
     def __init__(
         self, trunk: TrunkSettings, head: HeadSettings, attributes: int,

@@ -138,14 +138,13 @@ class RegionHeads(nn.ModuleDict):
             features: channels of every region's feature.
             groups: region to the places of its outputs; together each place from 0 on once.
         """
-        self.groups = {region: tuple(places) for region, places in groups.items() if places}
-        super().__init__(
-            {region: nn.Linear(features, len(places)) for region, places in self.groups.items()}
-        )
-        places = torch.tensor([p for group in self.groups.values() for p in group])
-        order = places.argsort()
-        assert torch.equal(places[order], torch.arange(len(places)))
-        self.register_buffer("order", order, persistent=False)
+        kept = {region: tuple(places) for region, places in groups.items() if places}
+        super().__init__({region: nn.Linear(features, len(kept[region])) for region in kept})
+        self.groups = kept
+        places = [p for group in kept.values() for p in group]
+        assert sorted(places) == list(range(len(places)))
+        order = sorted(range(len(places)), key=places.__getitem__)
+        self.register_buffer("order", torch.tensor(order), persistent=False)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Map each region's feature (n, features) to logits, float32 (n, outputs)."""

@@ -11,7 +11,7 @@ from scipy.special import expit
 from sspl.data.images import Box
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
-from sspl.models.attributes import AttributeNetwork
+from sspl.models.splnet import AnyAttributeNetwork, network_from_facts
 from sspl.weights import load_strictly, load_tensors, save_tensors
 
 MODEL_FILE: Final = "model.safetensors"
@@ -31,7 +31,7 @@ class AttributeModel:
         temperatures: float64 (attributes,), divisors of the logits that calibrate them.
     """
 
-    network: AttributeNetwork
+    network: AnyAttributeNetwork
     schema: AttributeSchema
     box: Box
     canvas: int
@@ -50,6 +50,7 @@ def save_model(folder: Path, model: AttributeModel) -> None:
     """Write `model.safetensors` into the folder."""
     facts = {
         "kind": "attributes",
+        "architecture": model.network.architecture,
         **model.network.facts(),
         "attributes": dict(zip(model.schema.names, model.schema.regions, strict=True)),
         "box": model.box,
@@ -69,12 +70,13 @@ def load_model(path: Path) -> AttributeModel:
     if facts.get("kind") != "attributes":
         raise DataError(f"{file}: holds no fine-tuned model but '{facts.get('kind')}'.")
     attributes = facts["attributes"]
-    network = AttributeNetwork.from_facts(facts, len(attributes))
+    schema = AttributeSchema(tuple(attributes), tuple(attributes.values()))
+    network = network_from_facts(facts, schema)
     load_strictly(network, tensors, str(file))
     left, top, right, bottom = facts["box"]
     return AttributeModel(
         network.eval(),
-        AttributeSchema(tuple(attributes), tuple(attributes.values())),
+        schema,
         (left, top, right, bottom),
         int(facts["canvas"]),
         int(facts["input_size"]),

@@ -11,13 +11,13 @@ from tqdm import tqdm
 from sspl.data.canvases import Canvases
 from sspl.data.transforms import identity_geometry, normalise, warp_images
 from sspl.device import Precision, autocast
-from sspl.models.attributes import AttributeNetwork
 from sspl.models.bundle import AttributeModel
+from sspl.models.splnet import AnyAttributeNetwork
 
 
 @torch.inference_mode()
 def logits_of(
-    network: AttributeNetwork, canvas: Tensor, input_size: int, flip_average: bool,
+    network: AnyAttributeNetwork, canvas: Tensor, input_size: int, flip_average: bool,
     precision: Precision,
 ) -> Tensor:  # fmt: skip
     """Map uint8 (n, 3, c, c) to logits float32 (n, attributes).
@@ -36,7 +36,7 @@ def logits_of(
 
 
 def face_logits(
-    network: AttributeNetwork, canvases: Canvases, order: Sequence[int], input_size: int,
+    network: AnyAttributeNetwork, canvases: Canvases, order: Sequence[int], input_size: int,
     flip_average: bool, device: torch.device, precision: Precision, batch_size: int = 128,
     title: str = "predict",
 ) -> NDArray[np.float32]:  # fmt: skip

@@ -22,9 +22,11 @@ from sspl.domain.taxonomy import load_taxonomy
 from sspl.errors import SettingsError
 from sspl.metrics.attributes import all_figures, means, positive_rates
 from sspl.metrics.tallies import Mean
-from sspl.models.attributes import AttributeNetwork, RegionPooling
+from sspl.models.attributes import RegionPooling
+from sspl.models.branches import Branches, RegionHeads
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.scoring import face_logits
+from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
 from sspl.runs import start_run, write_metrics
 from sspl.training.calibration import fit_temperatures
 from sspl.training.checkpoint import load_state, save_state
@@ -47,14 +49,17 @@ def log_odds(rates: NDArray[np.float64]) -> Tensor:
     return torch.logit(torch.from_numpy(rates).float().clamp(*PRIOR_RANGE))
 
 
-def initialise_bias(head: nn.Linear, bias: Tensor) -> None:
+def initialise_bias(head: nn.Linear | RegionHeads, bias: Tensor) -> None:
     """Start each attribute at the log-odds of its share among the labelled faces."""
+    if isinstance(head, RegionHeads):
+        head.set_bias(bias)
+        return
     with torch.no_grad():
         head.bias.copy_(bias)
 
 
 def parameter_groups(
-    network: AttributeNetwork, settings: FinetuneSettings
+    network: AnyAttributeNetwork, settings: FinetuneSettings
 ) -> list[tuple[list[nn.Parameter], float]]:
     """Return (parameters, lr factor) from the heads to the stem, frozen groups left out."""
     stages = network.trunk.parameter_groups()
@@ -72,7 +77,7 @@ def parameter_groups(
     return [group for group in groups if group[0]]
 
 
-def freeze_statistics(network: AttributeNetwork, freeze: int) -> None:
+def freeze_statistics(network: AnyAttributeNetwork, freeze: int) -> None:
     """Put the BatchNorm layers of the first `freeze` groups (stem, stages) in evaluation mode."""
     groups = [network.trunk.stem, *network.trunk.stages]
     for group in groups[:freeze]:
@@ -81,6 +86,8 @@ def freeze_statistics(network: AttributeNetwork, freeze: int) -> None:
         network.trunk.norm.eval()
         if isinstance(network.pooling, RegionPooling):
             network.pooling.segmentation.eval()
+        if isinstance(network.pooling, Branches):
+            network.pooling.eval()
 
 
 class Finetuning:
@@ -95,9 +102,10 @@ class Finetuning:
         self.parts = partition(settings)
         seed_everything(settings.seed)
         schema, taxonomy = self.parts.train.schema, load_taxonomy(settings.taxonomy)
-        self.network = AttributeNetwork(
-            settings.trunk, settings.head, len(schema), settings.segmentation, taxonomy.classes
-        )
+        self.network = build_attribute_network(
+            settings.architecture, settings.trunk, settings.head, schema, settings.segmentation,
+            taxonomy.classes,
+        )  # fmt: skip
         self.transferred = "from scratch"
         if settings.pretrained is not None:
             report = transfer(self.network, settings.pretrained)
@@ -111,10 +119,10 @@ class Finetuning:
         self.rows: list[dict[str, Any]] = []
 
     @property
-    def judged(self) -> AttributeNetwork:
+    def judged(self) -> AnyAttributeNetwork:
         """The network that is validated and kept: the averaged one where there is one."""
         judged = self.network if self.average is None else self.average.module
-        assert isinstance(judged, AttributeNetwork)
+        assert isinstance(judged, AnyAttributeNetwork)
         return judged
 
     def state(self) -> nn.Module:

@@ -172,6 +172,12 @@ class FinetuneSettings(Settings):
             raise ValueError("consistency.weight needs a teacher: set ema, to 0.99 say")
         return self
 
+    @model_validator(mode="after")
+    def _one_kind_of_region(self) -> "FinetuneSettings":
+        if self.architecture == "splnet" and self.head.pooling != "average":
+            raise ValueError("architecture splnet has branches: set head.pooling=average")
+        return self
+
 
 def preset(name: str, stage: Literal["pretrain", "finetune"]) -> dict[str, Any]:
     """Return one stage's part of a preset as a mapping; raise `SettingsError` when unknown."""

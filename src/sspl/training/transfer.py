@@ -9,6 +9,8 @@ from torch import nn
 
 from sspl.errors import DataError
 from sspl.models.attributes import AttributeNetwork, RegionPooling
+from sspl.models.branches import Branches
+from sspl.models.splnet import AnyAttributeNetwork
 from sspl.models.trunk import TrunkSettings
 from sspl.settings import build
 from sspl.tasks.pst import SegmentationSettings
@@ -40,19 +42,24 @@ class TransferReport:
         return "\n".join(lines)
 
 
-def transfer(network: AttributeNetwork, run: Path) -> TransferReport:
+def transfer(network: AnyAttributeNetwork, run: Path) -> TransferReport:
     """Load the trunk of a stage-1 run, every tensor of it (METHOD.md "Do not repeat" 6).
 
-    A network that pools by region takes over PST's segmentation head too. Raises `DataError`
-    when the run has no weights, another trunk or head, or a tensor does not fit.
+    `splnet` takes over the branches too, a network that pools by region PST's segmentation
+    head. Raises `DataError` when the run has no weights, another architecture, trunk or head, or
+    a tensor does not fit.
     """
     path = run / MODEL_FILE if run.is_dir() else run
     tensors, facts = load_tensors(path)
     if facts.get("kind") != "pretrained":
         raise DataError(f"{path}: holds no stage-1 weights but '{facts.get('kind')}'.")
+    architecture = facts.get("architecture", "sspl")
+    _require_equal(path, "architecture", architecture, network.architecture)
     _require_equal(path, "trunk", build(TrunkSettings, facts["trunk"]), network.trunk_settings)
     pairs: list[tuple[str, str, nn.Module]] = [("trunk.", "trunk.", network.trunk)]
-    if isinstance(network.pooling, RegionPooling):
+    if isinstance(network.pooling, Branches):
+        pairs.append(("branches.", "pooling.", network.pooling))
+    if isinstance(network, AttributeNetwork) and isinstance(network.pooling, RegionPooling):
         _require_head(path, network, facts)
         pairs.append((PST_HEAD, "pooling.segmentation.", network.pooling.segmentation))
     for there, _, module in pairs:
