@@ -397,6 +397,17 @@ def test_attributes_are_predicted_by_the_branch_of_their_region() -> None:
             slopes.sub_(1)
 
 
+def test_logits_are_float32_and_close_under_autocast() -> None:
+    network = stage_2().eval()
+    picture = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = network(picture)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(picture)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, expected, rtol=0.1, atol=0.01)
+
+
 def test_bias_starts_each_attribute_at_its_own_rate() -> None:
     network = stage_2()
     rates = np.linspace(0.1, 0.8, 8)
