@@ -28,7 +28,12 @@ from sspl.tasks.base import Views
 from sspl.tasks.pct import PatchClassification, PCTSettings
 from sspl.training.adversarial import AdversarialSettings, Adversary, build_discriminator, fused
 from sspl.training.checkpoint import load_state, save_state
-from sspl.training.finetune import freeze_statistics, initialise_bias, parameter_groups
+from sspl.training.finetune import (
+    freeze_statistics,
+    initialise_bias,
+    log_odds,
+    parameter_groups,
+)
 from sspl.training.pretrain import build_network
 from sspl.training.settings import FinetuneSettings, PretrainSettings
 from sspl.training.transfer import transfer
@@ -411,7 +416,7 @@ def test_logits_are_float32_and_close_under_autocast() -> None:
 def test_bias_starts_each_attribute_at_its_own_rate() -> None:
     network = stage_2()
     rates = np.linspace(0.1, 0.8, 8)
-    initialise_bias(network.head, rates)
+    initialise_bias(network.head, log_odds(rates))
     nothing = {region: torch.zeros(1, network.trunk.widths[-1]) for region in REGIONS}
     np.testing.assert_allclose(
         network.head(nothing).sigmoid().detach().numpy()[0], rates, rtol=1e-5
@@ -560,7 +565,7 @@ def test_both_stages_end_to_end(pretrained: Path, faces: Path, tmp_path: Path) -
     sspl(
         "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from", pretrained,
         "--labels", 24, "--out", out, *TINY, "head.pooling=average", "optim.epochs=2",
-        "evaluate_every=1",
+        "evaluate_every=1", "ema=0.9",
     )  # fmt: skip
     summary = json.loads((out / "metrics.json").read_text())
     assert "branches.whole" in summary["transfer"].splitlines()[0]

@@ -3,7 +3,7 @@
 METHOD.md "The two architectures": whole, upper, middle and lower face, each with one
 cross-attention block for each stage of the trunk. Where the text is silent: the first block has
 no adapting convolution, since the branch feature has the trunk's width and resolution already
-(with one in each branch the parameters would come to 0.1 M more than published); convolutions
+(with one in each branch stage 2 would come to 43.3 M parameters, not 43.2 M); convolutions
 have no bias and are followed by BatchNorm and PReLU, as in the trunk.
 """
 
