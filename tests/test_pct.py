@@ -12,7 +12,14 @@ from hypothesis.extra import numpy as hnp
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
 from sspl.models.trunk import Trunk
 from sspl.tasks.base import Views
-from sspl.tasks.pct import PatchClassification, PCTSettings, class_counts, largest_classes
+from sspl.tasks.pct import (
+    PatchClassification,
+    PCTSettings,
+    class_counts,
+    classes_above,
+    largest_classes,
+    positive_classes,
+)
 
 NO_TRUNK: Trunk = None  # type: ignore[assignment]
 MASKS = hnp.arrays(
@@ -59,6 +66,38 @@ def test_largest_classes_by_hand(counts: list[int], top: int, expected: list[int
 def test_ties_among_many_classes_go_by_id() -> None:
     targets = largest_classes(torch.full((4, 200), 7), 9)
     assert targets.nonzero()[:, 1].tolist() == list(range(9)) * 4
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "expected"),
+    [
+        ([199, 1, 0], 0.005, [1, 0, 0]),  # 1 of 200 is the share itself, which is not enough
+        ([198, 1, 1], 0.0049, [1, 1, 1]),
+        ([197, 1, 2], 0.005, [1, 0, 1]),
+        ([6, 3, 1], 0.25, [1, 1, 0]),
+        ([6, 3, 1], 0.3, [1, 0, 0]),
+        ([5, 0, 1], 0.0, [1, 0, 1]),  # an empty class never counts
+        ([0, 0, 0], 0.0, [0, 0, 0]),  # nor anything in a crop without a known pixel
+    ],
+)
+def test_classes_above_a_share_by_hand(
+    counts: list[int], share: float, expected: list[int]
+) -> None:
+    assert classes_above(torch.tensor([counts]), share).tolist() == [[float(e) for e in expected]]
+
+
+def test_share_is_taken_of_the_known_pixels() -> None:
+    # 1 of 4 known pixels is class 1; with the 12 unknown ones it would be 1 of 16.
+    mask = torch.full((1, 4, 4), UNKNOWN, dtype=torch.uint8)
+    mask[0, 0] = torch.tensor([0, 0, 0, 1])
+    counts = class_counts(mask, 3)
+    assert positive_classes(counts, PCTSettings(rule="share", share=0.2)).tolist() == [[1, 1, 0]]
+
+
+def test_the_rule_decides() -> None:
+    counts = torch.tensor([[500, 300, 150, 46, 4]])
+    assert positive_classes(counts, PCTSettings(top=2)).tolist() == [[1, 1, 0, 0, 0]]
+    assert positive_classes(counts, PCTSettings(rule="share", top=2)).tolist() == [[1, 1, 1, 1, 0]]
 
 
 def test_loss_and_accuracy_by_hand() -> None:

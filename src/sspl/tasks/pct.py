@@ -4,7 +4,7 @@ METHOD.md "Stage 1", "PCT, patch classification (image-level semantics)".
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,15 @@ from sspl.tasks.base import PretextTask, TaskResult, Views
 
 
 class PCTSettings(Settings):
-    """Settings of patch classification."""
+    """Settings of patch classification.
 
+    `rule: top` is the reference's: the `top` largest classes are positive. `share`, which is ours,
+    takes every class that covers more than `share` of the crop's known pixels, however many.
+    """
+
+    rule: Literal["top", "share"] = "top"
     top: int = Field(9, ge=1, description="v: how many of the largest classes are positive")
+    share: float = Field(0.005, ge=0, lt=1, description="share of pixels that a class must exceed")
 
 
 def class_counts(masks: Tensor, classes: int) -> Tensor:
@@ -43,6 +49,19 @@ def largest_classes(counts: Tensor, top: int) -> Tensor:
     order = counts.sort(dim=1, descending=True, stable=True).indices[:, :top]
     targets = torch.zeros(counts.shape, device=counts.device).scatter_(1, order, 1.0)
     return targets * (counts > 0)
+
+
+def classes_above(counts: Tensor, share: float) -> Tensor:
+    """Return float32 (n, classes): 1 for classes with more than `share` of the counted pixels."""
+    known = counts.sum(1, keepdim=True).clamp(min=1)
+    return (counts / known > share).float()
+
+
+def positive_classes(counts: Tensor, settings: PCTSettings) -> Tensor:
+    """Return float32 (n, classes): 1 for the classes that the rule calls positive."""
+    if settings.rule == "share":
+        return classes_above(counts, settings.share)
+    return largest_classes(counts, settings.top)
 
 
 class PatchClassification(PretextTask):
@@ -72,7 +91,7 @@ class PatchClassification(PretextTask):
     ) -> TaskResult:  # fmt: skip
         """Return the binary cross-entropy; metric `accuracy` over all class decisions."""
         assert maps is not None and views.crop_mask is not None  # noqa: PT018 - see `uses_crop`
-        target = largest_classes(class_counts(views.crop_mask, self.classes), self.settings.top)
+        target = positive_classes(class_counts(views.crop_mask, self.classes), self.settings)
         logits = self.head(pooled(maps) if regions is None else regions).float()
         loss = F.binary_cross_entropy_with_logits(logits, target)
         hits = ((logits > 0) == (target > 0.5)).sum()
