@@ -4,7 +4,7 @@ METHOD.md "Stage 1", "PST, patch segmentation (pixel-level semantics)".
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -16,13 +16,18 @@ from sspl.metrics.tallies import Confusion
 from sspl.models.trunk import Trunk
 from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskResult, Views
+from sspl.tasks.criss_cross import RecurrentCrissCross
 
 
 class SegmentationSettings(Settings):
-    """Shape of the segmentation head, which stage 2 may take over."""
+    """Shape of the segmentation head, which stage 2 may take over.
+
+    `attention: criss_cross` with `maps: 1` is the reference's head.
+    """
 
     maps: int = Field(1, ge=1, le=4, description="how many of the last feature maps the head reads")
     width: int = Field(128, ge=8, description="channels of the head")
+    attention: Literal["none", "criss_cross"] = "none"
 
 
 class PSTSettings(Settings):
@@ -33,9 +38,10 @@ class PSTSettings(Settings):
 
 
 class SegmentationHead(nn.Module):
-    """A light head: each map is projected by 1x1, brought to the finest one's size and summed.
+    """Each map is projected by 1x1, brought to the finest one's size and summed; then classified.
 
-    With `maps: 1` it sees the last feature map alone, as in the paper.
+    With `maps: 1` it sees the last feature map alone, as in the paper; criss-cross attention then
+    reads that map as it is, without a projection.
     """
 
     def __init__(
@@ -43,16 +49,15 @@ class SegmentationHead(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings
+        read, width = widths[-settings.maps :], settings.width
+        attends = settings.attention == "criss_cross"
+        as_it_is = attends and settings.maps == 1
         self.project = nn.ModuleList(
-            nn.Conv2d(w, settings.width, 1, bias=False) for w in widths[-settings.maps :]
+            nn.Identity() if as_it_is else nn.Conv2d(w, width, 1, bias=False) for w in read
         )
-        self.mix = nn.Sequential(
-            nn.BatchNorm2d(settings.width),
-            nn.PReLU(settings.width),
-            nn.Conv2d(settings.width, settings.width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(settings.width),
-            nn.PReLU(settings.width),
-            nn.Conv2d(settings.width, classes, 1),
+        inputs = read[0] if as_it_is else width
+        self.mix = (
+            RecurrentCrissCross(inputs, width, classes) if attends else _light(width, classes)
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -65,6 +70,17 @@ class SegmentationHead(nn.Module):
             merged = merged + F.interpolate(coarse, size, mode="bilinear", align_corners=False)
         logits: Tensor = self.mix(merged)
         return logits.float()
+
+
+def _light(width: int, classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.BatchNorm2d(width),
+        nn.PReLU(width),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.PReLU(width),
+        nn.Conv2d(width, classes, 1),
+    )
 
 
 class PatchSegmentation(PretextTask):
