@@ -25,7 +25,7 @@ STAGE_2 = (
 def test_paper_preset_follows_the_reference_epoch_by_epoch(
     stage: str, table: list[float], lr: float, decay: float, batch: int
 ) -> None:
-    optim = build(OptimSettings, preset("paper", stage)["optim"])  # type: ignore[arg-type]
+    optim = build(OptimSettings, preset("paper-sspl", stage)["optim"])  # type: ignore[arg-type]
     assert (optim.name, optim.lr, optim.weight_decay, optim.batch_size) == (
         "adam",
         lr,

@@ -154,7 +154,7 @@ def test_paths_and_odd_numbers_survive_being_written() -> None:
 
 
 def test_presets_by_hand() -> None:
-    paper = build(PretrainSettings, preset("paper", "pretrain"))
+    paper = build(PretrainSettings, preset("paper-sspl", "pretrain"))
     assert (paper.canvas, paper.input_size, paper.prt.grid, paper.pct.top) == (512, 224, 3, 9)
     assert paper.pst.label_smoothing == 0.1
     assert paper.geometry.scale == (0.4375, 0.4375)  # 224 of 512
@@ -168,7 +168,7 @@ def test_presets_by_hand() -> None:
 
 
 def test_unknown_preset_names_those_there_are() -> None:
-    with pytest.raises(SettingsError, match="unknown preset 'big'; allowed are paper, small, demo"):
+    with pytest.raises(SettingsError, match="unknown preset 'big'; allowed are paper-sspl"):
         preset("big", "pretrain")
 
 

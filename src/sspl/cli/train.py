@@ -9,7 +9,7 @@ import click
 from sspl.cli.options import folder_out, overrides, settings_file
 
 preset_option = click.option(
-    "--preset", default="small", show_default=True, help="paper, small, demo."
+    "--preset", default="small", show_default=True, help="paper-sspl, paper-splnet, small, demo."
 )
 resume_option = click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 

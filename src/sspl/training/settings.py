@@ -15,7 +15,7 @@ from sspl.models.attributes import HeadSettings
 from sspl.models.branches import Architecture
 from sspl.models.trunk import TrunkSettings
 from sspl.schedules import stepwise, warmup_cosine
-from sspl.settings import Settings
+from sspl.settings import Settings, merge
 from sspl.tasks.pct import PCTSettings
 from sspl.tasks.prt import PRTSettings
 from sspl.tasks.pst import PSTSettings, SegmentationSettings
@@ -23,7 +23,7 @@ from sspl.training.adversarial import AdversarialSettings
 from sspl.training.consistency import ConsistencySettings
 from sspl.training.losses import LossSettings
 
-PRESETS: Final = ("paper", "small", "demo")
+PRESETS: Final = ("paper-sspl", "paper-splnet", "small", "demo")
 MOST_WARMUP: Final = 0.5
 
 
@@ -185,5 +185,5 @@ def preset(name: str, stage: Literal["pretrain", "finetune"]) -> dict[str, Any]:
         raise SettingsError(f"preset: unknown preset '{name}'; allowed are {', '.join(PRESETS)}.")
     file = resources.files("sspl") / "configs" / f"{name}.yaml"
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    part: dict[str, Any] = content.get("common", {}) | content[stage]
-    return part
+    part = merge(content.get("common", {}), content.get(stage, {}))
+    return merge(preset(content["base"], stage), part) if "base" in content else part
