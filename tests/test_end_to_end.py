@@ -427,3 +427,22 @@ def test_masks_of_two_parsers_are_not_mixed(parser: Path, faces: Path, tmp_path:
 def test_stage_two_wants_to_know_where_it_starts(faces: Path, tmp_path: Path) -> None:
     sentence = refused("finetune", "--preset", "demo", "--data", faces, "--out", tmp_path / "x")
     assert sentence.startswith("--from:")
+
+
+def test_both_stages_can_start_from_a_file_of_trunk_weights(
+    pretrained: Path, faces: Path, tmp_path: Path
+) -> None:
+    """With next to no learning, or a frozen trunk, what was in the file is what comes out."""
+    source = pretrained / "pretrained.safetensors"
+    start = {n: t for n, t in load_file(source).items() if n.startswith("trunk.")}
+    given = f"trunk_weights={source}"
+    pretrain(faces, tmp_path / "one", given, "optim.lr=1e-12", "tasks=[pct]", "optim.epochs=1")
+    sspl(
+        "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from", "none", "--labels",
+        40, "--out", tmp_path / "two", *TINY, "optim.epochs=1", "freeze=5", given,
+    )  # fmt: skip
+    for file in ("one/pretrained.safetensors", "two/model.safetensors"):
+        tensors = load_file(tmp_path / file)
+        for name, tensor in start.items():
+            if "running" not in name and "tracked" not in name:
+                np.testing.assert_allclose(tensors[name], tensor, atol=1e-8, err_msg=name)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sspl.models.trunk import Trunk, TrunkSettings
+from sspl.models.trunk import ResNetTrunk, Trunk, TrunkSettings
 from sspl.tasks import prt
 from sspl.tasks.base import Views
 from sspl.tasks.prt import NO_LABEL, PatchRotation, PRTSettings
@@ -36,7 +36,7 @@ def task(grid: int = 3, **changes: float) -> PatchRotation:
 
 def small_trunk() -> Trunk:
     torch.manual_seed(0)
-    return Trunk(TrunkSettings(width=0.125, stem_stride=1))
+    return ResNetTrunk(TrunkSettings(width=0.125, stem_stride=1))
 
 
 @given(size=st.integers(8, 3000), grid=st.sampled_from([2, 3, 4]))

@@ -22,7 +22,7 @@ from sspl.models.attributes import AttributeNetwork, HeadSettings
 from sspl.models.branches import Branches, ChannelGate, CrossAttention, RegionHeads, SpatialGate
 from sspl.models.bundle import load_model
 from sspl.models.splnet import BranchAttributeNetwork, build_attribute_network
-from sspl.models.trunk import Trunk, TrunkSettings
+from sspl.models.trunk import ResNetTrunk, Trunk, TrunkSettings
 from sspl.settings import build, read_yaml
 from sspl.tasks.base import Views
 from sspl.tasks.pct import PatchClassification, PCTSettings
@@ -182,7 +182,7 @@ def test_branches_chain_their_own_blocks_from_the_first_map() -> None:
 @pytest.mark.parametrize("settings", [{}, {"depth": 50}, {"stem_stride": 1}])
 @pytest.mark.parametrize("side", [48, 45])
 def test_branches_fit_every_trunk(settings: dict[str, Any], side: int) -> None:
-    trunk = Trunk(TrunkSettings(**({"width": 0.125} | settings))).eval()
+    trunk = ResNetTrunk(TrunkSettings(**({"width": 0.125} | settings))).eval()
     with torch.no_grad():
         features = Branches(trunk.widths).eval()(trunk(torch.randn(1, 3, side, side + 3)))
     assert {f.shape for f in features.values()} == {(1, trunk.widths[-1])}
@@ -325,7 +325,7 @@ def test_term_reaches_the_parts_but_neither_the_whole_nor_the_discriminator() ->
 
 def test_discriminators_step_never_reaches_the_network() -> None:
     torch.manual_seed(0)
-    trunk = Trunk(SMALL)
+    trunk = ResNetTrunk(SMALL)
     branches = Branches(trunk.widths)
     subject = Adversary(AdversarialSettings(), trunk.widths[-1], torch.device("cpu"))
     features = branches(trunk(torch.randn(4, 3, 32, 32)))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.trunk import Trunk, TrunkSettings, pooled
+from sspl.models.trunk import ResNetTrunk, TrunkSettings, pooled
 from sspl.training.finetune import freeze_statistics, parameter_groups
 from sspl.training.settings import FinetuneSettings
 
@@ -15,7 +15,7 @@ SMALL = TrunkSettings(width=0.125)
 
 
 def parameters(**changes: float) -> int:
-    return sum(p.numel() for p in Trunk(TrunkSettings(**changes)).parameters())  # type: ignore[arg-type]
+    return sum(p.numel() for p in ResNetTrunk(TrunkSettings(**changes)).parameters())  # type: ignore[arg-type]
 
 
 def test_size_of_the_papers_backbone() -> None:
@@ -43,7 +43,7 @@ def test_deeper_trunks_have_the_size_of_their_resnets() -> None:
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("size", [64, 45])
 def test_maps_have_the_right_strides_and_channels(stride: int, size: int) -> None:
-    trunk = Trunk(TrunkSettings(width=0.25, stem_stride=stride)).eval()  # type: ignore[arg-type]
+    trunk = ResNetTrunk(TrunkSettings(width=0.25, stem_stride=stride)).eval()  # type: ignore[arg-type]
     with torch.no_grad():
         maps = trunk(torch.randn(1, 3, size, size + 7))
     assert trunk.widths == (16, 32, 64, 128)
@@ -54,7 +54,7 @@ def test_maps_have_the_right_strides_and_channels(stride: int, size: int) -> Non
 
 
 def test_bottleneck_maps_are_four_times_as_wide() -> None:
-    trunk = Trunk(TrunkSettings(width=0.125, depth=50)).eval()
+    trunk = ResNetTrunk(TrunkSettings(width=0.125, depth=50)).eval()
     with torch.no_grad():
         maps = trunk(torch.randn(1, 3, 33, 31))
     assert [m.shape[1] for m in maps] == [32, 64, 128, 256] == list(trunk.widths)
@@ -62,7 +62,7 @@ def test_bottleneck_maps_are_four_times_as_wide() -> None:
 
 def test_prelu_everywhere() -> None:
     for depth in (18, 50):
-        trunk = Trunk(TrunkSettings(width=0.125, depth=depth))  # type: ignore[arg-type]
+        trunk = ResNetTrunk(TrunkSettings(width=0.125, depth=depth))  # type: ignore[arg-type]
         kinds = [type(m) for m in trunk.modules()]
         # One after each BatchNorm, none shared.
         assert kinds.count(nn.PReLU) == kinds.count(nn.BatchNorm2d) == (18 if depth == 18 else 50)
@@ -71,7 +71,7 @@ def test_prelu_everywhere() -> None:
 
 def test_slopes_take_part() -> None:
     torch.manual_seed(0)
-    trunk = Trunk(SMALL).eval()
+    trunk = ResNetTrunk(SMALL).eval()
     picture = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         before = pooled(trunk(picture))
@@ -85,7 +85,7 @@ def test_slopes_take_part() -> None:
 
 
 def test_blocks_are_residual() -> None:
-    trunk = Trunk(SMALL).eval()
+    trunk = ResNetTrunk(SMALL).eval()
     block = trunk.stages[0][1]
     nn.init.zeros_(block.conv2.weight)
     x = torch.randn(2, 8, 5, 5)
@@ -100,7 +100,7 @@ def test_pooled_is_the_mean_of_the_last_map() -> None:
 
 
 def test_groups_hold_every_parameter_once_in_order() -> None:
-    trunk = Trunk(SMALL)
+    trunk = ResNetTrunk(SMALL)
     groups = trunk.parameter_groups()
     listed = [id(p) for group in groups for p in group]
     assert len(groups) == 5

@@ -17,7 +17,7 @@ from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError, SsplError
 from sspl.files import write_csv, write_json, write_text
 from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.trunk import Trunk, TrunkSettings
+from sspl.models.trunk import ResNetTrunk, TrunkSettings
 from sspl.tasks.pst import SegmentationSettings
 from sspl.training.pretrain import MODEL_FILE, Pretrainer, build_tasks
 from sspl.training.settings import PretrainSettings
@@ -189,7 +189,7 @@ def stage_1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, T
     """A stage-1 run whose tensors, slopes and statistics too, are all unlike a fresh one's."""
     torch.manual_seed(1)
     settings = PretrainSettings(trunk=SMALL)
-    trunk = Trunk(SMALL)
+    trunk = ResNetTrunk(SMALL)
     tasks = build_tasks(settings, trunk, built_in_taxonomy("celebamask19"))
     tensors = {
         name: torch.rand(t.shape) if t.is_floating_point() else torch.tensor(41)

@@ -1,7 +1,9 @@
 """Weights on disk: safetensors only, checked strictly, with the facts about them in JSON."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,28 @@ from torch import Tensor, nn
 
 from sspl.errors import DataError
 from sspl.files import atomic_path
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """Names of the tensors that were loaded, left behind and newly initialised."""
+
+    loaded: tuple[str, ...]
+    left: tuple[str, ...]
+    new: tuple[str, ...]
+
+    def text(self) -> str:
+        """Return the report with tensors counted by their module."""
+        lines = []
+        for title, names in (
+            ("transferred", self.loaded),
+            ("left behind", self.left),
+            ("new", self.new),
+        ):
+            modules = Counter(".".join(n.split(".")[:2]) for n in names)
+            parts = ", ".join(f"{m} ({c})" for m, c in modules.items()) or "nothing"
+            lines.append(f"{title}: {len(names)} tensors: {parts}")
+        return "\n".join(lines)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -29,6 +53,17 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises `DataError` when the file is missing, damaged or was not written by this software.
     """
+    tensors, facts = read_tensors(path)
+    if not isinstance(facts, dict):
+        raise DataError(f"{path}: not a model of this software; it carries no 'sspl' facts.")
+    return tensors, facts
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """Return the tensors of any safetensors file, and its facts, None where it has none.
+
+    Raises `DataError` when the file is missing or damaged.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such model file; give the folder of a finished run.")
     try:
@@ -37,8 +72,6 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise DataError(f"{path}: damaged model file ({error}).") from None
-    if not isinstance(facts, dict):
-        raise DataError(f"{path}: not a model of this software; it carries no 'sspl' facts.")
     return tensors, facts
 
 

@@ -50,6 +50,7 @@ def pretrain(
     from sspl.training.pretrain import pretrain as run
     from sspl.training.settings import PretrainSettings
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     given: dict[str, Any] = {} if seed is None else {"seed": seed}
     if specs:
         given["data"] = [parse_data_spec(s).absolute().model_dump() for s in specs]

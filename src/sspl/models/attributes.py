@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from sspl.models.backbones import build_trunk
 from sspl.models.branches import Architecture
-from sspl.models.trunk import Trunk, TrunkSettings, pooled
+from sspl.models.trunk import TrunkSettings, pooled
 from sspl.settings import Settings, build
 from sspl.tasks.pst import SegmentationHead, SegmentationSettings
 
@@ -107,7 +108,7 @@ class AttributeNetwork(nn.Module):
         self.trunk_settings, self.head_settings = trunk, head
         self.segmentation = segmentation or SegmentationSettings()
         self.classes = tuple(classes)
-        self.trunk = Trunk(trunk)
+        self.trunk = build_trunk(trunk)
         self.pooling = self._build_pooling()
         self.dropout = nn.Dropout(head.dropout)
         self.head = nn.Linear(self.pooling.features, attributes)

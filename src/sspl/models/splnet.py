@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from sspl.domain.attributes import AttributeSchema
 from sspl.domain.regions import REGIONS
 from sspl.models.attributes import AttributeNetwork, HeadSettings
+from sspl.models.backbones import build_trunk
 from sspl.models.branches import Architecture, Branches, RegionHeads
-from sspl.models.trunk import Trunk, TrunkSettings
+from sspl.models.trunk import TrunkSettings
 from sspl.settings import build
 from sspl.tasks.pst import SegmentationSettings
 
@@ -27,7 +28,7 @@ class BranchAttributeNetwork(nn.Module):
     def __init__(self, trunk: TrunkSettings, head: HeadSettings, schema: AttributeSchema) -> None:
         super().__init__()
         self.trunk_settings, self.head_settings = trunk, head
-        self.trunk = Trunk(trunk)
+        self.trunk = build_trunk(trunk)
         self.pooling = Branches(self.trunk.widths)
         self.dropout = nn.Dropout(head.dropout)
         groups = {region: schema.group(region) for region in REGIONS}

@@ -1,14 +1,15 @@
-"""The shared trunk: a pre-activation ResNet with PReLU that yields four feature maps.
+"""The shared trunk: what any backbone must offer, and the one used unless another is named.
 
-Identity mappings after He et al., ECCV 2016; PReLU and the 7x7/2 stem after METHOD.md
-"The two architectures". Stage 1 and stage 2 use this one class, so that PReLU slopes carry over
-(METHOD.md "Do not repeat" 6).
+The latter is a pre-activation ResNet with PReLU: identity mappings after He et al., ECCV 2016;
+PReLU and the 7x7/2 stem after METHOD.md "The two architectures". Stage 1 and stage 2 use one
+class, so that PReLU slopes carry over (METHOD.md "Do not repeat" 6).
 """
 
-from typing import Final, Literal
+from abc import ABC, abstractmethod
+from typing import Final, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from sspl.settings import Settings
@@ -18,11 +19,25 @@ STAGE_WIDTHS: Final = (64, 128, 256, 512)
 
 
 class TrunkSettings(Settings):
-    """Size of the trunk; depth 18, width 1, stem stride 4 is the paper's."""
+    """Size of the trunk; depth 18, width 1, stem stride 4 is the paper's.
+
+    `timm` names a model of the timm package instead, which brings its own sizes.
+    """
 
     depth: Literal[18, 34, 50] = 18
     width: float = Field(1.0, gt=0, le=4, description="1 is 64 channels in the first stage")
     stem_stride: Literal[1, 2, 4] = 4
+    timm: str | None = Field(None, min_length=1, description="model of the timm package to use")
+
+    @model_validator(mode="after")
+    def _one_kind_of_trunk(self) -> Self:
+        own = (self.depth, self.width, self.stem_stride)
+        if self.timm is not None and own != (18, 1.0, 4):
+            raise ValueError(
+                "trunk.timm brings its own depth, width and stem stride; "
+                f"write 'trunk={{timm: {self.timm}}}' to set nothing else"
+            )
+        return self
 
 
 class BasicBlock(nn.Module):
@@ -78,12 +93,38 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
     return nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
 
-class Trunk(nn.Module):
-    """Pictures to four feature maps.
+class Trunk(nn.Module, ABC):
+    """Pictures to four feature maps, each half the size of the one before.
 
     Attributes:
         widths: channels of the four maps.
     """
+
+    widths: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Map float (n, 3, h, w) in [-1, 1] to the maps of the four stages.
+
+        Map i has shape (n, widths[i], h / (s * 2**i), w / (s * 2**i)) for the stride s of the
+        first, rounded up; the last is ready for pooling.
+        """
+
+    @abstractmethod
+    def parts(self) -> list[nn.Module]:
+        """Return stem and four stages, earliest first; together they hold every parameter once."""
+
+    def body(self) -> nn.Module:
+        """Return the module whose tensor names a file of weights for this trunk bears."""
+        return self
+
+    def parameter_groups(self) -> list[list[nn.Parameter]]:
+        """Return the parameters from the earliest layers (stem) to the latest (last stage)."""
+        return [list(part.parameters()) for part in self.parts()]
+
+
+class ResNetTrunk(Trunk):
+    """Pre-activation ResNet with PReLU; the last map is normalised and activated."""
 
     def __init__(self, settings: TrunkSettings) -> None:
         super().__init__()
@@ -107,11 +148,7 @@ class Trunk(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Map float (n, 3, h, w) in [-1, 1] to the maps of the four stages.
-
-        Map i has shape (n, widths[i], h / (s * 2**i), w / (s * 2**i)) for stem stride s, rounded
-        up; the last is normalised and activated, ready for pooling.
-        """
+        """Return the maps of the four stages; the first has the stride of the stem."""
         x = self.stem(image)
         maps = []
         for stage in self.stages:
@@ -120,12 +157,10 @@ class Trunk(nn.Module):
         maps[-1] = self.act(self.norm(x))
         return maps
 
-    def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """Return the parameters from the earliest layers (stem) to the latest (last stage)."""
-        groups = [list(self.stem.parameters())]
-        groups += [list(stage.parameters()) for stage in self.stages]
-        groups[-1] += [*self.norm.parameters(), *self.act.parameters()]
-        return groups
+    def parts(self) -> list[nn.Module]:
+        """Return stem and stages; the closing norm and activation belong to the last stage."""
+        last = nn.ModuleList([self.stages[-1], self.norm, self.act])
+        return [self.stem, *list(self.stages)[:-1], last]
 
 
 def _stem(width: int, stride: int) -> nn.Sequential:

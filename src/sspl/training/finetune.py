@@ -36,6 +36,7 @@ from sspl.training.optimiser import make_optimiser, set_lr, step
 from sspl.training.partition import partition
 from sspl.training.settings import FinetuneSettings
 from sspl.training.transfer import transfer
+from sspl.training.trunk_weights import load_trunk
 
 LABELLED_FILE = "labelled.txt"
 VALIDATION_FILE = "validation.txt"
@@ -79,11 +80,10 @@ def parameter_groups(
 
 def freeze_statistics(network: AnyAttributeNetwork, freeze: int) -> None:
     """Put the BatchNorm layers of the first `freeze` groups (stem, stages) in evaluation mode."""
-    groups = [network.trunk.stem, *network.trunk.stages]
-    for group in groups[:freeze]:
-        group.eval()
-    if freeze == len(groups):
-        network.trunk.norm.eval()
+    parts = network.trunk.parts()
+    for part in parts[:freeze]:
+        part.eval()
+    if freeze == len(parts):
         if isinstance(network.pooling, RegionPooling):
             network.pooling.segmentation.eval()
         if isinstance(network.pooling, Branches):
@@ -107,6 +107,8 @@ class Finetuning:
             taxonomy.classes,
         )  # fmt: skip
         self.transferred = "from scratch"
+        if settings.trunk_weights is not None:
+            self.transferred = load_trunk(self.network.trunk, settings.trunk_weights).text()
         if settings.pretrained is not None:
             report = transfer(self.network, settings.pretrained)
             self.transferred = report.text()

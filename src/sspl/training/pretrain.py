@@ -1,5 +1,6 @@
 """Stage 1: pre-training on unlabelled faces (METHOD.md "Stage 1")."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from sspl.device import (
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
 from sspl.errors import SettingsError
 from sspl.metrics.tallies import Mean
+from sspl.models.backbones import build_trunk
 from sspl.models.branches import Branches
 from sspl.models.trunk import Trunk
 from sspl.runs import start_run, write_metrics
@@ -33,9 +35,12 @@ from sspl.training.adversarial import Adversary
 from sspl.training.checkpoint import load_state, save_state
 from sspl.training.optimiser import make_optimiser, set_lr, step
 from sspl.training.settings import PretrainSettings
+from sspl.training.trunk_weights import load_trunk
 from sspl.weights import save_tensors
 
 MODEL_FILE: Final = "pretrained.safetensors"
+
+log = logging.getLogger(__name__)
 
 
 class Pretrainer(nn.Module):
@@ -82,7 +87,9 @@ def build_tasks(
 
 def build_network(settings: PretrainSettings, taxonomy: Taxonomy) -> Pretrainer:
     """Build the architecture that the settings name."""
-    trunk = Trunk(settings.trunk)
+    trunk = build_trunk(settings.trunk)
+    if settings.trunk_weights is not None:
+        log.info(load_trunk(trunk, settings.trunk_weights).text())
     tasks = build_tasks(settings, trunk, taxonomy)
     branches = Branches(trunk.widths) if settings.architecture == "splnet" else None
     return Pretrainer(trunk, tasks, branches)

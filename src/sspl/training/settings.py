@@ -82,6 +82,7 @@ class PretrainSettings(Settings):
     canvas: int = Field(112, ge=32, le=2048, description="side of the face picture, px")
     input_size: int = Field(96, ge=32, le=1024, description="side of the network's input, px")
     trunk: TrunkSettings = TrunkSettings()
+    trunk_weights: Path | None = Field(None, description="safetensors file the trunk starts from")
     segmentation: SegmentationSettings = SegmentationSettings()
     prt: PRTSettings = PRTSettings()
     pst: PSTSettings = PSTSettings()
@@ -140,6 +141,7 @@ class FinetuneSettings(Settings):
     input_size: int = Field(96, ge=32, le=1024)
     architecture: Architecture = "sspl"
     trunk: TrunkSettings = TrunkSettings()
+    trunk_weights: Path | None = Field(None, description="safetensors file the trunk starts from")
     taxonomy: str = "celebamask19"
     segmentation: SegmentationSettings = SegmentationSettings()
     head: HeadSettings = HeadSettings()
@@ -165,6 +167,14 @@ class FinetuneSettings(Settings):
     flip_average: bool = Field(True, description="average over the mirrored face when predicting")
     calibrate: bool = Field(True, description="fit temperatures on the validation faces")
     runtime: RuntimeSettings = RuntimeSettings()
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "FinetuneSettings":
+        if self.trunk_weights is not None and self.pretrained is not None:
+            raise ValueError(
+                "give trunk_weights or pretrained, not both; each sets the whole trunk"
+            )
+        return self
 
     @model_validator(mode="after")
     def _teacher(self) -> "FinetuneSettings":

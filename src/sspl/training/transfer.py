@@ -1,7 +1,5 @@
 """From stage 1 to stage 2: what is carried over, strictly, and what is not."""
 
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,31 +13,9 @@ from sspl.models.trunk import TrunkSettings
 from sspl.settings import build
 from sspl.tasks.pst import SegmentationSettings
 from sspl.training.pretrain import MODEL_FILE
-from sspl.weights import load_strictly, load_tensors
+from sspl.weights import TransferReport, load_strictly, load_tensors
 
 PST_HEAD: Final = "tasks.pst.head."
-
-
-@dataclass(frozen=True)
-class TransferReport:
-    """Names of the tensors that were loaded, left behind and newly initialised."""
-
-    loaded: tuple[str, ...]
-    left: tuple[str, ...]
-    new: tuple[str, ...]
-
-    def text(self) -> str:
-        """Return the report with tensors counted by their module."""
-        lines = []
-        for title, names in (
-            ("transferred", self.loaded),
-            ("left behind", self.left),
-            ("new", self.new),
-        ):
-            modules = Counter(".".join(n.split(".")[:2]) for n in names)
-            parts = ", ".join(f"{m} ({c})" for m, c in modules.items()) or "nothing"
-            lines.append(f"{title}: {len(names)} tensors: {parts}")
-        return "\n".join(lines)
 
 
 def transfer(network: AnyAttributeNetwork, run: Path) -> TransferReport:
