@@ -46,7 +46,8 @@ class PretextTask(nn.Module, ABC):
 
     A task owns its head as submodules and makes its own targets. `name` keys its loss weight,
     metrics and saved tensors; `uses_crop` tells that it reads the shared crop's feature maps;
-    `needs_masks` that it cannot work without semantic masks.
+    `needs_masks` that it cannot work without semantic masks. A task from a file of the user's is
+    built as `Task(trunk, taxonomy, input_size)`, input size in px.
     """
 
     name: ClassVar[str]

@@ -28,6 +28,7 @@ from sspl.models.branches import Branches
 from sspl.models.trunk import Trunk
 from sspl.runs import start_run, write_metrics
 from sspl.tasks.base import PretextTask, Tally, TaskResult, Views
+from sspl.tasks.loading import load_task
 from sspl.tasks.pct import PatchClassification
 from sspl.tasks.prt import PatchRotation
 from sspl.tasks.pst import PatchSegmentation
@@ -69,7 +70,11 @@ class Pretrainer(nn.Module):
 def build_tasks(
     settings: PretrainSettings, trunk: Trunk, taxonomy: Taxonomy
 ) -> dict[str, PretextTask]:
-    """Build the tasks that the settings name."""
+    """Build the tasks that the settings name, by their own names.
+
+    Raises `SettingsError` when a task's file cannot be used, two tasks share a name, or a loss
+    weight is given for none.
+    """
     features = trunk.widths[-1]
     makers: dict[str, Callable[[], PretextTask]] = {
         "prt": lambda: PatchRotation(
@@ -82,7 +87,18 @@ def build_tasks(
             settings.pct, features, taxonomy, by_region=settings.architecture == "splnet"
         ),
     }
-    return {name: makers[name]() for name in settings.tasks}
+    tasks: dict[str, PretextTask] = {}
+    for task in settings.tasks:
+        kind = None if task in makers else load_task(task)
+        name = kind.name if kind else task
+        if kind and name in (*makers, *tasks, "adversarial"):
+            raise SettingsError(f"tasks: the name '{name}' of {task} is taken; choose another.")
+        size = settings.input_size
+        tasks[name] = kind(trunk, taxonomy, size) if kind else makers[task]()
+    for name in settings.weights:
+        if name not in tasks and name not in makers:
+            raise SettingsError(f"weights.{name}: no task has this name; use {', '.join(tasks)}.")
+    return tasks
 
 
 def build_network(settings: PretrainSettings, taxonomy: Taxonomy) -> Pretrainer:
@@ -182,7 +198,7 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
         "input_size": settings.input_size,
         "taxonomy": taxonomy.name,
         "classes": taxonomy.classes,
-        "tasks": list(settings.tasks),
+        "tasks": [str(name) for name in network.tasks],
         "faces": len(canvases),
     }
     save_tensors(out / MODEL_FILE, network.state_dict(), facts)
@@ -229,7 +245,7 @@ def _run_epoch(
             results, regions = network(views)
         if adversary is not None:
             results["adversarial"] = adversary.term(regions)
-        total = torch.stack([weights[name] * r.loss for name, r in results.items()]).sum()
+        total = torch.stack([weights.get(n, 1.0) * r.loss for n, r in results.items()]).sum()
         step(optimiser, total, optim.clip, f"epoch {epoch + 1}, step {number + 1}")
         if adversary is not None:
             adversary.learn(regions, number)

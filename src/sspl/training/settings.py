@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sspl.data.settings import DataSettings
 from sspl.data.transforms import ColourSettings, GeometrySettings
@@ -16,6 +16,7 @@ from sspl.models.branches import Architecture
 from sspl.models.trunk import TrunkSettings
 from sspl.schedules import stepwise, warmup_cosine
 from sspl.settings import Settings, merge
+from sspl.tasks.loading import is_task_file
 from sspl.tasks.pct import PCTSettings
 from sspl.tasks.prt import PRTSettings
 from sspl.tasks.pst import PSTSettings, SegmentationSettings
@@ -24,6 +25,7 @@ from sspl.training.consistency import ConsistencySettings
 from sspl.training.losses import LossSettings
 
 PRESETS: Final = ("paper-sspl", "paper-splnet", "small", "demo")
+BUILT_IN: Final = ("prt", "pst", "pct")
 MOST_WARMUP: Final = 0.5
 
 
@@ -75,9 +77,11 @@ class PretrainSettings(Settings):
     splits: tuple[str, ...] = Field(("train",), description="splits used, where a set has any")
     architecture: Architecture = "sspl"
     taxonomy: str = "celebamask19"
-    tasks: tuple[Literal["prt", "pst", "pct"], ...] = ("prt", "pst", "pct")
-    weights: dict[Literal["prt", "pst", "pct"], float] = Field(
-        default_factory=dict, description="loss weight of a task, 1 unless given"
+    tasks: tuple[str, ...] = Field(
+        BUILT_IN, description="prt, pst, pct, or FILE.py:CLASS for a task of your own"
+    )
+    weights: dict[str, float] = Field(
+        default_factory=dict, description="loss weight by the task's name, 1 unless given"
     )
     canvas: int = Field(112, ge=32, le=2048, description="side of the face picture, px")
     input_size: int = Field(96, ge=32, le=1024, description="side of the network's input, px")
@@ -93,10 +97,18 @@ class PretrainSettings(Settings):
     optim: OptimSettings = OptimSettings()
     runtime: RuntimeSettings = RuntimeSettings()
 
+    @field_validator("tasks")
+    @classmethod
+    def _from_any_folder(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(Path(t).absolute()) if is_task_file(t) else t for t in tasks)
+
     @model_validator(mode="after")
     def _tasks_once(self) -> "PretrainSettings":
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
             raise ValueError("tasks needs each task once and at least one of prt, pst, pct")
+        for task in self.tasks:
+            if task not in BUILT_IN and not is_task_file(task):
+                raise ValueError(f"tasks: '{task}' is none of prt, pst, pct, nor FILE.py:CLASS")
         for name, weight in self.weights.items():
             if weight < 0:
                 raise ValueError(f"weights.{name} must be at least 0")
@@ -107,9 +119,8 @@ class PretrainSettings(Settings):
         return self
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weight of each term of the loss by its name."""
-        weights: dict[str, float] = {name: self.weights.get(name, 1.0) for name in self.tasks}
-        return weights | {"adversarial": self.adversarial.weight}
+        """Return the weight of each term of the loss by its name; 1 for one without an entry."""
+        return self.weights | {"adversarial": self.adversarial.weight}
 
 
 class LabelSettings(Settings):

@@ -1,0 +1,68 @@
+"""A stage-1 task of one's own: tell how the four quarters of a face were shuffled.
+
+    sspl pretrain ... 'tasks=[prt,pst,examples/jigsaw.py:Jigsaw]' weights.jigsaw=0.5
+
+Jigsaw puzzles as a pretext task: Noroozi and Favaro, ECCV 2016; here one picture with its
+quarters exchanged, and one of the 24 orders to name.
+"""
+
+import itertools
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sspl.data.transforms import normalise
+from sspl.domain.taxonomy import Taxonomy
+from sspl.models.trunk import Trunk, pooled
+from sspl.tasks.base import TaskResult, Views, accuracy_tally
+from sspl.tasks.loading import UserTask
+from sspl.tasks.prt import cut_patches, draw_offsets, frozen_running_averages, patch_side
+
+GRID = 2
+ORDERS = torch.tensor(list(itertools.permutations(range(GRID**2))))
+
+
+class Jigsaw(UserTask):
+    """A linear head on the pooled feature of the shuffled picture; one class for each order."""
+
+    name: ClassVar[str] = "jigsaw"
+    uses_crop: ClassVar[bool] = False
+    needs_masks: ClassVar[bool] = False
+
+    def __init__(self, trunk: Trunk, taxonomy: Taxonomy, input_size: int) -> None:
+        super().__init__(trunk, taxonomy, input_size)
+        self.size = input_size // GRID * GRID
+        self.head = nn.Linear(trunk.widths[-1], len(ORDERS))
+
+    def shuffle(self, views: Views) -> tuple[Tensor, Tensor]:
+        """Return pictures float32 (n, 3, s, s) in [-1, 1] and the order of each, int64 (n,).
+
+        A patch is drawn inside each quarter, so that edges do not continue from one to the next.
+        """
+        n, canvas, device = len(views.canvas), views.canvas.shape[-1], views.canvas.device
+        top, left = draw_offsets(n, canvas, GRID, views.generator)
+        side = patch_side(canvas, GRID)
+        patches = cut_patches(views.canvas, top.to(device), left.to(device), side)
+        order = torch.randint(len(ORDERS), (n,), generator=views.generator)
+        shuffled = patches[torch.arange(n)[:, None], ORDERS[order]].float()
+        small = F.interpolate(
+            shuffled.flatten(0, 1), self.size // GRID, mode="bilinear", align_corners=False
+        )
+        rows = small.view(n, GRID, GRID, 3, *small.shape[2:]).permute(0, 3, 1, 4, 2, 5)
+        return normalise(rows.reshape(n, 3, self.size, self.size)), order.to(device)
+
+    def forward(
+        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        regions: Mapping[str, Tensor] | None = None,
+    ) -> TaskResult:  # fmt: skip
+        """Return the cross-entropy over the orders; metric `accuracy`."""
+        pictures, order = self.shuffle(views)
+        # Shuffled faces must not be averaged into what stage 2 knows of plain ones.
+        with nullcontext() if maps is None else frozen_running_averages(trunk):
+            logits = self.head(pooled(trunk(pictures))).float()
+        accuracy = accuracy_tally(logits, order)
+        return TaskResult(F.cross_entropy(logits, order), {"accuracy": accuracy})
