@@ -97,6 +97,7 @@ def test_optimiser_budget_and_sizes_by_hand(name: str) -> None:
     assert (first.prt.grid, first.pst.label_smoothing) == (3, 0.1)
     assert (first.pct.rule, first.pct.top) == ("top", 9)
     for stage in (first, second):
+        assert f"paper-{stage.architecture}" == name
         assert (stage.canvas, stage.input_size) == (512, 224)
         trunk, head = stage.trunk, stage.segmentation
         assert (trunk.depth, trunk.width, trunk.stem_stride) == (18, 1.0, 4)
