@@ -29,9 +29,9 @@ def views(seed: int, n: int = 2, mask: Tensor | None = None) -> Views:
     return Views(canvas, mask, torch.zeros(n, 3, 8, 8), None, generator(seed))
 
 
-def task(grid: int = 3, **changes: float) -> PatchRotation:
+def task(grid: int = 3, **changes: float | str) -> PatchRotation:
     chosen = PRTSettings(grid=grid, patch_size=16, **changes)  # type: ignore[arg-type]
-    return PatchRotation(chosen, 64, 16, BACKGROUND)
+    return PatchRotation(chosen, small_trunk(), 16, BACKGROUND)
 
 
 def small_trunk() -> Trunk:
@@ -137,6 +137,15 @@ def test_no_which_label_exactly_where_the_angle_is_zero() -> None:
     _, which, quarters = task().stack(views(1, 200))
     assert set(quarters.tolist()) == {0, 1, 2, 3}
     assert torch.equal(which == NO_LABEL, quarters == 0)
+
+
+def test_unturned_patches_can_keep_their_label() -> None:
+    _, ignored, quarters = task().stack(views(1, 200))
+    _, labelled, again = task(angle_zero="label").stack(views(1, 200))
+    assert torch.equal(quarters, again)  # the same draws, so that the two can be compared
+    assert NO_LABEL not in labelled
+    assert torch.equal(labelled[quarters > 0], ignored[quarters > 0])
+    assert set(labelled[quarters == 0].tolist()) == set(range(9))
 
 
 def test_turned_patch_is_recoverable_from_the_labels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,6 +266,46 @@ def test_running_averages_learn_from_plain_crops_alone() -> None:
     assert momenta == [m.momentum for m in trunk.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     trunk(torch.rand(2, 3, 16, 16))
     assert not any(torch.equal(a, b) for a, b in zip(before, statistics(trunk), strict=True))
+
+
+def test_shared_averages_learn_from_the_stacks_too() -> None:
+    subject, trunk = task(norm_averages="shared").train(), small_trunk().train()
+    before = statistics(trunk)
+    subject(trunk, views(0), [])
+    assert not any(torch.equal(a, b) for a, b in zip(before, statistics(trunk), strict=True))
+
+
+def test_separate_norms_leave_those_of_the_crops_alone() -> None:
+    subject, trunk = task(norm_averages="separate").train(), small_trunk().train()
+    norms = subject.norms
+    assert norms is not None
+    before = {n: t.clone() for n, t in trunk.state_dict().items()}
+    own = {n: t.clone() for n, t in norms.state_dict().items()}
+    subject(trunk, views(0), []).loss.backward()
+    assert all(torch.equal(t, before[n]) for n, t in trunk.state_dict().items())
+    changed = {n for n, t in norms.state_dict().items() if not torch.equal(t, own[n])}
+    assert changed == {n for n in own if "running" in n or "tracked" in n}
+    # The loss reaches the convolutions of the trunk, but only the norms that it went through.
+    layers = [m for m in trunk.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all(layer.weight.grad is None for layer in layers)
+    assert all(layer.weight.grad is not None for layer in norms.layers)
+    assert trunk.stem[0].weight.grad is not None  # type: ignore[index]
+
+
+def test_separate_norms_are_the_ones_that_are_used() -> None:
+    subject, trunk = task(norm_averages="separate").eval(), small_trunk().eval()
+    assert subject.norms is not None
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        same = subject.norms.through(trunk, x)[-1]
+        torch.testing.assert_close(same, trunk(x)[-1])
+        for layer in subject.norms.layers:
+            layer.bias += 1.0  # type: ignore[operator]
+        for layer in (m for m in trunk.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+            layer.bias += 1.0
+        expected = trunk(x)[-1]
+        assert not torch.allclose(expected, same)
+        torch.testing.assert_close(subject.norms.through(trunk, x)[-1], expected)
 
 
 def test_without_crops_the_stacks_are_averaged() -> None:

@@ -22,13 +22,15 @@ def message(model: Any, content: dict[str, Any], *overrides: str) -> str:
 
 def test_unknown_key_is_refused_with_the_names_allowed() -> None:
     assert message(PRTSettings, {"gird": 3}) == (
-        "gird: unknown setting; allowed are background_limit, grid, jitter, patch_size."
+        "gird: unknown setting; allowed are angle_zero, background_limit, grid, jitter, "
+        "norm_averages, patch_size."
     )
 
 
 def test_unknown_nested_key_names_its_own_level() -> None:
     assert message(PretrainSettings, {}, "prt.gird=3") == (
-        "prt.gird: unknown setting; allowed are background_limit, grid, jitter, patch_size."
+        "prt.gird: unknown setting; allowed are angle_zero, background_limit, grid, jitter, "
+        "norm_averages, patch_size."
     )
     assert message(PretrainSettings, {"optim": {"schedule": {"warmup": 1}}}) == (
         "optim.schedule.warmup: unknown setting; allowed are steps, warmup_epochs."

@@ -1,5 +1,6 @@
 """Run folders: everything that is needed to read a result or to make it again."""
 
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -66,3 +67,9 @@ def write_metrics(
     header = list(dict.fromkeys(key for row in rows for key in row))
     write_csv(folder / METRICS_CSV, header, ([row.get(key) for key in header] for row in rows))
     write_json(folder / METRICS_JSON, final)
+
+
+def finished(folder: Path) -> bool:
+    """Tell whether a training run in this folder has come to its end."""
+    file = folder / METRICS_JSON
+    return file.exists() and bool(json.loads(file.read_text(encoding="utf-8"))["finished"])

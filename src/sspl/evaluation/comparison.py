@@ -1,6 +1,5 @@
 """Fine-tuning with and without pre-training over label subsets, judged on the test split."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from sspl.data.settings import DataSettings
 from sspl.evaluation.evaluate import evaluate, write_evaluation
 from sspl.files import write_csv
-from sspl.runs import METRICS_JSON, SETTINGS_FILE
+from sspl.runs import SETTINGS_FILE, finished
 from sspl.settings import build, merge
 from sspl.training.finetune import finetune
 from sspl.training.settings import FinetuneSettings, RuntimeSettings
@@ -53,7 +52,7 @@ def run_arm(
             "pretrained": None if pretrained is None else str(pretrained),
         }
         folder = out / f"subset-{subset}"
-        if not _finished(folder):
+        if not finished(folder):
             settings = build(FinetuneSettings, merge(dict(content), given))
             finetune(settings, folder, resume=(folder / SETTINGS_FILE).exists())
         figures, facts = evaluate(folder, test, RuntimeSettings())
@@ -63,11 +62,6 @@ def run_arm(
             [np.nan if f.balanced_accuracy is None else f.balanced_accuracy for f in figures]
         )
     return ArmResult(means, np.array(balanced))
-
-
-def _finished(folder: Path) -> bool:
-    file = folder / METRICS_JSON
-    return file.exists() and bool(json.loads(file.read_text(encoding="utf-8"))["finished"])
 
 
 def write_comparison(path: Path, results: Mapping[str, ArmResult]) -> None:

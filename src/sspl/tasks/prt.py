@@ -3,6 +3,7 @@
 METHOD.md "Stage 1", "PRT, patch rotation (spatial, self-supervised)".
 """
 
+import copy
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import ClassVar, Final, Literal
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from sspl.models.trunk import Trunk, pooled
 from sspl.settings import Settings
@@ -24,12 +26,19 @@ NO_LABEL: Final = -100
 
 
 class PRTSettings(Settings):
-    """Settings of patch rotation."""
+    """Settings of patch rotation.
+
+    `angle_zero` is whether an unturned patch has a which-patch label; `norm_averages` which of the
+    two inputs BatchNorm's running averages come from: plain crops alone, both, or each its own
+    (and then its own scales and shifts too).
+    """
 
     grid: Literal[2, 3, 4] = Field(3, description="m: the picture is cut into m x m cells")
     patch_size: int | None = Field(None, ge=8, description="patch side in px; default: the input's")
     background_limit: float = Field(0.5, gt=0, le=1, description="largest background share to turn")
     jitter: float = Field(4.0, ge=0, description="largest shift of a colour channel, grey levels")
+    angle_zero: Literal["ignore", "label"] = "ignore"
+    norm_averages: Literal["crops", "shared", "separate"] = "crops"
 
 
 def cell_edges(size: int, grid: int) -> list[int]:
@@ -107,9 +116,10 @@ class PatchRotation(PretextTask):
     """Patches are stacked along channels, reduced to three and sent through the trunk.
 
     A patch turned by 0 degrees leaves no trace of which one it was, so such faces teach the
-    angle head alone: their which-patch label is left out of loss and accuracy (METHOD.md "Do
-    not repeat" 5). Beside a task that uses plain crops, BatchNorm's running averages come from
-    those alone, which are what stage 2 feeds the trunk ("Do not repeat" 12). The stacks pass
+    angle head alone unless the settings say otherwise: their which-patch label is left out of loss
+    and accuracy (METHOD.md "Do not repeat" 5). Beside a task that uses plain crops, BatchNorm's
+    running averages come from those alone, which are what stage 2 feeds the trunk, unless the
+    settings say otherwise ("Do not repeat" 12). The stacks pass
     through the trunk only, never through the branches of `splnet`: a branch looks for one part of
     a face, and in a stack of nine patches no part has a place.
     """
@@ -119,7 +129,7 @@ class PatchRotation(PretextTask):
     needs_masks: ClassVar[bool] = False
 
     def __init__(
-        self, settings: PRTSettings, features: int, input_size: int, background: int
+        self, settings: PRTSettings, trunk: Trunk, input_size: int, background: int
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -129,13 +139,14 @@ class PatchRotation(PretextTask):
         self.reduce = nn.Sequential(
             nn.Conv2d(3 * places, 3, 1, bias=False), nn.BatchNorm2d(3), nn.PReLU(3)
         )
-        self.which = nn.Linear(features, places)
-        self.angle = nn.Linear(features, ANGLES)
+        self.which = nn.Linear(trunk.widths[-1], places)
+        self.angle = nn.Linear(trunk.widths[-1], ANGLES)
+        self.norms = OwnNorms(trunk) if settings.norm_averages == "separate" else None
 
     def stack(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
         """Return the stacks float32 (n, 3 * m * m, s, s), which patch (n,) and quarters (n,).
 
-        Which patch is `NO_LABEL` where the angle is 0.
+        Which patch is `NO_LABEL` where the angle is 0 and `angle_zero` says to ignore it.
         """
         grid, generator = self.settings.grid, views.generator
         n, canvas, device = len(views.canvas), views.canvas.shape[-1], views.canvas.device
@@ -153,7 +164,9 @@ class PatchRotation(PretextTask):
         quarters = torch.randint(ANGLES, (n,), generator=generator).to(device)
         face = torch.arange(n, device=device)
         patches[face, which] = turn(patches[face, which], quarters)
-        return patches.flatten(1, 2), which.where(quarters > 0, NO_LABEL), quarters
+        if self.settings.angle_zero == "ignore":
+            which = which.where(quarters > 0, NO_LABEL)
+        return patches.flatten(1, 2), which, quarters
 
     def _resize(self, patches: Tensor) -> Tensor:
         flat = patches.flatten(0, 1)
@@ -166,6 +179,15 @@ class PatchRotation(PretextTask):
         masks = cut_patches(views.canvas_mask[:, None], top, left, side)
         return (masks == self.background).float().mean((2, 3, 4))
 
+    def _through(self, trunk: Trunk, stacks: Tensor, crops: bool) -> list[Tensor]:
+        if self.norms is not None:
+            return self.norms.through(trunk, stacks)
+        # Where no crop passes through the trunk, the stacks are all there is to average.
+        frozen = crops and self.settings.norm_averages == "crops"
+        with frozen_running_averages(trunk) if frozen else nullcontext():
+            maps: list[Tensor] = trunk(stacks)
+        return maps
+
     def forward(
         self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
         regions: Mapping[str, Tensor] | None = None,
@@ -173,9 +195,7 @@ class PatchRotation(PretextTask):
         """Return the sum of both cross-entropies; accuracies `which` and `angle`."""
         stacks, which, quarters = self.stack(views)
         reduced = self.reduce(stacks.contiguous(memory_format=torch.channels_last))
-        # Where no crop passes through the trunk, the stacks are all there is to average.
-        with nullcontext() if maps is None else frozen_running_averages(trunk):
-            feature = pooled(trunk(reduced))
+        feature = pooled(self._through(trunk, reduced, crops=maps is not None))
         which_logits, angle_logits = self.which(feature).float(), self.angle(feature).float()
         loss = F.cross_entropy(angle_logits, quarters)
         if bool((which != NO_LABEL).any()):
@@ -187,6 +207,30 @@ class PatchRotation(PretextTask):
                 "angle_accuracy": accuracy_tally(angle_logits, quarters),
             },
         )
+
+
+class OwnNorms(nn.Module):
+    """Copies of a module's BatchNorm layers that stand in for them when wanted.
+
+    Two kinds of input then share the module's other weights while each has its own statistics,
+    scales and shifts (Xie et al., "Adversarial Examples Improve Image Recognition", CVPR 2020).
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        found = {n: m for n, m in module.named_modules() if isinstance(m, nn.BatchNorm2d)}
+        self.places = list(found)
+        self.layers = nn.ModuleList(copy.deepcopy(layer) for layer in found.values())
+
+    def through(self, module: nn.Module, x: Tensor) -> list[Tensor]:
+        """Return `module(x)` with these layers in place of the module's own."""
+        tensors = {
+            f"{place}.{name}": tensor
+            for place, layer in zip(self.places, self.layers, strict=True)
+            for name, tensor in (*layer.named_parameters(), *layer.named_buffers())
+        }
+        maps: list[Tensor] = functional_call(module, tensors, (x,))
+        return maps
 
 
 class frozen_running_averages:  # noqa: N801 - used like a function

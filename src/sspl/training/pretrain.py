@@ -77,9 +77,7 @@ def build_tasks(
     """
     features = trunk.widths[-1]
     makers: dict[str, Callable[[], PretextTask]] = {
-        "prt": lambda: PatchRotation(
-            settings.prt, features, settings.input_size, taxonomy.background
-        ),
+        "prt": lambda: PatchRotation(settings.prt, trunk, settings.input_size, taxonomy.background),
         "pst": lambda: PatchSegmentation(
             settings.pst, settings.segmentation, trunk.widths, taxonomy
         ),
