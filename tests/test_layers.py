@@ -1,0 +1,136 @@
+"""Imports go one way, without cycles, and the command line starts without anything heavy."""
+
+import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import sspl
+
+ROOT = Path(sspl.__file__).resolve().parent
+
+LAYERS = (
+    {"base"},
+    {"domain"},
+    {"data"},
+    {"metrics"},
+    {"parsing", "tasks", "models"},
+    {"training"},
+    {"evaluation", "inference"},
+    {"demo_figure"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
+)
+BASE = {
+    "averaging", "device", "errors", "files", "runs", "schedules", "settings", "weights",
+    "yaml_files",
+}  # fmt: skip
+"""Single modules that know nothing of faces; they import each other alone."""
+
+ACROSS = {
+    ("tasks", "sspl.models.trunk"),
+    ("tasks", "sspl.models.branches"),
+    ("models", "sspl.tasks.pst"),
+}
+"""What packages of one layer may take from each other."""
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = ("sspl", *path.relative_to(ROOT).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(code: str, known: set[str]) -> set[str]:
+    """Modules of this package that code imports when it is itself imported."""
+    found = set()
+    for node in ast.parse(code).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            base = node.module or ""
+            found |= {n if (n := f"{base}.{a.name}") in known else base for a in node.names}
+    return found & known
+
+
+MODULES = modules()
+GRAPH = {name: imported(path.read_text(), set(MODULES)) for name, path in MODULES.items()}
+
+
+def layer(module: str) -> int:
+    name = package(module)
+    (place,) = (i for i, names in enumerate(LAYERS) if name in names)
+    return place
+
+
+def package(module: str) -> str:
+    name = module.split(".")[1] if "." in module else "base"
+    return "base" if name in BASE else name
+
+
+def allowed(module: str, target: str) -> bool:
+    if package(module) == package(target) or (package(module), target) in ACROSS:
+        return True
+    return layer(target) < layer(module)
+
+
+def test_the_whole_package_is_looked_at() -> None:
+    assert "sspl.models.trunk" in GRAPH["sspl.tasks.prt"]
+    assert GRAPH["sspl.tasks.prt"] >= {"sspl.tasks.base", "sspl.settings"}
+    assert {layer(module) for module in MODULES} == set(range(len(LAYERS)))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module: str) -> None:
+    wrong = [target for target in sorted(GRAPH[module]) if not allowed(module, target)]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("module", "target"),
+    [
+        ("sspl.domain.taxonomy", "sspl.data.images"),
+        ("sspl.data.canvases", "sspl.models.trunk"),
+        ("sspl.models.trunk", "sspl.training.settings"),
+        ("sspl.models.trunk", "sspl.tasks.prt"),
+        ("sspl.parsing.model", "sspl.models.trunk"),
+        ("sspl.training.finetune", "sspl.evaluation.evaluate"),
+        ("sspl.evaluation.evaluate", "sspl.inference.predict"),
+        ("sspl.inference.predict", "sspl.cli.main"),
+        ("sspl.files", "sspl.domain.taxonomy"),
+    ],
+)
+def test_imports_the_other_way_would_be_seen(module: str, target: str) -> None:
+    assert not allowed(module, target)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_what_counts_as_an_import() -> None:
+    code = (
+        "import sspl.a\nfrom sspl import b\nfrom sspl.c import Thing\nimport os\n"
+        "def later():\n    import sspl.d\n"
+    )
+    known = {"sspl", "sspl.a", "sspl.b", "sspl.c", "sspl.d"}
+    assert imported(code, known) == {"sspl.a", "sspl.b", "sspl.c"}
+
+
+@pytest.mark.parametrize("module", ["sspl", "sspl.cli.main"])
+def test_importing_it_imports_nothing_heavy(module: str) -> None:
+    code = f"import {module}, sys; print({{'torch', 'numpy', 'pydantic'}} & set(sys.modules))"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "set()"
