@@ -42,14 +42,29 @@ def evaluate(run: Path, split: str, spec: str | None, device: str) -> None:
 @click.argument("images")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
-@click.option("--workers", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Processes that read pictures; for an ONNX file threads, 0 being one a core.",
+)
 @click.option("--device", default="auto", show_default=True)
 def predict(run: Path, images: str, out: Path, batch_size: int, workers: int, device: str) -> None:
-    """Write probabilities and decisions of RUN for every picture of IMAGES as CSV."""
+    """Write probabilities and decisions of RUN for every picture of IMAGES as CSV.
+
+    RUN is a run folder, or a .onnx file made by 'sspl export'.
+    """
+    from sspl.errors import SettingsError
     from sspl.inference import predict as prediction
     from sspl.training.settings import RuntimeSettings
 
     faces = data_without(images, MODEL_DECIDES, "crop", "masks").open()
-    runtime = RuntimeSettings(device=device, workers=workers)
-    count = prediction.predict(run, faces, out, runtime, batch_size)
+    if run.suffix == ".onnx":
+        if device not in ("auto", "cpu"):
+            raise SettingsError(f"device: an ONNX file runs on the CPU here, not on '{device}'.")
+        count = prediction.predict_portable(run, faces, out, workers, batch_size)
+    else:
+        runtime = RuntimeSettings(device=device, workers=workers)
+        count = prediction.predict(run, faces, out, runtime, batch_size)
     click.echo(f"{count} faces in {out}")

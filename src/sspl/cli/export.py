@@ -1,0 +1,75 @@
+"""`sspl export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sspl.cli.options import data_without, folder_in
+
+if TYPE_CHECKING:
+    from sspl.data.images import Box
+    from sspl.data.records import FaceSet
+    from sspl.inference.portable import PortableFacts
+
+
+@click.command()
+@click.argument("run", type=folder_in)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("--int8", is_flag=True, help="Quantise to int8; needs --calibrate.")
+@click.option("--calibrate", "spec", help="Unlabelled faces to calibrate int8 on: FORMAT:PATH.")
+@click.option(
+    "--calibration-faces",
+    type=click.IntRange(8),
+    default=200,
+    show_default=True,
+    help="Most faces to calibrate on; as many others judge.",
+)
+@click.option(
+    "--opset", type=click.IntRange(18), default=18, show_default=True, help="ONNX operator set."
+)
+def export(
+    run: Path, out: Path, kind: str, int8: bool, spec: str | None, calibration_faces: int,
+    opset: int,
+) -> None:  # fmt: skip
+    """Write the model of RUN as one file that runs without torch, checked against the model.
+
+    The file takes uint8 RGB faces (n, side, side, 3) and gives probabilities; what it needs
+    besides stands in its metadata and in a JSON file beside it. Needs pip install 'sspl[export]'.
+    """
+    from sspl.errors import SettingsError
+    from sspl.inference.export import export_onnx
+    from sspl.models.bundle import load_model
+
+    if int8 != (spec is not None):
+        raise SettingsError("--int8 and --calibrate FORMAT:PATH go together; give both or neither.")
+    model = load_model(run)
+    faces = _calibration(spec, model.box) if spec else None
+    facts = export_onnx(model, out, opset, faces, calibration_faces)
+    click.echo(_summary(facts, out))
+
+
+def _calibration(spec: str, box: "Box") -> "FaceSet":
+    from sspl.errors import SettingsError
+
+    data = data_without(spec, "calibration needs no masks", "masks")
+    if "crop" in data.model_fields_set and data.box() != box:
+        raise SettingsError(f"data '{spec}': the crop is not the model's; leave crop out here.")
+    return data.open()
+
+
+def _summary(facts: "PortableFacts", out: Path) -> str:
+    lines = [
+        f"{out}: {len(facts.attributes)} attributes, {facts.numbers}, ONNX opset {facts.opset}, "
+        f"input uint8 (n, {facts.canvas}, {facts.canvas}, 3)"
+    ]
+    if facts.int8 is not None:
+        found = facts.int8
+        lines.append(
+            f"int8 against float on {found.held_out_faces:,} held-out faces "
+            f"(calibrated on {found.calibration_faces:,} others): probabilities differ by "
+            f"{found.mean_difference:.4f} on average and {found.largest_difference:.4f} at most; "
+            f"{found.flipped_decisions:,} of {found.decisions:,} decisions flip"
+        )
+    return "\n".join(lines)

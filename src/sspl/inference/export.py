@@ -1,0 +1,210 @@
+"""From a fine-tuned model to one ONNX file that needs no torch to run."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from sspl.data.records import FaceSet
+from sspl.data.synthetic.render import render_face
+from sspl.data.transforms import normalise
+from sspl.errors import SsplError
+from sspl.files import write_bytes, write_json
+from sspl.inference.portable import (
+    INPUT,
+    OUTPUT,
+    SUFFIX,
+    Int8Facts,
+    PortableFacts,
+    onnx,
+    onnxruntime,
+    pack,
+    run_session,
+    start_session,
+)
+from sspl.metrics.attributes import THRESHOLD
+from sspl.models.bundle import AttributeModel
+from sspl.models.scoring import logits_of
+from sspl.runs import versions
+
+OPSET: Final = 18
+"""Old enough for most runtimes, new enough for anti-aliased resizing."""
+
+TOLERANCE: Final = 1e-4
+"""Largest difference in probability between the graph and the torch model."""
+
+CHECK_FACES: Final = 4
+_RENDERED_SIZE: Final = 128
+_PATHS: Final = ("metadata_props", "doc_string")
+
+
+class PredictionGraph(nn.Module):
+    """Everything between a canvas and its probabilities, as one module."""
+
+    temperatures: Tensor
+
+    def __init__(self, model: AttributeModel) -> None:
+        super().__init__()
+        self.network = model.network
+        self.size = model.input_size
+        self.flip_average = model.flip_average
+        self.register_buffer("temperatures", torch.from_numpy(model.temperatures).float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map uint8 (n, canvas, canvas, 3) to float32 (n, attributes)."""
+        canvas = images.permute(0, 3, 1, 2).float()
+        # The same as `warp_images` with the identity, but an operator that is fast everywhere.
+        view = F.interpolate(canvas, (self.size, self.size), mode="bilinear", align_corners=False)
+        view = normalise(view)
+        if self.flip_average:
+            view = torch.cat([view, view.flip(3)])
+        logits: Tensor = self.network(view)
+        if self.flip_average:
+            logits = logits.unflatten(0, (2, -1)).mean(0)
+        return (logits / self.temperatures).sigmoid()
+
+
+def export_onnx(
+    model: AttributeModel, out: Path, opset: int = OPSET,
+    calibration: FaceSet | None = None, calibration_faces: int = 200,
+) -> PortableFacts:  # fmt: skip
+    """Write a model as ONNX, and its facts as JSON beside it; return the facts.
+
+    The float graph is compared with the torch model before anything is written. With
+    `calibration`, unlabelled faces, the file holds the int8 graph made from it.
+
+    Raises `SsplError` when the graph cannot be made or does not equal the model.
+    """
+    facts_file = _facts_file(out)
+    proto = export_graph(model, opset)
+    check_graph(proto, model)
+    int8 = None
+    if calibration is not None:
+        from sspl.inference.quantise import quantise
+
+        proto, int8 = quantise(proto, calibration, model, calibration_faces)
+    facts = _facts(model, proto, int8)
+    write_bytes(out, pack(proto, facts))
+    write_json(facts_file, facts.model_dump(mode="json"))
+    return facts
+
+
+def _facts_file(out: Path) -> Path:
+    """Return where the facts go; refuse a name that would cost the user another file."""
+    if out.suffix != SUFFIX:
+        raise SsplError(f"{out}: give the file a name that ends in {SUFFIX}.")
+    beside = out.with_suffix(".json")
+    if beside.exists() and not out.exists():
+        raise SsplError(f"{beside} is already there; choose another name than {out.name}.")
+    return beside
+
+
+def export_graph(model: AttributeModel, opset: int) -> onnx.ModelProto:
+    """Return the graph of a model, with any batch size.
+
+    Raises `SsplError` when torch cannot write it at this opset.
+    """
+    graph = PredictionGraph(model).eval().cpu()
+    example = torch.zeros(2, model.canvas, model.canvas, 3, dtype=torch.uint8)
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                graph, (example,), dynamo=True, opset_version=opset, verbose=False,
+                input_names=[INPUT], output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("n")},),
+            )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SsplError(f"this model cannot be written as ONNX opset {opset} ({reason}).") from None
+    assert program is not None  # noqa: S101 - None only where a file is written
+    proto: onnx.ModelProto = program.model_proto
+    _forget_origin(proto)
+    _check_opset(proto, opset)
+    return proto
+
+
+def _check_opset(proto: onnx.ModelProto, opset: int) -> None:
+    written = {o.domain: o.version for o in proto.opset_import}.get("")
+    if written != opset:
+        raise SsplError(f"--opset {opset}: torch wrote opset {written} instead; try {written}.")
+
+
+def _forget_origin(message: Any) -> None:
+    """Drop stack traces, which name files and folders of the machine that exported."""
+    for field, value in list(message.ListFields()):
+        if field.name in _PATHS:
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for child in value if hasattr(value, "__iter__") else [value]:
+                _forget_origin(child)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the exporter's remarks about packages and functions that do not concern us."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def check_graph(proto: onnx.ModelProto, model: AttributeModel) -> None:
+    """Compare a graph with its model, in a batch and alone; raise `SsplError` when they differ."""
+    session = start_session(proto.SerializeToString(), "the exported graph")
+    images = check_images(model.canvas)
+    wanted = torch_probabilities(model, images)
+    for part in (slice(None), slice(0, 1)):
+        apart = float(np.abs(run_session(session, images[part]) - wanted[part]).max())
+        # Written so that a NaN fails too.
+        if not apart <= TOLERANCE:
+            raise SsplError(
+                f"the exported graph differs from the model by {apart:.2g} in probability, more "
+                f"than {TOLERANCE:g}; nothing was written; try another --opset."
+            )
+
+
+def torch_probabilities(model: AttributeModel, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return what `sspl predict` says in fp32: uint8 (n, c, c, 3) to float64 (n, attributes)."""
+    canvas = torch.from_numpy(images).permute(0, 3, 1, 2)
+    logits = logits_of(model.network, canvas, model.input_size, model.flip_average, "fp32")
+    return model.probabilities(logits.numpy())
+
+
+def check_images(canvas: int) -> NDArray[np.uint8]:
+    """Return uint8 (5, canvas, canvas, 3): drawn faces, and noise, where resampling shows most."""
+    faces = [render_face(0, i, _RENDERED_SIZE).image for i in range(CHECK_FACES)]
+    resized = [np.asarray(Image.fromarray(face).resize((canvas, canvas))) for face in faces]
+    noise = np.random.default_rng(0).integers(0, 256, (canvas, canvas, 3), dtype=np.uint8)
+    return np.stack([*resized, noise])
+
+
+def _facts(
+    model: AttributeModel, proto: onnx.ModelProto, int8: Int8Facts | None
+) -> PortableFacts:
+    found = versions() | {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+    return PortableFacts(
+        attributes=dict(zip(model.schema.names, model.schema.regions, strict=True)),
+        thresholds=(THRESHOLD,) * len(model.schema),
+        box=model.box,
+        canvas=model.canvas,
+        input_size=model.input_size,
+        flip_average=model.flip_average,
+        opset=next(o.version for o in proto.opset_import if o.domain == ""),
+        numbers="float32" if int8 is None else "int8",
+        int8=int8,
+        versions=found,
+    )

@@ -1,0 +1,179 @@
+"""A model as one ONNX file: the graph, and in its metadata everything a prediction needs.
+
+The graph maps `images`, uint8 (n, canvas, canvas, 3) in RGB, to `probabilities`, float32
+(n, attributes): resampling to the input size, normalisation, averaging over the mirrored face,
+temperatures and the sigmoid are all inside.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from sspl.data.images import Box
+from sspl.device import usable_cores
+from sspl.errors import DataError, SettingsError, SsplError
+from sspl.settings import Settings, build
+
+try:
+    import onnx
+    import onnxruntime
+except ImportError as absent:
+    raise SsplError(
+        f"ONNX files need a package that is not installed ({absent.name}); "
+        "run: pip install 'sspl[export]'."
+    ) from None
+
+SUFFIX: Final = ".onnx"
+METADATA_KEY: Final = "sspl"
+INPUT: Final = "images"
+OUTPUT: Final = "probabilities"
+
+
+class Int8Facts(Settings):
+    """How an int8 file was calibrated and how far it is from the float graph it came from.
+
+    Differences are of probabilities, over held-out faces that were not calibrated on.
+    """
+
+    calibration_faces: int
+    held_out_faces: int
+    largest_difference: float
+    mean_difference: float
+    flipped_decisions: int
+    decisions: int
+
+
+class PortableFacts(Settings):
+    """What stands in the metadata of an exported file.
+
+    Attributes:
+        attributes: name to face region, in output order.
+        thresholds: probability from which each attribute is decided to be there.
+        box: left, top, right, bottom of the part of each picture that is used, as fractions.
+        canvas: side in px of the largest centred square in the box, after resizing.
+        input_size: side in px that the network sees; the graph resamples to it itself.
+    """
+
+    kind: Literal["sspl-attributes"] = "sspl-attributes"
+    format: Literal[1] = 1
+    attributes: dict[str, str]
+    thresholds: tuple[float, ...]
+    box: Box
+    canvas: int = Field(ge=1)
+    input_size: int = Field(ge=1)
+    flip_average: bool
+    opset: int
+    numbers: Literal["float32", "int8"] = "float32"
+    int8: Int8Facts | None = None
+    versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        left, top, right, bottom = self.box
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise ValueError("box needs left < right and top < bottom, as fractions from 0 to 1")
+        if len(self.thresholds) != len(self.attributes):
+            raise ValueError("there must be one threshold for each attribute")
+        return self
+
+
+@dataclass(frozen=True)
+class PortableModel:
+    """An exported model, ready to run."""
+
+    session: onnxruntime.InferenceSession
+    facts: PortableFacts
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Map uint8 (n, canvas, canvas, 3) to probabilities float32 (n, attributes)."""
+        return run_session(self.session, images)
+
+
+def load_portable(path: Path) -> PortableModel:
+    """Read an exported model.
+
+    Raises `DataError` when the file is missing, damaged, was not written by this software, or
+    keeps data outside itself.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such model file; make it with 'sspl export'.")
+    content = path.read_bytes()
+    facts = _read_facts(path, content)
+    session = start_session(content, str(path))
+    shapes = (session.get_inputs()[0].shape[1:], session.get_outputs()[0].shape[1:])
+    wanted = ([facts.canvas, facts.canvas, 3], [len(facts.attributes)])
+    if shapes != wanted:
+        raise DataError(
+            f"{path}: the graph maps {shapes[0]} to {shapes[1]} but its metadata say "
+            f"{wanted[0]} to {wanted[1]}; export the model again."
+        )
+    return PortableModel(session, facts)
+
+
+def _read_facts(path: Path, content: bytes) -> PortableFacts:
+    try:
+        proto = onnx.load_model_from_string(content)
+    except Exception:  # protobuf's class of this error differs between its implementations
+        raise DataError(f"{path}: not an ONNX file, or a damaged one; export it again.") from None
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(proto)):
+        raise DataError(f"{path}: keeps weights in another file; 'sspl export' writes one file.")
+    found = {p.key: p.value for p in proto.metadata_props}.get(METADATA_KEY)
+    if found is None:
+        raise DataError(
+            f"{path}: an ONNX file, but not one of this software; its metadata hold no "
+            f"'{METADATA_KEY}'."
+        )
+    try:
+        return build(PortableFacts, json.loads(found))
+    except (SettingsError, ValueError) as error:
+        raise DataError(
+            f"{path}: metadata that this version cannot use ({str(error).rstrip('.')}); "
+            "export the model again."
+        ) from None
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Yield every tensor of a protobuf message, those in attributes and subgraphs too."""
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for child in value if isinstance(value, Iterable) else [value]:
+                yield from _tensors(child)
+
+
+def pack(proto: onnx.ModelProto, facts: PortableFacts) -> bytes:
+    """Return the file's content: the graph with the facts as its only metadata."""
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, {METADATA_KEY: facts.model_dump_json()})
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def start_session(content: bytes, where: str) -> onnxruntime.InferenceSession:
+    """Load a graph on the CPU; raise `DataError` naming `where` when it cannot run."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cores()
+    # Threads that wait by spinning would take the cores from those that decode pictures.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no base class of their own
+        reason = " ".join(str(error).split())
+        raise DataError(f"{where}: onnxruntime cannot run this graph ({reason}).") from None
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, images: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """Map uint8 (n, canvas, canvas, 3) to probabilities float32 (n, attributes)."""
+    result: NDArray[np.float32] = session.run([OUTPUT], {INPUT: images})[0]
+    return result
