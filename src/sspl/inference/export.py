@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,14 +19,14 @@ from sspl.data.synthetic.render import render_face
 from sspl.data.transforms import normalise
 from sspl.errors import SsplError
 from sspl.files import write_bytes, write_json
+from sspl.inference.extras import not_installed, onnx, onnxruntime
 from sspl.inference.portable import (
     INPUT,
     OUTPUT,
     SUFFIX,
     Int8Facts,
     PortableFacts,
-    onnx,
-    onnxruntime,
+    messages,
     pack,
     run_session,
     start_session,
@@ -44,7 +44,7 @@ TOLERANCE: Final = 1e-4
 
 CHECK_FACES: Final = 4
 _RENDERED_SIZE: Final = 128
-_PATHS: Final = ("metadata_props", "doc_string")
+_REMARKS: Final = ("metadata_props", "doc_string")
 
 
 class PredictionGraph(nn.Module):
@@ -69,7 +69,7 @@ class PredictionGraph(nn.Module):
             view = torch.cat([view, view.flip(3)])
         logits: Tensor = self.network(view)
         if self.flip_average:
-            logits = logits.unflatten(0, (2, -1)).mean(0)
+            logits = logits.reshape(2, -1, logits.shape[1]).mean(0)
         return (logits / self.temperatures).sigmoid()
 
 
@@ -122,10 +122,12 @@ def export_graph(model: AttributeModel, opset: int) -> onnx.ModelProto:
                 input_names=[INPUT], output_names=[OUTPUT],
                 dynamic_shapes=({0: torch.export.Dim("n")},),
             )  # fmt: skip
+    except ImportError as absent:
+        raise not_installed(absent) from None
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).strip().splitlines()[0]
         raise SsplError(f"this model cannot be written as ONNX opset {opset} ({reason}).") from None
-    assert program is not None  # noqa: S101 - None only where a file is written
+    assert program is not None
     proto: onnx.ModelProto = program.model_proto
     _forget_origin(proto)
     _check_opset(proto, opset)
@@ -138,14 +140,12 @@ def _check_opset(proto: onnx.ModelProto, opset: int) -> None:
         raise SsplError(f"--opset {opset}: torch wrote opset {written} instead; try {written}.")
 
 
-def _forget_origin(message: Any) -> None:
+def _forget_origin(proto: onnx.ModelProto) -> None:
     """Drop stack traces, which name files and folders of the machine that exported."""
-    for field, value in list(message.ListFields()):
-        if field.name in _PATHS:
-            message.ClearField(field.name)
-        elif field.message_type is not None:
-            for child in value if hasattr(value, "__iter__") else [value]:
-                _forget_origin(child)
+    for part in messages(proto):
+        for name in _REMARKS:
+            if name in part.DESCRIPTOR.fields_by_name:
+                part.ClearField(name)
 
 
 @contextmanager
@@ -192,9 +192,7 @@ def check_images(canvas: int) -> NDArray[np.uint8]:
     return np.stack([*resized, noise])
 
 
-def _facts(
-    model: AttributeModel, proto: onnx.ModelProto, int8: Int8Facts | None
-) -> PortableFacts:
+def _facts(model: AttributeModel, proto: onnx.ModelProto, int8: Int8Facts | None) -> PortableFacts:
     found = versions() | {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
     return PortableFacts(
         attributes=dict(zip(model.schema.names, model.schema.regions, strict=True)),

@@ -6,7 +6,7 @@ temperatures and the sigmoid are all inside.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -17,17 +17,9 @@ from pydantic import Field, model_validator
 
 from sspl.data.images import Box
 from sspl.device import usable_cores
-from sspl.errors import DataError, SettingsError, SsplError
+from sspl.errors import DataError, SettingsError
+from sspl.inference.extras import onnx, onnxruntime
 from sspl.settings import Settings, build
-
-try:
-    import onnx
-    import onnxruntime
-except ImportError as absent:
-    raise SsplError(
-        f"ONNX files need a package that is not installed ({absent.name}); "
-        "run: pip install 'sspl[export]'."
-    ) from None
 
 SUFFIX: Final = ".onnx"
 METADATA_KEY: Final = "sspl"
@@ -121,7 +113,7 @@ def _read_facts(path: Path, content: bytes) -> PortableFacts:
         proto = onnx.load_model_from_string(content)
     except Exception:  # protobuf's class of this error differs between its implementations
         raise DataError(f"{path}: not an ONNX file, or a damaged one; export it again.") from None
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(proto)):
+    if any(_is_external(part) for part in messages(proto)):
         raise DataError(f"{path}: keeps weights in another file; 'sspl export' writes one file.")
     found = {p.key: p.value for p in proto.metadata_props}.get(METADATA_KEY)
     if found is None:
@@ -138,15 +130,18 @@ def _read_facts(path: Path, content: bytes) -> PortableFacts:
         ) from None
 
 
-def _tensors(message: Any) -> Iterator[Any]:
-    """Yield every tensor of a protobuf message, those in attributes and subgraphs too."""
-    if isinstance(message, onnx.TensorProto):
-        yield message
-        return
+def _is_external(part: Any) -> bool:
+    external = onnx.TensorProto.EXTERNAL
+    return isinstance(part, onnx.TensorProto) and part.data_location == external
+
+
+def messages(message: Any) -> Iterator[Any]:
+    """Yield a protobuf message and all within it, tensors of attributes and subgraphs too."""
+    yield message
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for child in value if isinstance(value, Iterable) else [value]:
-                yield from _tensors(child)
+            for child in (value,) if hasattr(value, "ListFields") else value:
+                yield from messages(child)
 
 
 def pack(proto: onnx.ModelProto, facts: PortableFacts) -> bytes:

@@ -23,7 +23,8 @@ from sspl.data.records import FaceSet
 from sspl.data.streams import stream_canvases
 from sspl.device import generator_for
 from sspl.errors import DataError
-from sspl.inference.portable import INPUT, Int8Facts, onnx, run_session, start_session
+from sspl.inference.extras import onnx
+from sspl.inference.portable import INPUT, Int8Facts, run_session, start_session
 from sspl.metrics.attributes import THRESHOLD
 from sspl.models.bundle import AttributeModel
 
