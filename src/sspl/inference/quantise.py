@@ -105,11 +105,13 @@ def _quantise(proto: onnx.ModelProto, batches: Iterator[NDArray[np.uint8]]) -> o
     logger = logging.getLogger()
     level = logger.level
     with tempfile.TemporaryDirectory() as folder:
-        prepared, done = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+        given, prepared, done = (Path(folder) / f"{n}.onnx" for n in ("float", "folded", "int8"))
+        # From a file: quant_pre_process strips a graph in memory of its weights.
+        onnx.save(proto, given)
         # onnxruntime writes progress to the root logger.
         logger.setLevel(logging.ERROR)
         try:
-            quant_pre_process(proto, prepared, skip_symbolic_shape=True)
+            quant_pre_process(given, prepared, skip_symbolic_shape=True)
             quantize_static(
                 prepared, done, _Faces(batches), quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTISED), per_channel=True,
