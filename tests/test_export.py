@@ -136,8 +136,8 @@ def test_probabilities_equal_the_models_at_any_batch_size(
     got = load_portable(exported).probabilities(images)
     assert got.dtype == np.float32
     assert got.shape == (count, 3)
-    # Temperatures and sigmoid count: neighbours by more than the tolerance.
-    assert wanted.std() > 0.1
+    # Were all probabilities alike, a wrong graph could pass.
+    assert wanted.std() > 0.05
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-4)
 
 

@@ -109,10 +109,7 @@ def load_portable(path: Path) -> PortableModel:
 
 
 def _read_facts(path: Path, content: bytes) -> PortableFacts:
-    try:
-        proto = onnx.load_model_from_string(content)
-    except Exception:  # protobuf's class of this error differs between its implementations
-        raise DataError(f"{path}: not an ONNX file, or a damaged one; export it again.") from None
+    proto = _parse(path, content)
     if any(_is_external(part) for part in messages(proto)):
         raise DataError(f"{path}: keeps weights in another file; 'sspl export' writes one file.")
     found = {p.key: p.value for p in proto.metadata_props}.get(METADATA_KEY)
@@ -128,6 +125,17 @@ def _read_facts(path: Path, content: bytes) -> PortableFacts:
             f"{path}: metadata that this version cannot use ({str(error).rstrip('.')}); "
             "export the model again."
         ) from None
+
+
+def _parse(path: Path, content: bytes) -> onnx.ModelProto:
+    try:
+        proto = onnx.load_model_from_string(content)
+    except Exception:  # protobuf's class of this error differs between its implementations
+        proto = None
+    # An empty file is a valid message, of a model without a graph.
+    if proto is None or not proto.HasField("graph"):
+        raise DataError(f"{path}: not an ONNX file, or a damaged one; export it again.")
+    return proto
 
 
 def _is_external(part: Any) -> bool:
