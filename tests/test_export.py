@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from scipy.special import logit
+from torch import nn
 
 import sspl
 from sspl.cli.main import cli
@@ -23,9 +24,11 @@ from sspl.data.synthetic.render import render_face
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, SsplError
 from sspl.inference.predict import predict
-from sspl.models.attributes import AttributeNetwork, HeadSettings
+from sspl.models.attributes import HeadSettings
+from sspl.models.branches import Architecture
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.scoring import face_probabilities
+from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
 from sspl.models.trunk import TrunkSettings
 from sspl.tasks.pst import SegmentationSettings
 from sspl.training.settings import RuntimeSettings
@@ -34,7 +37,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from sspl.inference import export as exporting  # noqa: E402 - needs the extra
+from sspl.inference import export as exporting  # noqa: E402
 from sspl.inference.portable import (  # noqa: E402
     METADATA_KEY,
     PortableFacts,
@@ -51,12 +54,15 @@ BOX = (0.05, 0.1, 0.95, 1.0)
 GUIDE = Path(__file__).parents[1] / "docs" / "guide-engineer.md"
 
 
-def make_model(pooling: str, flip_average: bool) -> AttributeModel:
-    """A random network whose probabilities differ well from face to face."""
+def make_model(architecture: Architecture, flip_average: bool) -> AttributeModel:
+    """A random network whose probabilities differ well from face to face.
+
+    `sspl` pools by region, from a finer segmentation that needs anti-aliasing.
+    """
     torch.manual_seed(1)
-    head = HeadSettings.model_validate({"pooling": pooling, "region_map": 4})
-    network = AttributeNetwork(
-        TrunkSettings(width=0.125, stem_stride=2), head, len(SCHEMA),
+    head = HeadSettings(pooling="regions" if architecture == "sspl" else "average", region_map=4)
+    network = build_attribute_network(
+        architecture, TrunkSettings(width=0.125, stem_stride=2), head, SCHEMA,
         SegmentationSettings(maps=3, width=8), ("background", "skin", "hair"),
     ).eval()  # fmt: skip
     model = AttributeModel(
@@ -64,12 +70,21 @@ def make_model(pooling: str, flip_average: bool) -> AttributeModel:
         np.array([0.5, 1.0, 2.0]),
     )  # fmt: skip
     plain = replace(model, temperatures=np.ones(3))
-    logits = logit(exporting.torch_probabilities(plain, drawn(16)))
+    logits = torch.from_numpy(logit(exporting.torch_probabilities(plain, drawn(16)))).float()
+    mean, spread = logits.mean(0), logits.std(0)
     with torch.no_grad():
-        spread = torch.from_numpy(logits.std(0)).float()
-        network.head.bias.copy_(torch.from_numpy(-logits.mean(0) / logits.std(0)))
-        network.head.weight.div_(spread[:, None])
+        for layer, places in heads(network):
+            layer.bias.copy_(-mean[places] / spread[places])
+            layer.weight.div_(spread[places, None])
     return model
+
+
+def heads(network: AnyAttributeNetwork) -> list[tuple[nn.Linear, list[int]]]:
+    """Return the linear layers that give logits, each with the places of its attributes."""
+    if isinstance(network.head, nn.Linear):
+        return [(network.head, [0, 1, 2])]
+    groups = network.head.groups
+    return [(network.head[region], list(groups[region])) for region in groups]
 
 
 def drawn(count: int, start: int = 0) -> np.ndarray:
@@ -88,8 +103,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model() -> AttributeModel:
-    """Pooling by region, with down-sampling that needs anti-aliasing, averaged over mirrors."""
-    return make_model("regions", flip_average=True)
+    return make_model("sspl", flip_average=True)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +162,7 @@ def noise() -> np.ndarray:
 def test_mirror_images_count_alike_exactly_when_averaged(
     model: AttributeModel, exported: Path
 ) -> None:
-    plain = make_model("average", flip_average=False)
+    plain = make_model("splnet", flip_average=False)
     proto = exporting.export_graph(plain, 21)
     assert proto.opset_import[0].version == 21
     exporting.check_graph(proto, plain)
