@@ -82,14 +82,14 @@ def test_the_head_attends_twice_and_starts_without_context() -> None:
 
 
 def test_size_by_hand() -> None:
-    """The reference's variant: 512 channels, a quarter of them in the attention, 19 classes."""
-    attended = 512 * 128 * 9 + 2 * (128 * 16 + 16) + (128 * 128 + 128) + 1 + 128 * 128 * 9
-    classified = (512 + 128) * 512 * 9 + 512 * 19 + 19
-    norms = 3 * (128 + 128 + 512)  # scale, shift and PReLU slope
+    """The reference's variant: 512 channels, an eighth of them in the attention, 19 classes."""
+    attended = 512 * 64 * 9 + 2 * (64 * 8 + 8) + (64 * 64 + 64) + 1 + 64 * 64 * 9
+    classified = (512 + 64) * 512 * 9 + 512 * 19 + 19
+    norms = 3 * (64 + 64 + 512)  # scale, shift and PReLU slope
     settings = SegmentationSettings(width=512, attention="criss_cross")
     head = SegmentationHead(settings, (64, 128, 256, 512), 19)
-    assert attended + classified + norms == 3_719_092
-    assert sum(p.numel() for p in head.parameters()) == 3_719_092
+    assert attended + classified + norms == 3_002_852
+    assert sum(p.numel() for p in head.parameters()) == 3_002_852
 
 
 @pytest.mark.parametrize("maps", [1, 2, 3])

@@ -23,7 +23,7 @@ from sspl.models.branches import Branches, ChannelGate, CrossAttention, RegionHe
 from sspl.models.bundle import load_model
 from sspl.models.splnet import BranchAttributeNetwork, build_attribute_network
 from sspl.models.trunk import ResNetTrunk, Trunk, TrunkSettings
-from sspl.settings import build, read_yaml
+from sspl.settings import build, read_settings
 from sspl.tasks.base import Views
 from sspl.tasks.pct import PatchClassification, PCTSettings
 from sspl.training.adversarial import AdversarialSettings, Adversary, build_discriminator, fused
@@ -35,7 +35,7 @@ from sspl.training.finetune import (
     parameter_groups,
 )
 from sspl.training.pretrain import build_network
-from sspl.training.settings import FinetuneSettings, PretrainSettings
+from sspl.training.settings import FinetuneSettings, PretrainSettings, preset
 from sspl.training.transfer import transfer
 from sspl.weights import save_tensors
 
@@ -204,6 +204,10 @@ def test_sizes_of_the_reference() -> None:
     assert size(trunk) == pytest.approx(11.2e6, abs=0.05e6)
     assert size(network) == size(trunk) + size(branches) + 40 * 513
     assert size(network) == pytest.approx(43.2e6, abs=0.05e6)
+    settings = build(PretrainSettings, preset("paper-splnet", "pretrain"))
+    with torch.device("meta"):
+        first = build_network(settings, built_in_taxonomy("celebamask19"))
+    assert size(first) == pytest.approx(46.2e6, abs=0.05e6)
 
 
 def test_sizes_of_the_discriminator() -> None:
@@ -545,7 +549,7 @@ def test_interrupted_pretraining_resumes_to_the_same_weights(
             raise KeyboardInterrupt
         return original(*arguments)
 
-    settings = build(PretrainSettings, read_yaml(pretrained / "settings.yaml"))
+    settings = build(PretrainSettings, read_settings(pretrained / "settings.yaml"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage1, "_run_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
