@@ -46,7 +46,7 @@ class ParserSettings(Settings):
     pairs: int | None = Field(None, ge=1, description="training pairs to use; all when empty")
     size: int = Field(256, ge=64, le=1024, multiple_of=32, description="canvas side in px")
     view: int = Field(192, ge=32, le=1024, multiple_of=32, description="training view in px")
-    steps: int = Field(3000, ge=1)
+    steps: int = Field(4000, ge=1)
     batch_size: int = Field(16, ge=2)
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
@@ -54,9 +54,9 @@ class ParserSettings(Settings):
     ema: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights")
     booster_weight: float = Field(0.2, ge=0)
     dice_weight: float = Field(1.0, ge=0)
-    rare_class_power: float = Field(0.5, ge=0, le=1, description="0 weighs all classes alike")
+    rare_class_power: float = Field(0.25, ge=0, le=1, description="0 weighs all classes alike")
     model: ParserModelSettings = ParserModelSettings()
-    geometry: GeometrySettings = GeometrySettings(scale=(0.5, 1.25), rotation=20)
+    geometry: GeometrySettings = GeometrySettings(scale=(0.7, 1.25), rotation=20)
     colour: ColourSettings = ColourSettings(
         brightness=0.4, contrast=0.4, saturation=0.4, cast=0.1, grey=0.1
     )
