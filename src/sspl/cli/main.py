@@ -10,6 +10,7 @@ from sspl.cli.check import check
 from sspl.cli.data import data
 from sspl.cli.demo import demo
 from sspl.cli.export import export
+from sspl.cli.faces import faces
 from sspl.cli.judge import evaluate, predict
 from sspl.cli.parser import parser
 from sspl.cli.train import finetune, pretrain
@@ -26,7 +27,7 @@ def cli() -> None:
 
 
 data.add_command(check)
-for command in (demo, data, parser, pretrain, finetune, evaluate, predict, export):
+for command in (demo, data, faces, parser, pretrain, finetune, evaluate, predict, export):
     cli.add_command(command)
 
 

@@ -1,0 +1,273 @@
+"""Aligned crops of all faces in a folder of photographs: resumable, with a table of faces."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+from PIL import Image
+from pydantic import Field, model_validator
+from tqdm import tqdm
+
+from sspl.data.adapters.folder import read_folder
+from sspl.data.images import read_image
+from sspl.data.records import FaceSet
+from sspl.errors import DataError, SsplError
+from sspl.faces.alignment import FRAME_HEIGHT, Placement, cut, place
+from sspl.faces.detectors import MIN_SCORES, DetectorName, make_detector
+from sspl.faces.face import LANDMARKS, Face, FaceDetector
+from sspl.files import write_bytes, write_csv, write_json, write_text
+from sspl.settings import Settings
+
+TABLE_FILE: Final = "faces.csv"
+WITHOUT_FILE: Final = "without_face.txt"
+UNREADABLE_FILE: Final = "unreadable.txt"
+SETTINGS_FILE: Final = "detection.json"
+JOURNAL_FILE: Final = "detected.jsonl"
+JPEG_QUALITY: Final = 95
+
+OnError = Literal["fail", "skip"]
+CropFormat = Literal["jpg", "png"]
+Row = dict[str, Any]
+
+COLUMNS: Final = (
+    "image", "source", "face", "left", "top", "right", "bottom", "score", "rotation", "scale",
+    *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"),
+)  # fmt: skip
+
+
+class DetectSettings(Settings):
+    """What counts as a face and how its crop is made.
+
+    Args:
+        detector: `yunet` or `haar`.
+        min_score: on the detector's own scale: YuNet's from 0 to 1, Haar's a number of hits;
+            None is `MIN_SCORES`.
+        min_size: px in the photograph that the shorter side of a face's box must have.
+        largest: crop only the largest face of each photograph.
+        height: height of a crop in px; its width follows from CelebA's aspect.
+        format: `jpg` or `png`.
+    """
+
+    detector: DetectorName = "yunet"
+    min_score: float | None = Field(default=None, ge=0)
+    min_size: int = Field(default=40, ge=1)
+    largest: bool = False
+    height: int = Field(default=FRAME_HEIGHT, ge=32, le=2048)
+    format: CropFormat = "jpg"
+
+    @model_validator(mode="after")
+    def _score_in_reach(self) -> Self:
+        if self.detector == "yunet" and self.least > 1:
+            raise ValueError(f"min_score is {self.least}, but scores of yunet end at 1")
+        return self
+
+    @property
+    def least(self) -> float:
+        """The least score of a face: `min_score`, or what suits the detector."""
+        return MIN_SCORES[self.detector] if self.min_score is None else self.min_score
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run over a folder came to: counts, and the names of photographs that gave none."""
+
+    photographs: int
+    faces: int
+    without: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+    def text(self, out: Path) -> str:
+        """Return one line that says it."""
+        line = f"{self.faces} faces of {self.photographs} photographs in {out}"
+        line += f"; {len(self.without)} without a face ({WITHOUT_FILE})"
+        if self.unreadable:
+            line += f"; {len(self.unreadable)} unreadable ({UNREADABLE_FILE})"
+        return line
+
+
+def detect_folder(
+    photographs: Path, out: Path, settings: DetectSettings, on_error: OnError = "fail",
+    detector: FaceDetector | None = None,
+) -> Summary:  # fmt: skip
+    """Write a crop for every face of the photographs under a folder, then the lists.
+
+    The crops of `album/a.jpg` are `album/a_0.jpg`, `album/a_1.jpg` and so on, the largest face
+    first. An interrupted run goes on where it stopped.
+
+    Args:
+        photographs: folder of pictures.
+        out: folder for crops, `faces.csv`, `without_face.txt` and the run's own notes.
+        settings: what counts as a face.
+        on_error: `fail` at a photograph that cannot be read, or `skip` it.
+        detector: one to use in place of the one that the settings name.
+
+    Raises:
+        DataError: for a photograph that cannot be read, or two whose crops would share a name.
+        SsplError: when the extra is not installed, or `out` holds something else.
+    """
+    faces = read_folder(photographs)
+    _check_names(faces)
+    _check_place(photographs, out)
+    detector = detector or make_detector(settings.detector, settings.least)
+    _claim(out, settings)
+    done = _read_journal(out)
+    unreadable: list[str] = []
+    for face in tqdm(faces, desc="find faces", unit="photo"):
+        size = face.image.stat().st_size
+        if face.name in done and done[face.name].is_whole(out, size):
+            continue
+        try:
+            image = read_image(face.image)
+        except DataError:
+            if on_error == "fail":
+                raise
+            unreadable.append(face.name)
+            continue
+        if face.name in done:
+            done.pop(face.name).remove(out)
+        rows = _crop_faces(image, face.name, out, settings, detector)
+        done[face.name] = _Entry(face.name, size, rows)
+        _note(out, done[face.name])
+    return _write_lists(out, faces.names, done, unreadable)
+
+
+def _check_names(faces: FaceSet) -> None:
+    seen: dict[Path, str] = {}
+    for name in faces.names:
+        other = seen.setdefault(Path(name).with_suffix(""), name)
+        if other != name:
+            raise DataError(
+                f"{faces.source}: the crops of {other} and {name} would have the same names; "
+                "rename one of them."
+            )
+
+
+def _check_place(photographs: Path, out: Path) -> None:
+    if out.resolve().is_relative_to(photographs.resolve()):
+        raise SsplError(
+            f"{out} lies in the folder of photographs, so that crops would be taken for "
+            "photographs; choose another --out."
+        )
+
+
+def _claim(out: Path, settings: DetectSettings) -> None:
+    """Note how the crops of a folder are made; refuse to mix two ways, or to litter."""
+    mark, mine = out / SETTINGS_FILE, settings.model_dump(mode="json")
+    mine["min_score"] = settings.least
+    if not mark.exists():
+        if out.exists() and any(out.iterdir()):
+            raise SsplError(f"{out} is not empty and no folder of crops; choose another --out.")
+        write_json(mark, mine)
+        return
+    before = json.loads(mark.read_text(encoding="utf-8"))
+    changed = [key for key in mine if mine[key] != before.get(key)]
+    if changed:
+        key = changed[0]
+        raise SsplError(
+            f"{out} holds crops made with {key} {before.get(key)}, not {mine[key]}; "
+            "choose another --out."
+        )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One photograph that is done: its name, its size in bytes, and a row for each face."""
+
+    source: str
+    bytes: int
+    faces: list[Row]
+
+    def is_whole(self, out: Path, size: int) -> bool:
+        """Return whether it is still the same file and all its crops are there."""
+        return self.bytes == size and all((out / row["image"]).is_file() for row in self.faces)
+
+    def remove(self, out: Path) -> None:
+        """Remove its crops: another picture of that name may have fewer faces."""
+        for row in self.faces:
+            (out / row["image"]).unlink(missing_ok=True)
+
+    def line(self) -> str:
+        return json.dumps({"source": self.source, "bytes": self.bytes, "faces": self.faces}) + "\n"
+
+
+def _read_journal(out: Path) -> dict[str, _Entry]:
+    """Return the photographs that earlier runs have done, and tidy the journal."""
+    journal = out / JOURNAL_FILE
+    done: dict[str, _Entry] = {}
+    lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
+    for line in lines:
+        try:
+            entry = _Entry(**json.loads(line))
+        except json.JSONDecodeError:
+            continue  # The last line of a run that was killed while writing it.
+        done[entry.source] = entry
+    write_text(journal, "".join(entry.line() for entry in done.values()))
+    return done
+
+
+def _note(out: Path, entry: _Entry) -> None:
+    journal = out / JOURNAL_FILE
+    try:
+        with journal.open("a", encoding="utf-8") as file:
+            file.write(entry.line())
+    except OSError as error:
+        raise SsplError(
+            f"cannot write {journal}: {error.strerror or error}; "
+            "free some space and repeat the command."
+        ) from error
+
+
+def _crop_faces(
+    image: Image.Image, name: str, out: Path, settings: DetectSettings, detector: FaceDetector
+) -> list[Row]:
+    """Write the crops of one photograph; return a row for each."""
+    found = [f for f in detector.detect(np.asarray(image)) if f.short_side >= settings.min_size]
+    found.sort(key=lambda face: (-face.area, face.box))
+    stem = Path(name).with_suffix("").as_posix()
+    rows = []
+    for i, face in enumerate(found[:1] if settings.largest else found):
+        crop = f"{stem}_{i}.{settings.format}"
+        placement = place(face, settings.height)
+        _write_crop(out / crop, cut(image, placement, settings.height))
+        rows.append({"image": crop, "source": name, "face": i, **_figures(face, placement)})
+    return rows
+
+
+def _figures(face: Face, placement: Placement) -> dict[str, float]:
+    sides = ("left", "top", "right", "bottom")
+    figures = {side: round(px, 2) for side, px in zip(sides, face.box, strict=True)}
+    figures["score"] = round(face.score, 4)
+    figures["rotation"] = round(placement.rotation, 2)
+    figures["scale"] = round(placement.scale, 4)
+    points = () if face.landmarks is None else face.landmarks.tolist()
+    for landmark, (x, y) in zip(LANDMARKS, points, strict=False):
+        figures |= {f"{landmark}_x": round(x, 2), f"{landmark}_y": round(y, 2)}
+    return figures
+
+
+def _write_crop(path: Path, crop: Image.Image) -> None:
+    buffer = io.BytesIO()
+    if path.suffix == ".png":
+        crop.save(buffer, format="PNG")
+    else:
+        crop.save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
+    write_bytes(path, buffer.getvalue())
+
+
+def _write_lists(
+    out: Path, names: Sequence[str], done: dict[str, _Entry], unreadable: list[str]
+) -> Summary:
+    entries = [done[name] for name in names if name in done and name not in unreadable]
+    rows = [row for entry in entries for row in entry.faces]
+    without = tuple(entry.source for entry in entries if not entry.faces)
+    write_csv(out / TABLE_FILE, COLUMNS, ([row.get(c) for c in COLUMNS] for row in rows))
+    write_text(out / WITHOUT_FILE, "".join(f"{name}\n" for name in without))
+    if unreadable:
+        write_text(out / UNREADABLE_FILE, "".join(f"{name}\n" for name in unreadable))
+    else:
+        (out / UNREADABLE_FILE).unlink(missing_ok=True)
+    return Summary(len(names), len(rows), without, tuple(unreadable))
