@@ -17,7 +17,7 @@ LAYERS = (
     {"domain"},
     {"data"},
     {"metrics"},
-    {"parsing", "tasks", "models"},
+    {"faces", "parsing", "tasks", "models"},
     {"training"},
     {"evaluation", "inference"},
     {"demo_figure"},
