@@ -11,18 +11,17 @@ with --choice several machines can share the work.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from sspl.data.settings import DataSettings, parse_data_spec
+from sspl.evaluation.comparison import finetune_subset, spread
 from sspl.files import write_csv, write_text
-from sspl.runs import METRICS_JSON, SETTINGS_FILE, finished
+from sspl.runs import METRICS_JSON, SETTINGS_FILE
 from sspl.settings import build, merge
-from sspl.training.finetune import finetune
 from sspl.training.pretrain import MODEL_FILE, pretrain
 from sspl.training.settings import FinetuneSettings, PretrainSettings, preset
 
@@ -56,20 +55,11 @@ def pretrained(
 
 
 def validated(
-    source: Path, preset_name: str, data: DataSettings, overrides: Sequence[str], labels: int,
-    subset: int,
+    source: Path, content: Mapping[str, Any], data: DataSettings, labels: int, subset: int,
 ) -> dict[str, float]:  # fmt: skip
     """Return the validation figures of one label subset's best epoch, run unless they are there."""
-    folder = source.parent / f"labels-{labels}" / f"subset-{subset}"
-    if not finished(folder):
-        given = {
-            "data": data.model_dump(mode="json"),
-            "labels": {"count": labels, "subset_seed": subset},
-            "pretrained": str(source.absolute()),
-        }
-        content = merge(preset(preset_name, "finetune"), given)
-        settings = build(FinetuneSettings, content, overrides)
-        finetune(settings, folder, resume=(folder / SETTINGS_FILE).exists())
+    out = source.parent / f"labels-{labels}"
+    folder = finetune_subset(content, data, source.absolute(), labels, subset, out)
     best = json.loads((folder / METRICS_JSON).read_text(encoding="utf-8"))["best"]
     return {figure: best[f"val/{figure}"] for figure in FIGURES}
 
@@ -78,10 +68,7 @@ def table(rows: dict[str, list[dict[str, float]]], title: str) -> str:
     """Return mean and standard deviation of each choice's figures, in percent."""
     lines = [f"{title:<24}" + "".join(f"{f:>20}" for f in FIGURES)]
     for choice, cells in rows.items():
-        columns = []
-        for figure in FIGURES:
-            values = 100 * np.array([cell[figure] for cell in cells])
-            columns.append(f"{values.mean():.2f} +- {values.std(ddof=min(1, len(values) - 1)):.2f}")
+        columns = [spread([cell[figure] for cell in cells]) for figure in FIGURES]
         lines.append(f"{choice:<24}" + "".join(f"{c:>20}" for c in columns))
     return "\n".join(lines)
 
@@ -103,13 +90,16 @@ def main(
 ) -> None:  # fmt: skip
     unlabelled = [parse_data_spec(s).absolute() for s in specs]
     labelled = parse_data_spec(spec).absolute()
+    content = build(FinetuneSettings, preset(preset_name, "finetune"), stage2).model_dump(
+        mode="json"
+    )
     rows: dict[str, list[dict[str, float]]] = {}
     for choice in chosen or CHOICES:
         rows[choice] = []
         for seed in range(seeds):
             source = pretrained(choice, preset_name, unlabelled, stage1, seed, out)
             rows[choice] += [
-                validated(source, preset_name, labelled, stage2, labels, s) for s in range(subsets)
+                validated(source, content, labelled, labels, s) for s in range(subsets)
             ]
     cells = [
         (choice, number // subsets, number % subsets, *(round(cell[f], 6) for f in FIGURES))

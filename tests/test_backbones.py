@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from shared import changed_by_a_step
 from sspl.errors import DataError, SettingsError
 from sspl.models.attributes import AttributeNetwork, HeadSettings
 from sspl.models.backbones import build_trunk
 from sspl.models.trunk import TrunkSettings
 from sspl.settings import build
-from sspl.training.finetune import freeze_statistics, parameter_groups
 from sspl.training.settings import FinetuneSettings, PretrainSettings
 from sspl.training.trunk_weights import load_trunk
 
@@ -133,13 +133,8 @@ def test_parts_hold_every_parameter_once_from_stem_to_last_stage(model: type[nn.
 
 def test_freezing_follows_the_parts(model: type[nn.Module]) -> None:
     network = AttributeNetwork(NET, HeadSettings(), 2).train()
-    groups = parameter_groups(network, FinetuneSettings(freeze=3))
-    freeze_statistics(network, 3)
-    before = {n: t.clone() for n, t in network.state_dict().items()}
-    optimiser = torch.optim.SGD([p for group, _ in groups for p in group], lr=1.0)
-    network(torch.randn(4, 3, 64, 64)).square().sum().backward()
-    optimiser.step()
-    changed = {n for n, t in network.state_dict().items() if not torch.equal(t, before[n])}
+    before = set(network.state_dict())
+    changed = changed_by_a_step(network, 3, 64)
     last = {Flattened: ("stages_2", "stages_3"), Nested: ("blocks.2", "blocks.3", "blocks.4")}
     free = tuple(f"trunk.net.{name}." for name in last[model])  # type: ignore[index]
     assert changed == {n for n in before if n.startswith((*free, "head."))}

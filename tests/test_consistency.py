@@ -1,21 +1,26 @@
 """Unlabelled faces in stage 2: the loss, the views, the ramp."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from sspl.data.settings import DataSettings
 from sspl.errors import SettingsError
+from sspl.models.attributes import AttributeNetwork
+from sspl.models.scoring import logits_of
 from sspl.settings import build
 from sspl.training.consistency import (
     ConsistencySettings,
     UnlabelledFaces,
     consistency_loss,
     erase,
-    opinions,
 )
+from sspl.training.partition import unlabelled_sources
 from sspl.training.settings import FinetuneSettings
 
 
@@ -74,7 +79,10 @@ class Bright(nn.Module):
 def test_opinions_average_the_face_and_its_mirror_image() -> None:
     views = torch.zeros(1, 3, 4, 4)
     views[:, :, :, :2] = 1.0
-    assert opinions(Bright(), views).item() == pytest.approx(1 / (1 + math.exp(-2)))
+    canvas = 127.5 * (views + 1)
+    network: AttributeNetwork = Bright()  # type: ignore[assignment]
+    opinion = logits_of(network, canvas, 4, True, "fp32").sigmoid()
+    assert opinion.item() == pytest.approx(1 / (1 + math.exp(-2)))
 
 
 class Numbered:
@@ -112,3 +120,18 @@ def test_weight_rises_over_the_first_epochs() -> None:
 def test_consistency_needs_a_teacher() -> None:
     with pytest.raises(SettingsError, match="needs a teacher: set ema"):
         build(FinetuneSettings, {"consistency": {"weight": 1.0}})
+
+
+def test_faces_of_other_splits_are_left_alone(tmp_path: Path) -> None:
+    lines = ["image,split,Smiling"]
+    for i in range(9):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{('train', 'val', 'test')[i % 3]},1")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    labelled = DataSettings(format="csv", root=tmp_path / "labels.csv", images=tmp_path)
+    plain = DataSettings(format="folder", root=tmp_path)
+    sources = unlabelled_sources((labelled, plain), ("train",))
+    assert sources[0].faces.names == ("0.png", "3.png", "6.png")
+    assert len(sources[1].faces) == 9
+    with pytest.raises(SettingsError, match="has no face in"):
+        unlabelled_sources((labelled,), ("holiday",))

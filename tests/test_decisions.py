@@ -1,14 +1,15 @@
 """`benchmarks/decisions.py`: each choice changes one thing, and finished cells are kept."""
 
 import csv
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
 
+from shared import import_file
 from sspl.data.synthetic import write_synthetic
+from sspl.evaluation import comparison
 from sspl.settings import build, merge
 from sspl.training.settings import PretrainSettings, preset
 
@@ -17,12 +18,7 @@ FILE = Path(__file__).resolve().parents[1] / "benchmarks" / "decisions.py"
 
 @pytest.fixture(scope="module")
 def decisions() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("decisions", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return import_file(FILE)
 
 
 def leaves(content: dict[str, object], path: str = "") -> dict[str, object]:
@@ -83,13 +79,13 @@ def test_it_judges_on_validation_and_goes_on_where_it_stopped(
     gone = tmp_path / "out" / "norms-separate" / "seed-0" / "labels-16" / "subset-1"
     gone.rename(tmp_path / "gone")
     runs: list[Path] = []
-    original = decisions.finetune
+    original = comparison.finetune
 
     def recorded(settings: object, folder: Path, resume: bool) -> object:
         runs.append(folder)
         return original(settings, folder, resume)
 
-    monkeypatch.setattr(decisions, "finetune", recorded)
+    monkeypatch.setattr(comparison, "finetune", recorded)
     monkeypatch.delattr(decisions, "pretrain")
     again = CliRunner().invoke(decisions.main, arguments, catch_exceptions=False)
     assert runs == [gone]

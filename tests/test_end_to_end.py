@@ -11,33 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 from safetensors.numpy import load_file
 
-from sspl.cli.main import cli
-from sspl.errors import SsplError
+from shared import refused, sspl
 
 TINY = (
     "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2",
     "optim.batch_size=16", "runtime.precision=fp32",
 )  # fmt: skip
-
-
-def sspl(*arguments: object) -> Result:
-    """Run a command that must succeed."""
-    result = CliRunner().invoke(cli, [str(a) for a in arguments])
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result
-
-
-def refused(*arguments: object) -> str:
-    """Run a command that must be refused; return the sentence."""
-    result = CliRunner().invoke(cli, [str(a) for a in arguments])
-    assert isinstance(result.exception, SsplError), (result.output, result.exception)
-    sentence = str(result.exception)
-    assert "\n" not in sentence
-    return sentence
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from PIL import Image
 from scipy.special import logit
 from torch import nn
 
 import sspl
-from sspl.cli.main import cli
+from shared import refused
+from shared import sspl as command
 from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.settings import parse_data_spec
 from sspl.data.synthetic.render import render_face
@@ -124,21 +124,6 @@ def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def proto(exported: Path) -> Any:
     return onnx.load(exported)
-
-
-def command(*arguments: object) -> Result:
-    """Run a command that must succeed."""
-    result = CliRunner().invoke(cli, [str(a) for a in arguments])
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result
-
-
-def refused(*arguments: object) -> str:
-    """Run a command that must be refused; return the sentence."""
-    result = CliRunner().invoke(cli, [str(a) for a in arguments])
-    assert isinstance(result.exception, SsplError), (result.output, result.exception)
-    assert "\n" not in str(result.exception)
-    return str(result.exception)
 
 
 @pytest.mark.parametrize("count", [1, 5])

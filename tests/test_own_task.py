@@ -1,6 +1,5 @@
 """A task that is not in the package: `examples/jigsaw.py`, named in the settings."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from shared import import_file
 from sspl.data.settings import DataSettings
 from sspl.data.synthetic import write_synthetic
 from sspl.domain.taxonomy import built_in_taxonomy
@@ -27,12 +27,7 @@ TAXONOMY = built_in_taxonomy("celebamask19")
 
 @pytest.fixture(scope="module")
 def jigsaw() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("jigsaw", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return import_file(FILE)
 
 
 def views(n: int, seed: int) -> Views:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sspl.files import write_bytes
 
+JPEG_QUALITY: Final = 95
 GOLDEN: Final = 0.61803398875
 
 
@@ -59,7 +60,10 @@ def contact_sheet(tiles: list[NDArray[np.uint8]], columns: int, tile: int) -> Im
 
 
 def write_image(path: Path, image: Image.Image) -> None:
-    """Write a picture as PNG, atomically."""
+    """Write a picture atomically, as JPEG with full colour if its name ends in .jpg, else PNG."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
+    if path.suffix == ".jpg":
+        image.save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
+    else:
+        image.save(buffer, format="PNG")
     write_bytes(path, buffer.getvalue())

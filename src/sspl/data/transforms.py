@@ -135,6 +135,15 @@ def jitter_colour(images: Tensor, settings: ColourSettings, generator: torch.Gen
     return images.clamp(0, 255)
 
 
+def random_view(
+    images: Tensor, geometry: GeometrySettings, colour: ColourSettings, size: int,
+    generator: torch.Generator,
+) -> Tensor:  # fmt: skip
+    """Return one random view of each picture uint8 (n, 3, h, w), float (n, 3, size, size)."""
+    drawn = draw_geometry(len(images), geometry, generator).to(images.device)
+    return normalise(jitter_colour(warp_images(images, drawn, size), colour, generator))
+
+
 def normalise(images: Tensor) -> Tensor:
     """Bring [0, 255] to zero-centred [-1, 1], the network's input range everywhere."""
     return images / 127.5 - 1

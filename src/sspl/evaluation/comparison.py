@@ -1,6 +1,6 @@
 """Fine-tuning with and without pre-training over label subsets, judged on the test split."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,27 +34,36 @@ class ArmResult:
     balanced: NDArray[np.float64]
 
 
-def run_arm(
+def finetune_subset(
     content: Mapping[str, Any], data: DataSettings, pretrained: Path | None, labels: int,
-    subsets: int, out: Path,
-) -> ArmResult:  # fmt: skip
-    """Fine-tune on subset 0, 1, ... and judge each on the test split.
+    subset: int, out: Path,
+) -> Path:  # fmt: skip
+    """Fine-tune on one label subset into `out`; return the run folder.
 
-    `content` holds the other settings of stage 2. Finished runs in `out` are not run again,
-    an interrupted one goes on.
+    `content` holds the other settings of stage 2. A finished run is not run again, an interrupted
+    one goes on.
     """
-    test = data.open().split("test")
-    means, balanced = [], []
-    for subset in range(subsets):
+    folder = out / f"subset-{subset}"
+    if not finished(folder):
         given = {
             "data": data.model_dump(mode="json"),
             "labels": {"count": labels, "subset_seed": subset},
             "pretrained": None if pretrained is None else str(pretrained),
         }
-        folder = out / f"subset-{subset}"
-        if not finished(folder):
-            settings = build(FinetuneSettings, merge(dict(content), given))
-            finetune(settings, folder, resume=(folder / SETTINGS_FILE).exists())
+        settings = build(FinetuneSettings, merge(dict(content), given))
+        finetune(settings, folder, resume=(folder / SETTINGS_FILE).exists())
+    return folder
+
+
+def run_arm(
+    content: Mapping[str, Any], data: DataSettings, pretrained: Path | None, labels: int,
+    subsets: int, out: Path,
+) -> ArmResult:  # fmt: skip
+    """Fine-tune on subset 0, 1, ... as `finetune_subset` does and judge each on the test split."""
+    test = data.open().split("test")
+    means, balanced = [], []
+    for subset in range(subsets):
+        folder = finetune_subset(content, data, pretrained, labels, subset, out)
         figures, facts = evaluate(folder, test, RuntimeSettings())
         write_evaluation(folder, "test", figures, facts)
         means.append(facts["mean"])
@@ -79,13 +88,14 @@ def comparison_table(results: Mapping[str, ArmResult], labels: int) -> str:
     title = f"{labels} labels"
     lines = [f"{title:<20}{'accuracy':>16}{'balanced':>16}{'AP':>16}{'majority':>12}"]
     for arm, result in results.items():
-        cells = [_spread([row[figure] for row in result.means]) for figure in COLUMNS[:3]]
+        cells = [spread([row[figure] for row in result.means]) for figure in COLUMNS[:3]]
         majority = 100 * float(np.mean([row["majority_accuracy"] for row in result.means]))
         lines.append(f"{arm:<20}" + "".join(f"{c:>16}" for c in cells) + f"{majority:>12.2f}")
     return "\n".join(lines)
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Return mean and standard deviation of shares, in percent."""
     return (
         f"{100 * np.mean(values):.2f} +- {100 * np.std(values, ddof=min(1, len(values) - 1)):.2f}"
     )

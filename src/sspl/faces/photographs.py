@@ -1,6 +1,5 @@
 """Aligned crops of all faces in a folder of photographs: resumable, with a table of faces."""
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ from tqdm import tqdm
 
 from sspl.data.adapters.folder import read_folder
 from sspl.data.images import read_image
+from sspl.data.palette import write_image
 from sspl.data.records import FaceSet
 from sspl.errors import DataError, SsplError
 from sspl.faces.alignment import FRAME_HEIGHT, Placement, cut, place
 from sspl.faces.detectors import MIN_SCORES, DetectorName, make_detector
 from sspl.faces.face import LANDMARKS, Face, FaceDetector
-from sspl.files import write_bytes, write_csv, write_json, write_text
+from sspl.files import write_csv, write_json, write_text
 from sspl.settings import Settings
 
 TABLE_FILE: Final = "faces.csv"
@@ -27,7 +27,6 @@ WITHOUT_FILE: Final = "without_face.txt"
 UNREADABLE_FILE: Final = "unreadable.txt"
 SETTINGS_FILE: Final = "detection.json"
 JOURNAL_FILE: Final = "detected.jsonl"
-JPEG_QUALITY: Final = 95
 
 OnError = Literal["fail", "skip"]
 CropFormat = Literal["jpg", "png"]
@@ -232,7 +231,7 @@ def _crop_faces(
     for i, face in enumerate(found[:1] if settings.largest else found):
         crop = f"{stem}_{i}.{settings.format}"
         placement = place(face, settings.height)
-        _write_crop(out / crop, cut(image, placement, settings.height))
+        write_image(out / crop, cut(image, placement, settings.height))
         rows.append({"image": crop, "source": name, "face": i, **_figures(face, placement)})
     return rows
 
@@ -247,15 +246,6 @@ def _figures(face: Face, placement: Placement) -> dict[str, float]:
     for landmark, (x, y) in zip(LANDMARKS, points, strict=False):
         figures |= {f"{landmark}_x": round(x, 2), f"{landmark}_y": round(y, 2)}
     return figures
-
-
-def _write_crop(path: Path, crop: Image.Image) -> None:
-    buffer = io.BytesIO()
-    if path.suffix == ".png":
-        crop.save(buffer, format="PNG")
-    else:
-        crop.save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
-    write_bytes(path, buffer.getvalue())
 
 
 def _write_lists(

@@ -33,7 +33,7 @@ class TimmTrunk(Trunk):
                 "that double from each to the next; choose a ResNet, ConvNeXt or the like."
             )
         self.widths = tuple(info.channels()[-MAPS:])
-        self.ends = [_plain(module) for module in info.module_name()[-MAPS:]]
+        self.ends = [plain_name(module) for module in info.module_name()[-MAPS:]]
         self.parts()
         self._try(name)
 
@@ -96,7 +96,7 @@ def _create(name: str) -> Any:
         ) from None
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a module's name as timm writes it in models that it has flattened."""
     return name.replace(".", "_")
 
@@ -105,9 +105,9 @@ def _layers(net: nn.Module, ends: Sequence[str]) -> list[tuple[str, nn.Module]]:
     """Return the layers in order; a container of stages counts as its stages."""
     layers = []
     for name, child in net.named_children():
-        inside = {f"{_plain(name)}_{key}": item for key, item in child.named_children()}
+        inside = {f"{plain_name(name)}_{key}": item for key, item in child.named_children()}
         if any(end in inside for end in ends):
             layers += list(inside.items())
         else:
-            layers.append((_plain(name), child))
+            layers.append((plain_name(name), child))
     return layers

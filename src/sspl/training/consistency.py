@@ -9,20 +9,11 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from sspl.data.canvases import Canvases
 from sspl.data.settings import DataSettings
-from sspl.data.transforms import (
-    ColourSettings,
-    GeometrySettings,
-    draw_geometry,
-    identity_geometry,
-    jitter_colour,
-    normalise,
-    uniform,
-    warp_images,
-)
+from sspl.data.transforms import ColourSettings, GeometrySettings, random_view, uniform
 from sspl.settings import Settings
 from sspl.training.losses import mean_over_known
 
@@ -92,30 +83,14 @@ class UnlabelledFaces:
         for batch in self.canvases.batches(order[: steps * self.batch_size], self.batch_size):
             yield batch.images
 
-    def plain(self, canvas: Tensor) -> Tensor:
-        """Return what the teacher sees, float (n, 3, s, s) in [-1, 1]."""
-        geometry = identity_geometry(len(canvas)).to(canvas.device)
-        return normalise(warp_images(canvas, geometry, self.input_size))
-
     def strong(self, canvas: Tensor, generator: torch.Generator) -> Tensor:
         """Return what the network sees, float (n, 3, s, s) in [-1, 1]."""
         settings = self.settings
-        geometry = draw_geometry(len(canvas), settings.geometry, generator).to(canvas.device)
-        view = jitter_colour(
-            warp_images(canvas, geometry, self.input_size), settings.colour, generator
-        )
-        return erase(normalise(view), settings.erase, generator)
+        view = random_view(canvas, settings.geometry, settings.colour, self.input_size, generator)
+        return erase(view, settings.erase, generator)
 
     def weight(self, epoch: int, progress_in_epoch: float) -> float:
         """Return the loss weight in a 0-based epoch; it rises linearly over `ramp_epochs`."""
         ramp = self.settings.ramp_epochs
         done = 1.0 if ramp == 0 else min(1.0, (epoch + progress_in_epoch) / ramp)
         return self.settings.weight * done
-
-
-@torch.no_grad()
-def opinions(teacher: nn.Module, views: Tensor) -> Tensor:
-    """Return the teacher's probabilities, float32 (n, a), over a view and its mirror image."""
-    teacher.eval()
-    logits: Tensor = (teacher(views) + teacher(views.flip(3))) / 2
-    return logits.float().sigmoid()

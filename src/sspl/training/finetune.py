@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sspl.averaging import averaged_model
 from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.records import FaceSet
 from sspl.data.subsets import save_subset
-from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images
+from sspl.data.transforms import random_view
 from sspl.device import autocast, generator_for, keep_freed_memory, pick_device, seed_everything
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.errors import SettingsError
@@ -25,15 +26,15 @@ from sspl.metrics.tallies import Mean
 from sspl.models.attributes import RegionPooling
 from sspl.models.branches import Branches, RegionHeads
 from sspl.models.bundle import AttributeModel, save_model
-from sspl.models.scoring import face_logits
+from sspl.models.scoring import face_logits, logits_of
 from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
 from sspl.runs import start_run, write_metrics
 from sspl.training.calibration import fit_temperatures
 from sspl.training.checkpoint import load_state, save_state
-from sspl.training.consistency import UnlabelledFaces, consistency_loss, opinions
+from sspl.training.consistency import UnlabelledFaces, consistency_loss
 from sspl.training.losses import attribute_loss
 from sspl.training.optimiser import make_optimiser, set_lr, step
-from sspl.training.partition import partition
+from sspl.training.partition import partition, unlabelled_sources
 from sspl.training.settings import FinetuneSettings
 from sspl.training.transfer import transfer
 from sspl.training.trunk_weights import load_trunk
@@ -149,7 +150,7 @@ class Finetuning:
             return None
         assert self.settings.data is not None
         sources = [FaceSource(self.parts.rest, self.settings.data.box())]
-        sources += [FaceSource(data.open(), data.box()) for data in settings.data]
+        sources += unlabelled_sources(settings.data, ("train",))
         sources = [source for source in sources if len(source.faces)]
         if not sources:
             raise SettingsError(
@@ -172,49 +173,57 @@ class Finetuning:
         if len(order) % optim.batch_size == 1 and len(order) > 1:
             order.pop()
         steps = -(-len(order) // optim.batch_size)
-        more = unlabelled.batches(steps, generator) if unlabelled else iter(())
+        more = unlabelled.batches(steps, generator) if unlabelled else repeat(None)
         self.network.train()
         freeze_statistics(self.network, settings.freeze)
-        means = {"loss": Mean()} | ({"consistency_loss": Mean()} if unlabelled else {})
-        for number, batch in enumerate(canvases.batches(order, optim.batch_size)):
+        means: dict[str, Mean] = {}
+        batches = canvases.batches(order, optim.batch_size)
+        # The shorter one ends it: `repeat` does not.
+        for number, (batch, images) in enumerate(zip(batches, more, strict=False)):
             progress = (number + 1) / steps
             set_lr(self.optimiser, optim.lr * optim.schedule.factor(epoch, progress, optim.epochs))
-            view = self._view(batch.images, generator)
-            views, targets = [view], None
+            losses = self._losses(batch.images, labels[batch.index], unlabelled, images, generator)
+            total = losses["loss"]
             if unlabelled:
-                images = next(more).to(self.device)
-                targets = self._opinions(unlabelled.plain(images))
-                views.append(unlabelled.strong(images, generator))
-            with autocast(self.device, settings.runtime.precision):
-                logits = self.network(
-                    torch.cat(views).contiguous(memory_format=torch.channels_last)
-                )
-            truth = labels[batch.index].to(self.device)
-            loss = attribute_loss(
-                logits[: len(view)], truth, self.log_odds.to(self.device), settings.loss
-            )
-            means["loss"].add(loss.item() * len(view), len(view))
-            if unlabelled and targets is not None:
-                consistency = settings.consistency
-                extra = consistency_loss(
-                    logits[len(view) :], targets, consistency.threshold, consistency.soft
-                )
-                means["consistency_loss"].add(extra.item() * len(targets), len(targets))
-                loss = loss + unlabelled.weight(epoch, progress) * extra
-            step(self.optimiser, loss, optim.clip, f"epoch {epoch + 1}, step {number + 1}")
+                total = total + unlabelled.weight(epoch, progress) * losses["consistency_loss"]
+            step(self.optimiser, total, optim.clip, f"epoch {epoch + 1}, step {number + 1}")
             if self.average is not None:
                 self.average.update_parameters(self.network)
+            faces = {
+                "loss": len(batch.index),
+                "consistency_loss": 0 if images is None else len(images),
+            }
+            for name, loss in losses.items():
+                means.setdefault(name, Mean()).add(loss.item() * faces[name], faces[name])
         return {name: mean.value() for name, mean in means.items()}
 
-    def _view(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        settings = self.settings
-        geometry = draw_geometry(len(images), settings.geometry, generator)
-        view = warp_images(images.to(self.device), geometry.to(self.device), settings.input_size)
-        return normalise(jitter_colour(view, settings.colour, generator))
+    def _losses(
+        self, canvas: Tensor, labels: Tensor, unlabelled: UnlabelledFaces | None,
+        more: Tensor | None, generator: torch.Generator,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Return the loss of a labelled batch and, with unlabelled faces, their consistency.
 
-    def _opinions(self, views: Tensor) -> Tensor:
-        with autocast(self.device, self.settings.runtime.precision):
-            return opinions(self.judged, views.contiguous(memory_format=torch.channels_last))
+        Both kinds pass through the network together, so that BatchNorm sees more than a few faces.
+        """
+        settings, size = self.settings, self.settings.input_size
+        view = random_view(
+            canvas.to(self.device), settings.geometry, settings.colour, size, generator
+        )
+        views = [view]
+        if unlabelled and more is not None:
+            more = more.to(self.device)
+            # The averaged copy, not the network in training: the settings see to it.
+            judged = self.judged.eval()
+            teacher = logits_of(judged, more, size, True, settings.runtime.precision).sigmoid()
+            views.append(unlabelled.strong(more, generator))
+        with autocast(self.device, settings.runtime.precision):
+            logits = self.network(torch.cat(views).contiguous(memory_format=torch.channels_last))
+        truth, odds = labels.to(self.device), self.log_odds.to(self.device)
+        losses = {"loss": attribute_loss(logits[: len(view)], truth, odds, settings.loss)}
+        if unlabelled:
+            extra, how = logits[len(view) :], settings.consistency
+            losses["consistency_loss"] = consistency_loss(extra, teacher, how.threshold, how.soft)
+        return losses
 
     def scores(self, canvases: Canvases) -> NDArray[np.float32]:
         """Return logits float32 (n, attributes) of the judged network."""

@@ -1,13 +1,33 @@
-"""Which faces stage 2 learns from, and which it is selected on."""
+"""Which faces the stages learn from, and which stage 2 is selected on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from sspl.data.canvases import FaceSource
 from sspl.data.records import FaceSet
+from sspl.data.settings import DataSettings
 from sspl.data.subsets import count_for, label_subset
 from sspl.errors import SettingsError
 from sspl.training.settings import FinetuneSettings
+
+
+def unlabelled_sources(data: Sequence[DataSettings], splits: Sequence[str]) -> list[FaceSource]:
+    """Open faces to learn from without labels: these splits of sets that have any, else all.
+
+    Raises `SettingsError` when a set has splits, but none of these.
+    """
+    sources = []
+    for part in data:
+        faces = part.open()
+        if any(split is not None for split in faces.splits):
+            chosen = [i for i, split in enumerate(faces.splits) if split in splits]
+            if not chosen:
+                raise SettingsError(f"splits: {faces.source} has no face in {tuple(splits)}.")
+            faces = faces.select(chosen)
+        sources.append(FaceSource(faces, part.box()))
+    return sources
 
 
 @dataclass(frozen=True)

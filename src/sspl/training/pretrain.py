@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
-from sspl.data.records import FaceSet
 from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images, warp_masks
 from sspl.device import (
     autocast,
@@ -35,6 +34,7 @@ from sspl.tasks.pst import PatchSegmentation
 from sspl.training.adversarial import Adversary
 from sspl.training.checkpoint import load_state, save_state
 from sspl.training.optimiser import make_optimiser, set_lr, step
+from sspl.training.partition import unlabelled_sources
 from sspl.training.settings import PretrainSettings
 from sspl.training.trunk_weights import load_trunk
 from sspl.weights import save_tensors
@@ -133,22 +133,6 @@ def make_views(
     return Views(images, masks, crop, crop_mask, generator)
 
 
-def open_sources(settings: PretrainSettings) -> list[FaceSource]:
-    """Open the faces to learn from: the named splits of sets that have splits, else all."""
-    if not settings.data:
-        raise SettingsError("data: no faces given; add --data FORMAT:FOLDER.")
-    sources = []
-    for data in settings.data:
-        faces: FaceSet = data.open()
-        if any(split is not None for split in faces.splits):
-            chosen = [i for i, split in enumerate(faces.splits) if split in settings.splits]
-            if not chosen:
-                raise SettingsError(f"splits: {faces.source} has no face in {settings.splits}.")
-            faces = faces.select(chosen)
-        sources.append(FaceSource(faces, data.box()))
-    return sources
-
-
 def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dict[str, Any]:
     """Run stage 1 into the run folder `out`; return the last epoch's metrics.
 
@@ -163,7 +147,9 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     adversary = build_adversary(settings, network, device)
     others = {} if adversary is None else {"adversary": adversary.learner}
-    sources = open_sources(settings)
+    if not settings.data:
+        raise SettingsError("data: no faces given; add --data FORMAT:FOLDER.")
+    sources = unlabelled_sources(settings.data, settings.splits)
     _require_masks(sources, [str(n) for n, t in network.tasks.items() if t.needs_masks])
     has_masks = all(mask is not None for source in sources for mask in source.faces.masks)
     canvases = Canvases(

@@ -6,6 +6,7 @@ from typing import Final
 from torch import Tensor
 
 from sspl.errors import DataError
+from sspl.models.timm_trunk import plain_name
 from sspl.models.trunk import Trunk
 from sspl.weights import TransferReport, load_strictly, read_tensors
 
@@ -26,12 +27,12 @@ def load_trunk(trunk: Trunk, path: Path) -> TransferReport:
     prefix = RUN_PREFIX if any(name.startswith(RUN_PREFIX) for name in tensors) else ""
     body = trunk.body()
     # timm flattens containers when it cuts a model into stages: stages.0 becomes stages_0.
-    own = {_plain(name): name for name in body.state_dict()}
-    parts = {_plain(name) for name, _ in body.named_children()}
+    own = {plain_name(name): name for name in body.state_dict()}
+    parts = {plain_name(name) for name, _ in body.named_children()}
     mine: dict[str, Tensor] = {}
     left = []
     for name, tensor in tensors.items():
-        plain = _plain(name.removeprefix(prefix)) if name.startswith(prefix) else ""
+        plain = plain_name(name.removeprefix(prefix)) if name.startswith(prefix) else ""
         if plain in own:
             mine[own[plain]] = tensor
         elif any(plain.startswith(f"{part}_") for part in parts):
@@ -40,7 +41,3 @@ def load_trunk(trunk: Trunk, path: Path) -> TransferReport:
             left.append(name)
     load_strictly(body, mine, str(path))
     return TransferReport(tuple(mine), tuple(left), ())
-
-
-def _plain(name: str) -> str:
-    return name.replace(".", "_")
