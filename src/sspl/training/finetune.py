@@ -1,8 +1,7 @@
 """Stage 2: fine-tuning on few labelled faces (METHOD.md "Stage 2")."""
 
 import logging
-from collections.abc import Sequence
-from itertools import repeat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,33 +172,28 @@ class Finetuning:
         if len(order) % optim.batch_size == 1 and len(order) > 1:
             order.pop()
         steps = -(-len(order) // optim.batch_size)
-        more = unlabelled.batches(steps, generator) if unlabelled else repeat(None)
+        more = unlabelled.batches(steps, generator) if unlabelled else None
         self.network.train()
         freeze_statistics(self.network, settings.freeze)
         means: dict[str, Mean] = {}
-        batches = canvases.batches(order, optim.batch_size)
-        # The shorter one ends it: `repeat` does not.
-        for number, (batch, images) in enumerate(zip(batches, more, strict=False)):
+        for number, batch in enumerate(canvases.batches(order, optim.batch_size)):
             progress = (number + 1) / steps
             set_lr(self.optimiser, optim.lr * optim.schedule.factor(epoch, progress, optim.epochs))
-            losses = self._losses(batch.images, labels[batch.index], unlabelled, images, generator)
-            total = losses["loss"]
+            losses = self._losses(batch.images, labels[batch.index], unlabelled, more, generator)
+            total, faces = losses["loss"], {"loss": len(batch.index)}
             if unlabelled:
                 total = total + unlabelled.weight(epoch, progress) * losses["consistency_loss"]
+                faces["consistency_loss"] = unlabelled.batch_size
             step(self.optimiser, total, optim.clip, f"epoch {epoch + 1}, step {number + 1}")
             if self.average is not None:
                 self.average.update_parameters(self.network)
-            faces = {
-                "loss": len(batch.index),
-                "consistency_loss": 0 if images is None else len(images),
-            }
             for name, loss in losses.items():
                 means.setdefault(name, Mean()).add(loss.item() * faces[name], faces[name])
         return {name: mean.value() for name, mean in means.items()}
 
     def _losses(
         self, canvas: Tensor, labels: Tensor, unlabelled: UnlabelledFaces | None,
-        more: Tensor | None, generator: torch.Generator,
+        more: Iterator[Tensor] | None, generator: torch.Generator,
     ) -> dict[str, Tensor]:  # fmt: skip
         """Return the loss of a labelled batch and, with unlabelled faces, their consistency.
 
@@ -211,11 +205,11 @@ class Finetuning:
         )
         views = [view]
         if unlabelled and more is not None:
-            more = more.to(self.device)
+            images = next(more).to(self.device)
             # The averaged copy, not the network in training: the settings see to it.
             judged = self.judged.eval()
-            teacher = logits_of(judged, more, size, True, settings.runtime.precision).sigmoid()
-            views.append(unlabelled.strong(more, generator))
+            teacher = logits_of(judged, images, size, True, settings.runtime.precision).sigmoid()
+            views.append(unlabelled.strong(images, generator))
         with autocast(self.device, settings.runtime.precision):
             logits = self.network(torch.cat(views).contiguous(memory_format=torch.channels_last))
         truth, odds = labels.to(self.device), self.log_odds.to(self.device)
