@@ -29,10 +29,7 @@ In px, about: standard deviations there are 3 px in x and 2.5 px in y, 6 px for 
 """
 
 FRAME_BOX: Final = (37.4, 71.8, 140.6, 175.0)
-"""Mean box of the Haar cascade `frontalface_alt2` on 187 aligned CelebA faces, in px.
-
-Standard deviation 4 px for left and top, 8 px for the side.
-"""
+"""About where the Haar cascade `frontalface_alt2` sees aligned CelebA faces, in px."""
 
 PROFILE: Final = 0.5
 """Eyes nearer to each other than this, in units of eyes to mouth, do not give the rotation.
