@@ -183,6 +183,15 @@ def test_unlabelled_faces_take_part(semi_supervised: Path) -> None:
     assert same == (epoch == 4)
 
 
+def test_unlabelled_faces_change_what_is_learnt(semi_supervised: Path, tmp_path: Path) -> None:
+    again = tmp_path / "run"
+    settings = semi_supervised / "settings.yaml"
+    sspl("finetune", "--settings", settings, "--out", again, "consistency.weight=3")
+    weight = "network.network.trunk.stem.0.weight"
+    one, other = (load_file(run / "state.safetensors")[weight] for run in (semi_supervised, again))
+    assert not np.array_equal(one, other)
+
+
 @pytest.mark.parametrize("which", ["finetuned", "semi_supervised"])
 def test_interrupted_finetuning_resumes_to_the_same_model(
     which: str, tmp_path: Path, request: pytest.FixtureRequest
