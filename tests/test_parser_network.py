@@ -19,7 +19,7 @@ from sspl.parsing.masks import network_size, suspicion
 from sspl.parsing.model import Parser, load_parser, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
 from sspl.parsing.pairs import draw_training_pairs, find_pairs
-from sspl.parsing.training import ParserSettings, degrade, parse
+from sspl.parsing.training import ParserSettings, degrade, parse, scaled_size
 from sspl.settings import build
 
 CPU = torch.device("cpu")
@@ -89,6 +89,31 @@ def test_parse_brings_grey_levels_to_the_input_range(network: ParserNetwork) -> 
     # The middle of each 4 x 4 block of a bilinear enlargement mixes the places around it.
     expected = torch.nn.functional.interpolate(expected, (32, 32), mode="bilinear")
     torch.testing.assert_close(parse(network, images, CPU, "fp32"), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_averaging_is_over_two_sizes_and_their_mirror_images(network: ParserNetwork) -> None:
+    images = torch.randint(256, (2, 3, 64, 128), generator=torch.Generator().manual_seed(2))
+    mirror = torch.tensor([0, 2, 1, 3, 4])
+    expected = torch.zeros(2, 5, 64, 128)
+    for size in ((64, 128), (64, 96)):  # 48 lies between 32 and 64: to the even multiple
+        view = images / 127.5 - 1
+        if size != (64, 128):
+            view = torch.nn.functional.interpolate(view, size, mode="bilinear", antialias=True)
+        for turned in (False, True):
+            with torch.no_grad():
+                logits = network(view.flip(3) if turned else view)[0]
+            logits = logits.flip(3)[:, [0, 2, 1, 3, 4]] if turned else logits
+            expected += torch.nn.functional.interpolate(logits, (64, 128), mode="bilinear") / 4
+    found = parse(network, images, CPU, "fp32", mirror)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_scaled_size_is_the_nearest_multiple_of_32() -> None:
+    assert scaled_size((256, 320), 0.75) == (
+        192,
+        256,
+    )  # 240 lies between 224 and 256: to the even multiple
+    assert scaled_size((32, 200), 0.75) == (32, 160)  # 24 and 150
 
 
 @given(width=st.integers(20, 4000), height=st.integers(20, 4000), side=st.integers(32, 512))

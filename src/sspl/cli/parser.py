@@ -66,11 +66,16 @@ def test(
 @click.argument("images")
 @click.option("--out", type=folder_out, required=True, help="Folder for the masks.")
 @click.option("--short-side", type=click.IntRange(32, 2048), help="Px fed to the network.")
-@click.option("--flip-average/--no-flip-average", default=True, show_default=True)
+@click.option(
+    "--average/--no-average",
+    default=True,
+    show_default=True,
+    help="Average over the mirrored picture and two sizes: better masks, 3 times slower.",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 def run(
-    model: Path, images: str, out: Path, short_side: int | None, flip_average: bool,
+    model: Path, images: str, out: Path, short_side: int | None, average: bool,
     batch_size: int, device: str,
 ) -> None:  # fmt: skip
     """Make a mask for every picture of IMAGES (a folder, or FORMAT:PATH as in --data).
@@ -83,6 +88,6 @@ def run(
 
     faces = data_without(images, "a mask covers the whole picture", "crop", "masks").open()
     summary = make_masks(
-        load_parser(model), faces, out, short_side, flip_average, batch_size, device, "auto"
+        load_parser(model), faces, out, short_side, average, batch_size, device, "auto"
     )
     click.echo(summary_text(summary, out))

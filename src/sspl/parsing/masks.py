@@ -22,9 +22,8 @@ from sspl.errors import SsplError
 from sspl.files import write_csv, write_json
 from sspl.parsing.model import Parser
 from sspl.parsing.network import resize
-from sspl.parsing.training import mirror_ids, parse
+from sspl.parsing.training import STRIDE, mirror_ids, parse
 
-STRIDE: Final = 32
 SHEET_FACES: Final = 40
 TINY_SKIN: Final = 0.02
 SUMMARY_FILE: Final = "summary.json"
@@ -44,7 +43,7 @@ def network_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
 
 
 def make_masks(
-    parser: Parser, faces: FaceSet, out: Path, short_side: int | None, flip_average: bool,
+    parser: Parser, faces: FaceSet, out: Path, short_side: int | None, average: bool,
     batch_size: int, device_name: str, precision: Precision,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a palette PNG for every face that has none yet, then the summary; return it.
@@ -58,7 +57,7 @@ def make_masks(
     todo = [face for face in faces if not mask_path(out, face.name).exists()]
     bar = tqdm(total=len(todo), desc="parse faces", unit="face")
     side = short_side or parser.size
-    mirror = mirror_ids(parser.taxonomy) if flip_average else None
+    mirror = mirror_ids(parser.taxonomy) if average else None
     for group, images in _batches(todo, side, batch_size):
         logits = parse(network, images, device, precision, mirror)
         for (face, size), one in zip(group, logits, strict=True):

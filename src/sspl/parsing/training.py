@@ -1,8 +1,9 @@
 """Training a face parser on few labelled pairs."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,11 @@ from sspl.metrics.tallies import Mean
 from sspl.parsing.network import ParserModelSettings, ParserNetwork, resize
 from sspl.schedules import warmup_cosine
 from sspl.settings import Settings
+
+
+STRIDE: Final = 32
+AVERAGED_SCALES: Final = (0.75, 1.0)
+"""Sizes of the picture over which a parser's logits are averaged."""
 
 
 class ParserSettings(Settings):
@@ -166,11 +172,11 @@ def train_parser(
         while len(order) < settings.batch_size:
             order += torch.randperm(len(images), generator=generator).tolist()
         batch, order = order[: settings.batch_size], order[settings.batch_size :]
-        geometry = draw_geometry(len(batch), settings.geometry, generator)
-        view = warp_images(images[batch], geometry, settings.view)
-        target = warp_masks(masks[batch], geometry, settings.view, mirror).long().to(device)
+        geometry = draw_geometry(len(batch), settings.geometry, generator).to(device)
+        view = warp_images(images[batch].to(device), geometry, settings.view)
+        target = warp_masks(masks[batch].to(device), geometry, settings.view, mirror).long()
         view = degrade(jitter_colour(view, settings.colour, generator), settings, generator)
-        view = normalise(view).to(device, memory_format=torch.channels_last)
+        view = normalise(view).contiguous(memory_format=torch.channels_last)
         with autocast(device, settings.precision):
             outputs = network(view)
         loss = parser_loss(outputs, target, weights, settings)
@@ -202,15 +208,38 @@ def parse(
 ) -> Tensor:  # fmt: skip
     """Map [0, 255] images (n, 3, h, w), sides multiples of 32, to logits (n, c, h, w).
 
-    With `mirror` (int64 (c,), class ids after a left-right flip) the logits are averaged with
-    those of the mirrored picture.
+    With `mirror` (int64 (c,), class ids after a left-right flip) the logits are the mean over
+    the picture and its mirrored self, each at the scales `AVERAGED_SCALES`.
     """
     view = normalise(images.float()).to(device, memory_format=torch.channels_last)
-    with autocast(device, precision):
-        logits = network(view)[0].float()
-        if mirror is not None:
-            logits = (logits + network(view.flip(3))[0].float().flip(3)[:, mirror]) / 2
-    return resize(logits, images.shape[2:])
+    size = images.shape[2:]
+    if mirror is None:
+        return resize(_logits(network, view, precision), size)
+    total = torch.zeros((), device=device)
+    for scale in AVERAGED_SCALES:
+        scaled = view if scale == 1 else resize_antialiased(view, scaled_size(size, scale))
+        plain = _logits(network, scaled, precision)
+        mirrored = _logits(network, scaled.flip(3), precision).flip(3)[:, mirror]
+        total = total + resize(plain + mirrored, size)
+    return total / (2 * len(AVERAGED_SCALES))
+
+
+def _logits(network: ParserNetwork, view: Tensor, precision: Precision) -> Tensor:
+    with autocast(view.device, precision):
+        logits: Tensor = network(view)[0]
+    return logits.float()
+
+
+def scaled_size(size: Sequence[int], scale: float) -> tuple[int, int]:
+    """Return height and width times `scale`, rounded to multiples of 32, at least 32."""
+    height, width = (max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in size)
+    return height, width
+
+
+def resize_antialiased(view: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize (n, c, h, w) bilinearly, averaging where it shrinks."""
+    small = F.interpolate(view, size, mode="bilinear", antialias=True)
+    return small.contiguous(memory_format=torch.channels_last)
 
 
 def mirror_ids(taxonomy: Taxonomy) -> Tensor:
