@@ -112,7 +112,7 @@ def test_a_scaled_size_is_the_nearest_multiple_of_32() -> None:
     assert scaled_size((256, 320), 0.75) == (
         192,
         256,
-    )  # 240 lies between 224 and 256: to the even multiple
+    )  # 240 is halfway: to even
     assert scaled_size((32, 200), 0.75) == (32, 160)  # 24 and 150
 
 

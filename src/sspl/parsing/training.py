@@ -38,7 +38,6 @@ from sspl.parsing.network import ParserModelSettings, ParserNetwork, resize
 from sspl.schedules import warmup_cosine
 from sspl.settings import Settings
 
-
 STRIDE: Final = 32
 AVERAGED_SCALES: Final = (0.75, 1.0)
 """Sizes of the picture over which a parser's logits are averaged."""
