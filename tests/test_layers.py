@@ -20,6 +20,7 @@ LAYERS = (
     {"faces", "parsing", "tasks", "models"},
     {"training"},
     {"evaluation", "inference"},
+    {"serving"},
     {"demo_figure"},
     {"demo"},
     {"cli"},

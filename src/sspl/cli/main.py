@@ -13,6 +13,7 @@ from sspl.cli.export import export
 from sspl.cli.faces import faces
 from sspl.cli.judge import evaluate, predict
 from sspl.cli.parser import parser
+from sspl.cli.serve import serve
 from sspl.cli.train import finetune, pretrain
 from sspl.errors import SsplError
 
@@ -27,7 +28,7 @@ def cli() -> None:
 
 
 data.add_command(check)
-for command in (demo, data, faces, parser, pretrain, finetune, evaluate, predict, export):
+for command in (demo, data, faces, parser, pretrain, finetune, evaluate, predict, export, serve):
     cli.add_command(command)
 
 

@@ -23,14 +23,18 @@ def read_image(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            return _eight_bits(upright).convert("RGB")
+            return upright_rgb(opened)
     except FileNotFoundError:
         raise DataError(f"{path}: no such image.") from None
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not a picture that can be read ({error}).") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: damaged picture ({error}); replace or remove it.") from None
+
+
+def upright_rgb(opened: Image.Image) -> Image.Image:
+    """Return a picture that was opened, EXIF orientation applied, in 8-bit RGB."""
+    return _eight_bits(ImageOps.exif_transpose(opened)).convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -1,0 +1,33 @@
+"""`sspl serve`: a model behind HTTP."""
+
+from pathlib import Path
+
+import click
+
+from sspl.cli.options import folder_in, overrides
+
+
+@click.command()
+@click.argument("model", type=folder_in)
+@overrides
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option(
+    "--detect/--no-detect", default=True, show_default=True,
+    help="Find the faces of each picture, or take each picture as one aligned face.",
+)
+@click.option("--device", default="auto", show_default=True)
+def serve(
+    model: Path, overrides: tuple[str, ...], host: str, port: int, detect: bool, device: str
+) -> None:
+    """Serve MODEL: a page to drop pictures on, and a JSON API (/openapi.json).
+
+    Only this machine reaches it unless --host says otherwise; it then answers to the names in
+    hosts=[NAME,...] alone, and it has no log-in: put it behind something that has. Limits follow
+    as key=value, such as max_bytes=5000000 rate=10.
+    """
+    from sspl.serving.run import run_server
+    from sspl.serving.settings import ServeSettings
+    from sspl.settings import build
+
+    run_server(model, build(ServeSettings, {}, overrides), host, port, detect, device)

@@ -1,0 +1,1 @@
+"""A model behind HTTP: a JSON API and one page."""

@@ -1,0 +1,280 @@
+"""The web application: routes, and what each refusal looks like."""
+
+import asyncio
+import base64
+import hashlib
+import logging
+import re
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from PIL import Image
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException as PlainHTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from sspl import __version__
+from sspl.device import usable_cores
+from sspl.errors import DataError
+from sspl.serving.batching import Batcher, BusyError
+from sspl.serving.guards import RateLimit, from_another_site
+from sspl.serving.reader import FaceCrop, Reader, open_picture
+from sspl.serving.settings import ServeSettings
+
+log = logging.getLogger(__name__)
+
+PICTURE_TYPES: Final = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff")
+
+
+class AttributeAnswer(BaseModel):
+    """One attribute of one face."""
+
+    name: str
+    probability: float = Field(ge=0, le=1, description="calibrated on validation faces")
+    present: bool = Field(description="whether the probability reaches the threshold")
+
+
+class FaceAnswer(BaseModel):
+    """One face; the box is in px of the upright picture, null when the whole picture is it."""
+
+    box: tuple[float, float, float, float] | None
+    score: float | None = Field(description="the detector's, on its own scale")
+    attributes: list[AttributeAnswer]
+
+
+class PictureAnswer(BaseModel):
+    """The faces of a picture, the largest first."""
+
+    width: int
+    height: int
+    faces: list[FaceAnswer]
+
+
+class ModelAnswer(BaseModel):
+    """What the server predicts and how."""
+
+    version: str
+    attributes: list[str]
+    detects_faces: bool
+    input_size: int
+    max_bytes: int
+    max_pixels: int
+
+
+class Health(BaseModel):
+    """The server answers, and how many pictures wait."""
+
+    status: str
+    waiting: int
+
+
+class Refusal(BaseModel):
+    """Why a request was not answered, in one sentence."""
+
+    error: str
+
+
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    code: {"model": Refusal} for code in (400, 403, 408, 413, 415, 422, 429, 503)
+}
+PICTURE_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "description": "The picture's bytes.",
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURE_TYPES},
+    }
+}  # fmt: skip
+
+
+async def read_body(request: Request, settings: ServeSettings) -> bytes:
+    """Return the body; refuse one that is too large, or too slow to arrive."""
+    too_large = HTTPException(413, f"the picture is larger than {settings.max_bytes} bytes.")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > settings.max_bytes:
+        raise too_large
+    content = bytearray()
+    try:
+        async with asyncio.timeout(settings.body_seconds):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > settings.max_bytes:
+                    raise too_large
+    except TimeoutError:
+        raise HTTPException(
+            408, f"the picture did not arrive within {settings.body_seconds:g} s."
+        ) from None
+    return bytes(content)
+
+
+class Service:
+    """A reader behind a queue: many requests, one network."""
+
+    def __init__(self, reader: Reader, settings: ServeSettings) -> None:
+        self.reader = reader
+        self.settings = settings
+        self.batcher = Batcher(
+            reader.probabilities, settings.max_batch, settings.max_wait, settings.max_waiting
+        )
+        self.pool = ThreadPoolExecutor(settings.readers or usable_cores(), "read")
+        self.uploads = asyncio.Semaphore(settings.max_reading)
+        self.limit = RateLimit(settings.rate, settings.burst)
+
+    def guard(self, request: Request) -> None:
+        """Refuse what another site's page sent, what is no picture, and what comes too often."""
+        headers = request.headers
+        if from_another_site(
+            headers.get("host"), headers.get("origin"), headers.get("sec-fetch-site")
+        ):
+            raise HTTPException(403, "requests from pages of other sites are not answered.")
+        kind = headers.get("content-type", "").split(";")[0].strip().lower()
+        if kind not in PICTURE_TYPES:
+            raise HTTPException(415, f"send a picture as {', '.join(PICTURE_TYPES)}.")
+        wait = self.limit.wait(request.client.host if request.client else "")
+        if wait:
+            raise HTTPException(
+                429, "too many pictures from this address; send them more slowly.",
+                {"Retry-After": str(int(wait) + 1)},
+            )  # fmt: skip
+
+    async def picture(self, request: Request) -> tuple[Image.Image, list[FaceCrop]]:
+        """Return the uploaded picture and its faces."""
+        loop = asyncio.get_running_loop()
+        async with self.uploads:
+            content = await read_body(request, self.settings)
+            try:
+                return await loop.run_in_executor(self.pool, self._read, content)
+            except DataError as error:
+                raise HTTPException(400, str(error)) from None
+
+    def _read(self, content: bytes) -> tuple[Image.Image, list[FaceCrop]]:
+        image = open_picture(content, self.settings.max_pixels)
+        return image, self.reader.faces(image)
+
+    async def answer(self, request: Request) -> PictureAnswer:
+        """Return what is on the uploaded picture."""
+        image, faces = await self.picture(request)
+        try:
+            scores = await self.batcher.submit(faces)
+        except BusyError:
+            raise HTTPException(
+                503, "too many pictures are waiting; try again.", {"Retry-After": "1"}
+            ) from None
+        names = self.reader.attributes
+        return PictureAnswer(
+            width=image.width,
+            height=image.height,
+            faces=[
+                FaceAnswer(box=face.box, score=face.score, attributes=_attributes(names, row))
+                for face, row in zip(faces, scores, strict=True)
+            ],
+        )
+
+
+def _attributes(names: Sequence[str], row: Any) -> list[AttributeAnswer]:
+    return [
+        AttributeAnswer(name=name, probability=round(float(p), 4), present=bool(p >= 0.5))
+        for name, p in zip(names, row, strict=True)
+    ]
+
+
+def page() -> tuple[str, str]:
+    """Return the page and the Content-Security-Policy that lets it do no more than it does."""
+    text = (resources.files("sspl") / "serving" / "page.html").read_text(encoding="utf-8")
+
+    def allowed(tag: str) -> str:
+        blocks = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digests = (hashlib.sha256(b.encode()).digest() for b in blocks)
+        return " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests)
+
+    policy = (
+        f"default-src 'none'; script-src {allowed('script')}; style-src {allowed('style')}; "
+        "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+    return text, policy
+
+
+def make_app(reader: Reader, settings: ServeSettings) -> FastAPI:
+    """Return the application: the page, the JSON API, its OpenAPI description."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = app.state.service = Service(reader, settings)
+        scoring = asyncio.create_task(service.batcher.run())
+        yield
+        scoring.cancel()
+        service.pool.shutdown(wait=False, cancel_futures=True)
+
+    # The interactive documentation pages would load scripts from elsewhere.
+    app = FastAPI(
+        title="sspl", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        description="Attributes of the faces in a picture.",
+    )  # fmt: skip
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts), www_redirect=False)
+    text, policy = page()
+
+    def service(request: Request) -> Service:
+        found: Service = request.app.state.service
+        return found
+
+    def guarded(request: Request) -> None:
+        service(request).guard(request)
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def show_page() -> HTMLResponse:
+        return HTMLResponse(text, headers={"Content-Security-Policy": policy})
+
+    @app.get("/healthz")
+    def health(request: Request) -> Health:
+        """Say that the server is up."""
+        return Health(status="ok", waiting=service(request).batcher.queue.qsize())
+
+    @app.get("/v1/model")
+    def describe() -> ModelAnswer:
+        """Say what is predicted."""
+        return ModelAnswer(
+            version=__version__,
+            attributes=list(reader.attributes),
+            detects_faces=reader.detector is not None,
+            input_size=reader.model.input_size,
+            max_bytes=settings.max_bytes,
+            max_pixels=settings.max_pixels,
+        )
+
+    @app.post(
+        "/v1/predict", responses=REFUSALS, openapi_extra=PICTURE_BODY, dependencies=[Depends(guarded)]
+    )
+    async def predict(request: Request) -> PictureAnswer:
+        """Return the faces of one picture, sent as the body, and their attributes."""
+        return await service(request).answer(request)
+
+    @app.middleware("http")
+    async def harden(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @app.exception_handler(PlainHTTPException)
+    async def refuse(_: Request, error: PlainHTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_query(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:])
+        return JSONResponse({"error": f"{field}: {first['msg']}"}, 422)
+
+    @app.exception_handler(Exception)
+    async def fail(_: Request, error: Exception) -> JSONResponse:
+        log.error("a request failed", exc_info=error)
+        return JSONResponse({"error": "the server failed on this picture; its log says how."}, 500)
+
+    return app

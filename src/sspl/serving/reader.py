@@ -1,0 +1,116 @@
+"""From the bytes of a picture to its faces, and from faces to attributes."""
+
+import io
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from sspl.data.images import image_canvas, upright_rgb
+from sspl.device import Precision, pick_device
+from sspl.errors import DataError
+from sspl.faces.alignment import cut, place
+from sspl.faces.face import FaceDetector
+from sspl.models.bundle import load_model
+from sspl.models.scoring import logits_of
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+
+
+@dataclass(frozen=True)
+class FaceCrop:
+    """A face as the network sees it.
+
+    Args:
+        box: left, top, right, bottom in px of the upright picture; None when the whole picture
+            is the face.
+        score: the detector's, on its own scale; None without detection.
+        canvas: uint8 (c, c, 3).
+    """
+
+    box: tuple[float, float, float, float] | None
+    score: float | None
+    canvas: NDArray[np.uint8]
+
+
+def open_picture(content: bytes, max_pixels: int) -> Image.Image:
+    """Return an uploaded picture upright and in RGB.
+
+    Raises `DataError` when it is none, of a format not taken, damaged, or larger than
+    `max_pixels`; the size is looked at before any pixel is decoded.
+    """
+    try:
+        opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        if opened.width * opened.height > max_pixels:
+            raise Image.DecompressionBombError
+        return upright_rgb(opened)
+    except Image.DecompressionBombError:
+        raise DataError(f"the picture has more than {max_pixels} px; send a smaller one.") from None
+    except Exception:
+        # Pillow's decoders raise nearly anything on bytes made to break them.
+        raise DataError(f"not a picture that can be read; send {', '.join(FORMATS)}.") from None
+
+
+class Reader:
+    """A fine-tuned model and, unless every picture is one face, a face detector.
+
+    Args:
+        folder: run folder or model folder.
+        detector: finds faces; None takes each picture as one aligned face.
+        device: where the network runs.
+        precision: of the network's arithmetic.
+    """
+
+    def __init__(
+        self, folder: Path, detector: FaceDetector | None, device: str = "auto",
+        precision: Precision = "auto",
+    ) -> None:  # fmt: skip
+        self.model = load_model(folder)
+        self.device = pick_device(device)
+        self.model.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.detector = detector
+        self.precision = precision
+        self._detecting = threading.Lock()
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of the attributes in output order."""
+        return self.model.schema.names
+
+    def faces(self, image: Image.Image) -> list[FaceCrop]:
+        """Return the faces of an upright RGB picture, the largest first."""
+        model = self.model
+        if self.detector is None:
+            return [FaceCrop(None, None, image_canvas(image, model.box, model.canvas))]
+        # Detectors keep the picture's size as state.
+        with self._detecting:
+            found = self.detector.detect(np.asarray(image))
+        crops = []
+        for face in sorted(found, key=lambda f: f.area, reverse=True):
+            crop = cut(image, place(face))
+            crops.append(
+                FaceCrop(face.box, face.score, image_canvas(crop, model.box, model.canvas))
+            )
+        return crops
+
+    def probabilities(self, pictures: Sequence[Sequence[FaceCrop]]) -> list[NDArray[np.float64]]:
+        """Return calibrated probabilities float64 (faces, attributes) of each picture.
+
+        All faces of all pictures pass through the network together.
+        """
+        canvases = [face.canvas for faces in pictures for face in faces]
+        if not canvases:
+            return [np.empty((0, len(self.attributes))) for _ in pictures]
+        pixels = torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2).to(self.device)
+        model = self.model
+        logits = logits_of(
+            model.network, pixels, model.input_size, model.flip_average, self.precision
+        )
+        scores = model.probabilities(logits.cpu().numpy())
+        ends = np.cumsum([len(faces) for faces in pictures])
+        return np.split(scores, ends[:-1])

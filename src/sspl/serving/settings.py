@@ -1,0 +1,23 @@
+"""Limits of the server."""
+
+from pydantic import Field
+
+from sspl.settings import Settings
+
+
+class ServeSettings(Settings):
+    """What one server takes on; everything beyond it is refused with a clear status."""
+
+    hosts: tuple[str, ...] = Field(
+        ("localhost", "127.0.0.1", "[::1]"), description="names by which it may be addressed"
+    )
+    max_bytes: int = Field(10_000_000, ge=1, description="size of an uploaded picture")
+    max_pixels: int = Field(40_000_000, ge=1, description="width times height of a picture")
+    body_seconds: float = Field(20.0, gt=0, description="time in which an upload must be complete")
+    rate: float = Field(100.0, gt=0, description="pictures per second of one address, sustained")
+    burst: int = Field(400, ge=1, description="pictures of one address at once")
+    max_batch: int = Field(32, ge=1, description="pictures scored together")
+    max_wait: float = Field(0.005, ge=0, description="seconds to wait for company in a batch")
+    max_waiting: int = Field(512, ge=1, description="pictures in the queue")
+    max_reading: int = Field(64, ge=1, description="uploads held in memory at once")
+    readers: int = Field(0, ge=0, description="threads that decode and find faces; 0: one a core")
