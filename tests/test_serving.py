@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.shared import refused
 
 from sspl.data.images import image_canvas
 from sspl.data.synthetic.render import render_face
@@ -34,7 +35,6 @@ from sspl.serving.guards import RateLimit, from_another_site
 from sspl.serving.reader import FaceCrop, Reader
 from sspl.serving.settings import ServeSettings
 from sspl.tasks.pst import SegmentationSettings
-from tests.shared import refused
 
 SCHEMA = AttributeSchema(("Smiling", "Eyeglasses"), ("whole", "upper"))
 JPEG = {"Content-Type": "image/jpeg"}
@@ -54,7 +54,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(
         folder,
         AttributeModel(
-            network, SCHEMA, (0.0, 0.0, 1.0, 1.0), 40, 32, True, np.full(2, 0.5), np.array([1.0, 2.0])
+            network,
+            SCHEMA,
+            (0.0, 0.0, 1.0, 1.0),
+            40,
+            32,
+            True,
+            np.full(2, 0.5),
+            np.array([1.0, 2.0]),
         ),
     )
     return folder
@@ -83,7 +90,9 @@ def client_of(reader: Reader, **limits: object) -> TestClient:
 
 @pytest.fixture(scope="module")
 def client(run: Path) -> Iterator[TestClient]:
-    with client_of(Reader(run, None, "cpu", "fp32"), max_bytes=200_000, max_pixels=500_000) as found:
+    with client_of(
+        Reader(run, None, "cpu", "fp32"), max_bytes=200_000, max_pixels=500_000
+    ) as found:
         yield found
 
 
@@ -139,7 +148,10 @@ def test_requests_that_come_together_share_a_batch(run: Path) -> None:
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-                asks = [http.post("/v1/predict", content=picture(i % 3), headers=JPEG) for i in range(12)]
+                asks = [
+                    http.post("/v1/predict", content=picture(i % 3), headers=JPEG)
+                    for i in range(12)
+                ]
                 return [reply.json() for reply in await asyncio.gather(*asks)]
 
     answers = asyncio.run(ask())
@@ -330,7 +342,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_may_run_its_own_script_alone(
     client: TestClient,
 ) -> None:
     reply = client.get("/")
-    assert not re.search(r"(src|href)\s*=|https?://|@import|url\(", reply.text)
+    assert not re.search(r"(src|href)\s*=(?!\"data:)|https?://|@import|url\(", reply.text)
     policy = reply.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     for tag in ("script", "style"):

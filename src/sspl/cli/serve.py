@@ -13,7 +13,9 @@ from sspl.cli.options import folder_in, overrides
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option(
-    "--detect/--no-detect", default=True, show_default=True,
+    "--detect/--no-detect",
+    default=True,
+    show_default=True,
     help="Find the faces of each picture, or take each picture as one aligned face.",
 )
 @click.option("--device", default="auto", show_default=True)

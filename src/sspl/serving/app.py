@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from PIL import Image
@@ -87,7 +87,9 @@ PICTURE_BODY: Final = {
     "requestBody": {
         "required": True,
         "description": "The picture's bytes.",
-        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURE_TYPES},
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURE_TYPES
+        },
     }
 }  # fmt: skip
 
@@ -216,7 +218,9 @@ def make_app(reader: Reader, settings: ServeSettings) -> FastAPI:
         title="sspl", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         description="Attributes of the faces in a picture.",
     )  # fmt: skip
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts), www_redirect=False)
+    app.add_middleware(
+        TrustedHostMiddleware, allowed_hosts=list(settings.hosts), www_redirect=False
+    )
     text, policy = page()
 
     def service(request: Request) -> Service:
@@ -248,7 +252,10 @@ def make_app(reader: Reader, settings: ServeSettings) -> FastAPI:
         )
 
     @app.post(
-        "/v1/predict", responses=REFUSALS, openapi_extra=PICTURE_BODY, dependencies=[Depends(guarded)]
+        "/v1/predict",
+        responses=REFUSALS,
+        openapi_extra=PICTURE_BODY,
+        dependencies=[Depends(guarded)],
     )
     async def predict(request: Request) -> PictureAnswer:
         """Return the faces of one picture, sent as the body, and their attributes."""
