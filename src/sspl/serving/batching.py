@@ -56,13 +56,18 @@ class Batcher(Generic[Item, Result]):
                 ]
                 if not waiting:
                     continue
-                items = [item for item, _ in waiting]
                 try:
-                    results = await loop.run_in_executor(pool, self.compute, items)
+                    results = await loop.run_in_executor(
+                        pool, self.compute, [item for item, _ in waiting]
+                    )
                 except Exception as error:
-                    results = [error] * len(waiting)
+                    for _, answer in waiting:
+                        if not answer.done():
+                            answer.set_exception(error)
+                    continue
                 for (_, answer), result in zip(waiting, results, strict=True):
-                    _settle(answer, result)
+                    if not answer.done():
+                        answer.set_result(result)
 
     async def _collect(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         batch = [await self.queue.get()]
@@ -73,12 +78,3 @@ class Batcher(Generic[Item, Result]):
         except TimeoutError:
             pass
         return batch
-
-
-def _settle(answer: "asyncio.Future[Result]", result: Result | Exception) -> None:
-    if answer.done():
-        return
-    if isinstance(result, Exception):
-        answer.set_exception(result)
-    else:
-        answer.set_result(result)
