@@ -18,7 +18,7 @@ def check(spec: str) -> None:
     from sspl.data.settings import parse_data_spec
 
     faces = parse_data_spec(spec).open()
-    for line in (*_split_lines(faces), "", *_attribute_lines(faces)):
+    for line in (*_split_lines(faces), "", *_attribute_lines(faces), *_group_lines(faces)):
         click.echo(line)
 
 
@@ -40,4 +40,12 @@ def _attribute_lines(faces: "FaceSet") -> list[str]:
     for i, name in enumerate(faces.schema.names):
         counts = [int((faces.labels[:, i] == value).sum()) for value in (1, 0, MISSING)]
         lines.append(f"{name:<{width}}" + "".join(f"{count:>12,}" for count in counts))
+    return lines
+
+
+def _group_lines(faces: "FaceSet") -> list[str]:
+    lines = []
+    for name, values in faces.groups.items():
+        counts = [f"{value} {values.count(value):,}" for value in sorted(set(values))]
+        lines += ["", f"{name}: " + ", ".join(counts)]
     return lines

@@ -1,7 +1,7 @@
 """The one record type that every adapter yields and everything above reads."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +53,8 @@ class FaceSet:
         schema: attributes; empty for unlabelled faces.
         names, images, masks, splits: as in `FaceRecord`, one per face.
         labels: int8 (faces, attributes).
+        groups: by name, such as `age`, what each face belongs to, such as `20-29`; for reports
+            by subgroup, never learnt from.
     """
 
     source: str
@@ -62,9 +64,11 @@ class FaceSet:
     masks: tuple[Path | None, ...]
     splits: tuple[str | None, ...]
     labels: Labels
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         lengths = {len(self.names), len(self.images), len(self.masks), len(self.splits)}
+        lengths |= {len(values) for values in self.groups.values()}
         if lengths != {len(self.labels)} or self.labels.shape[1:] != (len(self.schema),):
             raise ValueError(f"{self.source}: columns of unequal length")
 
@@ -93,6 +97,7 @@ class FaceSet:
             masks=tuple(self.masks[i] for i in chosen),
             splits=tuple(self.splits[i] for i in chosen),
             labels=self.labels[chosen],
+            groups={name: tuple(g[i] for i in chosen) for name, g in self.groups.items()},
         )
 
     def split(self, name: str) -> "FaceSet":

@@ -23,7 +23,7 @@ class DataSettings(BaseModel):
     """One source of faces.
 
     Args:
-        format: `celeba`, `lfwa`, `maad`, `folder` or `csv`.
+        format: `celeba`, `lfwa`, `maad`, `utkface`, `folder` or `csv`.
         root: folder or file to read, see `sspl.data.adapters.open_faces`.
         images: folder of the images, where it is not the format's own.
         masks: folder of semantic masks, one PNG for each face name.

@@ -9,17 +9,19 @@ from sspl.data.adapters.lfwa import read_lfwa
 from sspl.data.adapters.maad import read_maad
 from sspl.data.adapters.source import OnMissing
 from sspl.data.adapters.table import read_table
+from sspl.data.adapters.utkface import read_utkface
 from sspl.data.records import FaceSet
 from sspl.domain.attributes import load_schema
 from sspl.errors import SettingsError
 
-Format = Literal["celeba", "lfwa", "maad", "folder", "csv"]
+Format = Literal["celeba", "lfwa", "maad", "utkface", "folder", "csv"]
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
 
 _OPTIONS: Final = {
     "celeba": {"images", "schema", "split_file"},
     "lfwa": {"images", "schema", "split_file"},
     "maad": {"images", "schema", "split_file"},
+    "utkface": {"split_file"},
     "folder": set[str](),
     "csv": {"images", "schema", "ignore"},
 }
@@ -43,7 +45,7 @@ def open_faces(
         images: folder of the images, where it is not the format's own.
         schema: file of attributes and regions, see `sspl.domain.attributes.load_schema`.
         split_file: for `celeba` the partition, for `lfwa` the indices or a `name,split`
-            CSV, for `maad` a `name,split` CSV.
+            CSV, for `maad` and `utkface` a `name,split` CSV.
         ignore: columns of a `csv` that are no attributes.
         missing: `fail` or `skip` the faces whose image is not there; skipped faces are
             counted in the log.
@@ -67,6 +69,8 @@ def open_faces(
             return read_maad(
                 root, images, split_file=split_file, schema=attributes, missing=missing
             )
+        case "utkface":
+            return read_utkface(root, split_file)
         case "csv":
             return read_table(root, images, attributes, ignore=ignore, missing=missing)
         case _:

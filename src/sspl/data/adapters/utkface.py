@@ -1,0 +1,81 @@
+"""UTKFace: age, gender and race stand in the name of each picture."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import numpy as np
+
+from sspl.data.adapters.folder import read_folder
+from sspl.data.adapters.source import splits_by_name
+from sspl.data.records import FaceSet
+from sspl.domain.attributes import schema_for
+from sspl.errors import DataError
+
+RACES: Final = ("White", "Black", "Asian", "Indian", "other")
+OLDEST_DECADE: Final = 70
+
+_NAME: Final = re.compile(r"(\d{1,3})_([01])_([0-4])_\d+\.jpg(\.chip\.jpg)?")
+_TRAIN, _VAL = 7, 8
+"""Of ten parts of all names, the first seven are for training, the eighth for validation."""
+
+
+def read_utkface(root: Path, split_file: Path | None = None) -> FaceSet:
+    """Read UTKFace: the attribute `Male`, and `age` and `race` as groups.
+
+    Names are `AGE_GENDER_RACE_DATE.jpg.chip.jpg` with gender 0 for male and 1 for female. Ages
+    are grouped by decade, from 70 on together. UTKFace has no splits of its own and names no
+    person; without `split_file` the split of a face follows from a hash of its file name (70 %
+    train, 10 % val, 20 % test), so the pictures of one person may be in two splits.
+
+    Args:
+        root: folder, with or without folders in it.
+        split_file: CSV with columns `name,split`.
+
+    Raises:
+        DataError: for a picture of another name; full UTKFace has a few without race.
+    """
+    faces = read_folder(root)
+    facts = [_parse(root, name) for name in faces.names]
+    ages, genders, races = zip(*facts, strict=True)
+    splits = splits_by_name(faces.names, split_file, root) if split_file else _hashed(faces.names)
+    return replace(
+        faces,
+        schema=schema_for(["Male"]),
+        splits=splits,
+        labels=np.array([[gender == 0] for gender in genders], dtype=np.int8),
+        groups={
+            "age": tuple(age_group(age) for age in ages),
+            "race": tuple(RACES[race] for race in races),
+        },
+    )
+
+
+def age_group(age: int) -> str:
+    """Return the decade of an age, such as `20-29`; from 70 on `70+`."""
+    decade = age // 10 * 10
+    return f"{decade}-{decade + 9}" if decade < OLDEST_DECADE else f"{OLDEST_DECADE}+"
+
+
+def _parse(root: Path, name: str) -> tuple[int, int, int]:
+    match = _NAME.fullmatch(PurePosixPath(name).name)
+    if match is None:
+        raise DataError(
+            f"{root}: '{name}' is not named AGE_GENDER_RACE_DATE.jpg.chip.jpg with gender 0 or 1 "
+            "and race 0 to 4; rename it or take it out."
+        )
+    age, gender, race, _ = match.groups()
+    return int(age), int(gender), int(race)
+
+
+def _hashed(names: Sequence[str]) -> tuple[str, ...]:
+    parts = [_tenth(PurePosixPath(name).name) for name in names]
+    return tuple("train" if p < _TRAIN else "val" if p < _VAL else "test" for p in parts)
+
+
+def _tenth(name: str) -> int:
+    """Return 0 to 9, the same for a name everywhere."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 10
