@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from shared import refused, sspl
+from sspl.evaluation.predictions import load_predictions
 
 TINY = (
     "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2",
@@ -256,6 +257,12 @@ def test_evaluate_agrees_with_predict(finetuned: Path, faces: Path, tmp_path: Pa
             assert decided == (predicted[image][name] == "1")
     for name in names:
         assert report["attributes"][name]["accuracy"] == pytest.approx(hits[name] / len(test))
+    kept = load_predictions(finetuned / "predictions-test.npz")
+    assert kept.names == tuple(image for image, *_ in test)
+    assert kept.attributes == tuple(names)
+    np.testing.assert_array_equal(kept.labels, [[v == "1" for v in row] for _, *row in test])
+    told = [[float(predicted[i][f"{n}_probability"]) for n in names] for i in kept.names]
+    np.testing.assert_allclose(kept.probabilities, told, atol=6e-5)
 
 
 def test_labels_in_a_csv_without_splits_hold_some_out(

@@ -32,9 +32,9 @@ def evaluate(run: Path, split: str, spec: str | None, device: str) -> None:
         raise SettingsError("data: give the labelled faces with --data FORMAT:PATH.")
     faces = data.open()
     faces = faces.split(split) if split != "all" else faces
-    figures, facts = evaluation.evaluate(run, faces, RuntimeSettings(device=device))
-    evaluation.write_evaluation(run, split, figures, facts)
-    click.echo(evaluation.table(figures))
+    found = evaluation.evaluate(run, faces, RuntimeSettings(device=device))
+    evaluation.write_evaluation(run, split, found)
+    click.echo(evaluation.table(found.figures))
 
 
 @click.command()

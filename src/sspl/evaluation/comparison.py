@@ -64,11 +64,11 @@ def run_arm(
     means, balanced = [], []
     for subset in range(subsets):
         folder = finetune_subset(content, data, pretrained, labels, subset, out)
-        figures, facts = evaluate(folder, test, RuntimeSettings())
-        write_evaluation(folder, "test", figures, facts)
-        means.append(facts["mean"])
+        found = evaluate(folder, test, RuntimeSettings())
+        write_evaluation(folder, "test", found)
+        means.append(found.facts["mean"])
         balanced.append(
-            [np.nan if f.balanced_accuracy is None else f.balanced_accuracy for f in figures]
+            [np.nan if f.balanced_accuracy is None else f.balanced_accuracy for f in found.figures]
         )
     return ArmResult(means, np.array(balanced))
 

@@ -1,13 +1,17 @@
 """Judge a fine-tuned run on a labelled split."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.records import FaceSet
 from sspl.device import keep_freed_memory, pick_device
 from sspl.errors import DataError
+from sspl.evaluation.predictions import Predictions, predictions_file, save_predictions
 from sspl.files import write_csv, write_json, write_text
 from sspl.metrics.attributes import FIGURES, AttributeFigures, all_figures, means
 from sspl.models.bundle import AttributeModel, load_model
@@ -17,26 +21,48 @@ from sspl.training.settings import RuntimeSettings
 COLUMNS = ("positives", "negatives", *FIGURES, "majority_accuracy")
 
 
-def evaluate(
-    run: Path, faces: FaceSet, runtime: RuntimeSettings
-) -> tuple[list[AttributeFigures], dict[str, Any]]:
-    """Return the figures of each attribute and their means.
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found on a split.
+
+    Args:
+        predictions: of every face.
+        figures: of each attribute.
+        facts: means and per-attribute figures, JSON-able.
+    """
+
+    predictions: Predictions
+    figures: list[AttributeFigures]
+    facts: dict[str, Any]
+
+
+def evaluate(run: Path, faces: FaceSet, runtime: RuntimeSettings) -> Evaluation:
+    """Judge a run on labelled faces.
 
     `faces` must carry the model's attributes by name, in any order; raises `DataError` naming
     one that is not there.
     """
     keep_freed_memory()
     model = load_model(run)
+    predictions = predict_labelled(model, faces, runtime)
+    figures = judge(predictions, model.training_rates)
+    facts = summary(faces.source, predictions, figures) | {"flip_average": model.flip_average}
+    return Evaluation(predictions, figures, facts)
+
+
+def predict_labelled(
+    model: AttributeModel, faces: FaceSet, runtime: RuntimeSettings
+) -> Predictions:
+    """Return a model's predictions of faces whose labels are known, in the model's order."""
     columns = [_column(faces, name) for name in model.schema.names]
     canvases = Canvases(
         [FaceSource(faces, model.box)], model.canvas, None, runtime.cache_gb, runtime.workers
     )
     device = pick_device(runtime.device)
     probabilities = face_probabilities(model, canvases, device, runtime.precision, title="evaluate")
-    figures = all_figures(
-        model.schema.names, faces.labels[:, columns], probabilities, model.training_rates
+    return Predictions(
+        faces.names, model.schema.names, faces.labels[:, columns], probabilities.astype(np.float32)
     )
-    return figures, summary(model, faces, figures)
 
 
 def _column(faces: FaceSet, name: str) -> int:
@@ -45,27 +71,35 @@ def _column(faces: FaceSet, name: str) -> int:
     return faces.schema.index(name)
 
 
+def judge(predictions: Predictions, training_rates: NDArray[np.float64]) -> list[AttributeFigures]:
+    """Return the figures of each attribute of some predictions.
+
+    `training_rates` are the shares of positives among the labelled training faces (attributes,).
+    """
+    return all_figures(
+        predictions.attributes, predictions.labels, predictions.probabilities, training_rates
+    )
+
+
 def summary(
-    model: AttributeModel, faces: FaceSet, figures: list[AttributeFigures]
+    source: str, predictions: Predictions, figures: list[AttributeFigures]
 ) -> dict[str, Any]:
     """Return means and per-attribute figures as JSON-able facts."""
     return {
-        "faces": len(faces),
-        "source": faces.source,
-        "flip_average": model.flip_average,
+        "faces": len(predictions),
+        "source": source,
         "mean": means(figures),
         "attributes": {f.name: {c: getattr(f, c) for c in COLUMNS} for f in figures},
     }
 
 
-def write_evaluation(
-    folder: Path, split: str, figures: list[AttributeFigures], facts: dict[str, Any]
-) -> None:
-    """Write `evaluation-SPLIT.json`, `.csv` and `.txt` into the run folder."""
-    write_json(folder / f"evaluation-{split}.json", facts)
-    rows = [tuple(asdict(f).values()) for f in figures]
-    write_csv(folder / f"evaluation-{split}.csv", tuple(asdict(figures[0])), rows)
-    write_text(folder / f"evaluation-{split}.txt", table(figures) + "\n")
+def write_evaluation(folder: Path, split: str, found: Evaluation) -> None:
+    """Write `evaluation-SPLIT.json`, `.csv`, `.txt` and `predictions-SPLIT.npz` into a folder."""
+    save_predictions(predictions_file(folder, split), found.predictions)
+    write_json(folder / f"evaluation-{split}.json", found.facts)
+    rows = [tuple(asdict(f).values()) for f in found.figures]
+    write_csv(folder / f"evaluation-{split}.csv", tuple(asdict(found.figures[0])), rows)
+    write_text(folder / f"evaluation-{split}.txt", table(found.figures) + "\n")
 
 
 def table(figures: list[AttributeFigures]) -> str:

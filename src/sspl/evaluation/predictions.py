@@ -1,0 +1,128 @@
+"""Predictions of a labelled split as one file, from which every figure can be made again."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sspl.data.records import MISSING, Labels
+from sspl.errors import DataError
+from sspl.files import write_bytes
+
+IDENTITY: Final = "identity"
+"""The group column that says who is in the picture."""
+
+_ARRAYS: Final = ("names", "attributes", "labels", "probabilities")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said about labelled faces, and what is true.
+
+    Args:
+        names: of the faces.
+        attributes: their names, in the order of the columns.
+        labels: int8 (faces, attributes), 1 yes, 0 no, `MISSING` unknown.
+        probabilities: float32 (faces, attributes).
+        groups: for each group column (such as `identity` or `race`) the value of every face,
+            empty where unknown.
+    """
+
+    names: tuple[str, ...]
+    attributes: tuple[str, ...]
+    labels: Labels
+    probabilities: NDArray[np.float32]
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.names), len(self.attributes))
+        if self.labels.shape != shape or self.probabilities.shape != shape:
+            raise ValueError(f"labels and probabilities must have the shape {shape}")
+        if any(len(values) != len(self.names) for values in self.groups.values()):
+            raise ValueError("every group column needs one value for each face")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def predictions_file(folder: Path, split: str) -> Path:
+    """Return where a run folder keeps the predictions of a split."""
+    return folder / f"predictions-{split}.npz"
+
+
+def save_predictions(path: Path, predictions: Predictions) -> None:
+    """Write predictions atomically as a NumPy archive of plain arrays (nothing pickled).
+
+    Arrays: `names` and `attributes` (text), `labels` (int8, -1 missing), `probabilities`
+    (float32), `group_columns` and `groups` (text; faces x columns).
+    """
+    columns = list(predictions.groups)
+    groups = [predictions.groups[column] for column in columns]
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        names=np.array(predictions.names, dtype=np.str_),
+        attributes=np.array(predictions.attributes, dtype=np.str_),
+        labels=predictions.labels.astype(np.int8),
+        probabilities=predictions.probabilities.astype(np.float32),
+        group_columns=np.array(columns, dtype=np.str_),
+        groups=np.array(groups, dtype=np.str_).reshape(len(columns), len(predictions)).T,
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Read what `save_predictions` wrote; group columns may be absent.
+
+    Raises `DataError` when the file is missing, damaged, or an array is not what it should be.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file of predictions; make it with 'sspl evaluate'.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: damaged predictions ({error}); make them anew.") from None
+    _check(path, arrays)
+    columns = arrays.get("group_columns", np.empty(0, np.str_))
+    groups = arrays.get("groups", np.empty((len(arrays["names"]), 0), np.str_))
+    return Predictions(
+        tuple(arrays["names"].tolist()),
+        tuple(arrays["attributes"].tolist()),
+        arrays["labels"],
+        arrays["probabilities"],
+        {str(c): tuple(groups[:, i].tolist()) for i, c in enumerate(columns)},
+    )
+
+
+def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    for name in _ARRAYS:
+        if name not in arrays:
+            raise DataError(f"{path}: has no array '{name}'; it holds {', '.join(arrays)}.")
+    names, attributes, labels, probabilities = (arrays[name] for name in _ARRAYS)
+    shape = (names.size, attributes.size)
+    for name in ("names", "attributes", "group_columns", "groups"):
+        if name in arrays and arrays[name].dtype.kind != "U":
+            raise DataError(f"{path}: '{name}' must be text, not {arrays[name].dtype}.")
+    for name, wanted in (("labels", np.int8), ("probabilities", np.float32)):
+        array = arrays[name]
+        if array.dtype != wanted or array.shape != shape:
+            raise DataError(
+                f"{path}: '{name}' must be {np.dtype(wanted)} of shape {shape}, "
+                f"not {array.dtype} of {array.shape}."
+            )
+    if not np.isin(labels, (MISSING, 0, 1)).all():
+        raise DataError(f"{path}: 'labels' may be 1, 0 or {MISSING} (unknown) alone.")
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise DataError(f"{path}: 'probabilities' must lie between 0 and 1.")
+    if "groups" in arrays and arrays["groups"].shape != (names.size, _size(arrays)):
+        raise DataError(f"{path}: 'groups' must have a row a face and a column a group column.")
+
+
+def _size(arrays: Mapping[str, NDArray[Any]]) -> int:
+    return arrays["group_columns"].size if "group_columns" in arrays else 0
