@@ -115,7 +115,7 @@ def test_schema_by_file(tmp_path):
 
 
 def test_unknown_kind_and_options_that_do_not_apply(tmp_path):
-    with pytest.raises(SettingsError, match=r"'parquet'; use celeba, lfwa, maad, utkface, folder, csv"):
+    with pytest.raises(SettingsError, match=r"'parquet'; use celeba, lfwa, maad, utkface"):
         open_faces("parquet", tmp_path)
     with pytest.raises(SettingsError, match=r"'csv' takes no 'split_file'"):
         open_faces("csv", tmp_path, split_file=tmp_path)
