@@ -40,6 +40,15 @@ def test_values_splits_and_paths(tmp_path):
     assert set(faces.masks) == {None}
 
 
+def test_identities_are_joined_by_name(tmp_path):
+    write(tmp_path)
+    (tmp_path / "identity_CelebA.txt").write_text(f"{NAMES[2]} 31\nother.jpg 8\n{NAMES[0]} 31\n")
+    assert read_celeba(tmp_path).groups == {"identity": ("31", "", "31")}
+    (tmp_path / "identity_CelebA.txt").write_text(f"{NAMES[2]} 31\n{NAMES[0]}\n")
+    with pytest.raises(DataError, match=r"identity_CelebA.txt, line 2: expected an image name and"):
+        read_celeba(tmp_path)
+
+
 def test_official_subfolders_are_found(tmp_path):
     write(tmp_path)
     for name, sub in ((ATTRIBUTES, "Anno"), (PARTITION, "Eval"), ("img_align_celeba", "Img")):

@@ -69,6 +69,7 @@ def test_labels_by_name(root, write_mat, label):
     assert faces.labels.dtype == np.int8
     assert faces.images[1] == root / CLEAN[1]
     assert set(faces.splits) == {None}
+    assert faces.groups == {"identity": ("AJ_Cook", "Zoë_X", "B_C")}
 
 
 @WRITERS

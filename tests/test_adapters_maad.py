@@ -29,6 +29,8 @@ def test_yes_no_and_undefined_by_name(tmp_path, order):
         "n000009/0001_01.jpg": [0, 1],
     }
     assert set(faces.splits) == {None}
+    people = dict(zip(faces.names, faces.groups["identity"], strict=True))
+    assert people == {row.split(",")[0]: row.split(",")[1] for row in ROWS}
 
 
 def test_folder_as_root_and_splits_from_a_list(tmp_path):

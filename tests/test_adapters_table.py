@@ -51,6 +51,15 @@ def test_images_elsewhere_and_ignored_columns(tmp_path):
     assert faces.images == (tmp_path / "sub" / "c.png",)
 
 
+def test_groups_are_no_attributes(tmp_path):
+    path = write(tmp_path, "image,identity,Male,race\na.jpg,Ann,1,\nb.jpg,Bob,0,black\n")
+    faces = open_faces("csv", path, groups=("identity", "race"))
+    assert faces.schema.names == ("Male",)
+    assert faces.groups == {"identity": ("Ann", "Bob"), "race": ("", "black")}
+    with pytest.raises(DataError, match=r"line 1: there is no attribute column 'age' of groups"):
+        open_faces("csv", path, groups=("age",))
+
+
 def test_no_attributes_at_all(tmp_path):
     faces = read_table(write(tmp_path, "image,split\na.jpg,test\n"))
     assert (len(faces.schema), faces.splits, faces.labels.shape) == (0, ("test",), (1, 0))

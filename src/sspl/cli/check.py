@@ -1,11 +1,15 @@
 """`sspl data check`: what is in a set of faces."""
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
 import click
 
 if TYPE_CHECKING:
     from sspl.data.records import FaceSet
+
+MOST_GROUPS: Final = 30
+"""Beyond so many groups of one name their number alone is said."""
 
 
 @click.command()
@@ -46,6 +50,9 @@ def _attribute_lines(faces: "FaceSet") -> list[str]:
 def _group_lines(faces: "FaceSet") -> list[str]:
     lines = []
     for name, values in faces.groups.items():
-        counts = [f"{value} {values.count(value):,}" for value in sorted(set(values))]
-        lines += ["", f"{name}: " + ", ".join(counts)]
+        counts = sorted(Counter(values).items())
+        shown = [f"{value or 'unknown'} {count:,}" for value, count in counts]
+        if len(counts) > MOST_GROUPS:
+            shown = [f"{len(counts):,} different ones"]
+        lines += ["", f"{name}: " + ", ".join(shown)]
     return lines

@@ -14,6 +14,9 @@ from sspl.errors import DataError
 MISSING: Final = -1
 """Label value of an attribute that nobody has judged on this face."""
 
+IDENTITY: Final = "identity"
+"""Name of the group that says who is in the picture."""
+
 SPLITS: Final = ("train", "val", "test")
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
@@ -53,8 +56,9 @@ class FaceSet:
         schema: attributes; empty for unlabelled faces.
         names, images, masks, splits: as in `FaceRecord`, one per face.
         labels: int8 (faces, attributes).
-        groups: by name, such as `age`, what each face belongs to, such as `20-29`; for reports
-            by subgroup, never learnt from.
+        groups: by name, such as `age`, what each face belongs to, such as `20-29`, empty where
+            unknown; for reports by subgroup, never learnt from. The group `identity` says who
+            is in the picture.
     """
 
     source: str

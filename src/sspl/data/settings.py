@@ -30,6 +30,7 @@ class DataSettings(BaseModel):
         schema_file: attributes and their face regions.
         split_file: which face is in which split, where the format takes one.
         ignore_columns: columns of a CSV file that are no attributes.
+        group_columns: columns of a CSV file that say what a face belongs to, such as `identity`.
         crop: `none`, `celeba`, or left, top, right, bottom as fractions of width and height.
         on_missing: `fail` or `skip` faces whose image is not there.
     """
@@ -43,6 +44,7 @@ class DataSettings(BaseModel):
     schema_file: Path | None = None
     split_file: Path | None = None
     ignore_columns: tuple[str, ...] = ()
+    group_columns: tuple[str, ...] = ()
     crop: Literal["none", "celeba"] | Box = "none"
     on_missing: OnMissing = "fail"
 
@@ -77,6 +79,7 @@ class DataSettings(BaseModel):
             schema=self.schema_file,
             split_file=self.split_file,
             ignore=self.ignore_columns,
+            groups=self.group_columns,
             missing=self.on_missing,
         )
         return faces.with_masks(self.masks) if self.masks else faces
@@ -133,7 +136,7 @@ def _option(text: str, option: str) -> tuple[str, object]:
         )
     if not value:
         raise SettingsError(f"data '{text}': '{key}' has no value; give one or leave it out.")
-    if key == "ignore_columns" or (key == "crop" and value not in _NAMED_BOXES):
+    if key in ("ignore_columns", "group_columns") or (key == "crop" and value not in _NAMED_BOXES):
         return key, tuple(value.split(_LIST_SEPARATOR))
     return key, value
 

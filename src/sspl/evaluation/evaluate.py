@@ -59,10 +59,11 @@ def predict_labelled(
         [FaceSource(faces, model.box)], model.canvas, None, runtime.cache_gb, runtime.workers
     )
     device = pick_device(runtime.device)
-    probabilities = face_probabilities(model, canvases, device, runtime.precision, title="evaluate")
+    found = face_probabilities(model, canvases, device, runtime.precision, title="evaluate")
     return Predictions(
-        faces.names, model.schema.names, faces.labels[:, columns], probabilities.astype(np.float32)
-    )
+        faces.names, model.schema.names, faces.labels[:, columns], found.astype(np.float32),
+        faces.groups,
+    )  # fmt: skip
 
 
 def _column(faces: FaceSet, name: str) -> int:

@@ -14,9 +14,6 @@ from sspl.data.records import MISSING, Labels
 from sspl.errors import DataError
 from sspl.files import write_bytes
 
-IDENTITY: Final = "identity"
-"""The group column that says who is in the picture."""
-
 _ARRAYS: Final = ("names", "attributes", "labels", "probabilities")
 
 
@@ -29,8 +26,7 @@ class Predictions:
         attributes: their names, in the order of the columns.
         labels: int8 (faces, attributes), 1 yes, 0 no, `MISSING` unknown.
         probabilities: float32 (faces, attributes).
-        groups: for each group column (such as `identity` or `race`) the value of every face,
-            empty where unknown.
+        groups: as in `FaceSet`: for each name (such as `race`) the group of every face.
     """
 
     names: tuple[str, ...]

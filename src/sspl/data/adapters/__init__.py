@@ -23,7 +23,7 @@ _OPTIONS: Final = {
     "maad": {"images", "schema", "split_file"},
     "utkface": {"split_file"},
     "folder": set[str](),
-    "csv": {"images", "schema", "ignore"},
+    "csv": {"images", "schema", "ignore", "groups"},
 }
 
 
@@ -35,6 +35,7 @@ def open_faces(
     schema: Path | None = None,
     split_file: Path | None = None,
     ignore: tuple[str, ...] = (),
+    groups: tuple[str, ...] = (),
     missing: OnMissing = "fail",
 ) -> FaceSet:
     """Read a set of faces.
@@ -47,6 +48,7 @@ def open_faces(
         split_file: for `celeba` the partition, for `lfwa` the indices or a `name,split`
             CSV, for `maad` and `utkface` a `name,split` CSV.
         ignore: columns of a `csv` that are no attributes.
+        groups: columns of a `csv` that are groups of faces.
         missing: `fail` or `skip` the faces whose image is not there; skipped faces are
             counted in the log.
 
@@ -54,7 +56,7 @@ def open_faces(
         SettingsError: for an unknown kind, or an option that the kind has not.
         DataError: when a file does not fit, naming file and line.
     """
-    _check(kind, images=images, schema=schema, split_file=split_file, ignore=ignore)
+    _check(kind, images=images, schema=schema, split_file=split_file, ignore=ignore, groups=groups)
     if missing not in get_args(OnMissing):
         raise SettingsError(f"unknown value '{missing}' for missing images; use fail or skip.")
     attributes = load_schema(schema) if schema else None
@@ -72,7 +74,9 @@ def open_faces(
         case "utkface":
             return read_utkface(root, split_file)
         case "csv":
-            return read_table(root, images, attributes, ignore=ignore, missing=missing)
+            return read_table(
+                root, images, attributes, ignore=ignore, groups=groups, missing=missing
+            )
         case _:
             return read_folder(root)
 

@@ -14,12 +14,13 @@ from sspl.data.adapters.source import (
     reject_repeats,
     wrong_value,
 )
-from sspl.data.records import SPLITS, FaceSet
+from sspl.data.records import IDENTITY, SPLITS, FaceSet
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
 
 ATTRIBUTES_FILE: Final = "list_attr_celeba.txt"
 PARTITION_FILE: Final = "list_eval_partition.txt"
+IDENTITY_FILE: Final = "identity_CelebA.txt"
 IMAGES_FOLDER: Final = "img_align_celeba"
 _VALUES: Final = {"1": 1, "-1": 0}
 
@@ -45,7 +46,8 @@ def read_celeba(
 
     Returns:
         All faces in the order of the attribute file, labels 1 and 0, splits by partition
-        (0 train, 1 val, 2 test).
+        (0 train, 1 val, 2 test); with the group `identity` where `identity_CelebA.txt` lies
+        beside the attribute file.
 
     Raises:
         DataError: for any row that does not fit, naming file and line.
@@ -54,7 +56,8 @@ def read_celeba(
     partition = partition or _place(root, "Eval", PARTITION_FILE)
     names, book, labels = _read_attributes(attributes)
     splits = _join_splits(book, _read_partition(partition), partition)
-    table = LabelTable(attributes, names, book.names, book.places, labels, splits)
+    groups = _read_identities(attributes.parent / IDENTITY_FILE, book)
+    table = LabelTable(attributes, names, book.names, book.places, labels, splits, groups=groups)
     return assemble(table, images or _place(root, "Img", IMAGES_FOLDER), schema, missing)
 
 
@@ -117,6 +120,21 @@ def _read_partition(path: Path) -> dict[str, tuple[str, int]]:
     if not splits:
         raise DataError(f"{path}: the file is empty.")
     return splits
+
+
+def _read_identities(path: Path, book: NameBook) -> dict[str, tuple[str, ...]]:
+    """Return the group `identity` of the images in `book`, empty for one that is not listed."""
+    if not path.is_file():
+        return {}
+    identities, listed = {}, NameBook(path)
+    for line, text in read_lines(path):
+        fields = text.split()
+        if len(fields) != 2:
+            raise DataError(
+                f"{path}, line {line}: expected an image name and an identity, found '{text}'."
+            )
+        identities[listed.add(fields[0], line)] = fields[1]
+    return {IDENTITY: tuple(identities.get(name, "") for name in book.place)}
 
 
 def _join_splits(

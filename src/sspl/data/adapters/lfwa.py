@@ -1,7 +1,7 @@
 """LFWA: 40 attributes of the LFW faces, in MATLAB files."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +14,7 @@ from sspl.data.adapters.source import (
     reject_repeats,
     splits_by_name,
 )
-from sspl.data.records import FaceSet, Labels
+from sspl.data.records import IDENTITY, FaceSet, Labels
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, SsplError
 
@@ -39,7 +39,8 @@ def read_lfwa(
     Taken as given of `lfw_att_40.mat`: a cell array `name` of image paths such as
     `AJ_Cook\AJ_Cook_0001.jpg` (backslashes become slashes), a matrix `label` of 0 and 1 with
     one row (or one column) for each name, and a cell array `AttrName` (spaces become
-    underscores). Where there are as many faces as attributes, rows are taken to be faces.
+    underscores). Where there are as many faces as attributes, rows are taken to be faces. The
+    folder of each image becomes the group `identity`.
 
     Args:
         mat: the file, or a folder with `lfw_att_40.mat`.
@@ -64,7 +65,10 @@ def read_lfwa(
         book.add(name.replace("\\", "/"), place)
     labels = _labels(mat, content["label"], book, attributes)
     splits = _splits(mat, book.names, split_file)
-    table = LabelTable(mat, attributes, book.names, book.places, labels, splits, "entry")
+    people = tuple(PurePosixPath(name).parent.name for name in book.names)
+    table = LabelTable(
+        mat, attributes, book.names, book.places, labels, splits, "entry", {IDENTITY: people}
+    )
     return assemble(table, images or mat.parent, schema, missing)
 
 

@@ -14,7 +14,7 @@ from sspl.data.adapters.source import (
     splits_by_name,
     wrong_value,
 )
-from sspl.data.records import MISSING, FaceSet
+from sspl.data.records import IDENTITY, MISSING, FaceSet
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
 
@@ -32,6 +32,8 @@ def read_maad(
     missing: OnMissing = "fail",
 ) -> FaceSet:
     """Read MAAD-Face; 1 becomes 1 (yes), -1 becomes 0 (no), 0 (undefined) `MISSING`.
+
+    The column Identity becomes the group `identity`.
 
     Args:
         csv: the file, or a folder with `MAAD_Face.csv`: the columns Filename (such as
@@ -53,9 +55,10 @@ def read_maad(
             f"found {','.join(header)}."
         )
     attributes = tuple(header[2:])
-    book, values = NameBook(csv), bytearray()
+    book, values, identities = NameBook(csv), bytearray(), list[str]()
     for line, row in rows:
         book.add(row[0], line)
+        identities.append(row[1])
         try:
             values += bytes([_VALUES[v] for v in row[2:]])
         except KeyError:
@@ -63,5 +66,6 @@ def read_maad(
     names = book.names
     splits = splits_by_name(names, split_file, csv) if split_file else (None,) * len(names)
     labels = np.frombuffer(values, dtype=np.int8).reshape(len(names), len(attributes))
-    table = LabelTable(csv, attributes, names, book.places, labels, splits)
+    groups = {IDENTITY: tuple(identities)}
+    table = LabelTable(csv, attributes, names, book.places, labels, splits, groups=groups)
     return assemble(table, images or csv.parent, schema, missing)

@@ -4,9 +4,9 @@ import csv
 import logging
 import os
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +34,7 @@ class LabelTable:
         labels: int8 (faces, attributes) of 1, 0 and `MISSING`.
         splits: for each face its split or None.
         unit: what `places` counts, `line` or `entry`.
+        groups: as in `FaceSet`.
     """
 
     file: Path
@@ -43,6 +44,7 @@ class LabelTable:
     labels: Labels
     splits: tuple[str | None, ...]
     unit: str = "line"
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -241,6 +243,7 @@ def assemble(
         masks=(None,) * len(table.names),
         splits=table.splits,
         labels=labels,
+        groups=table.groups,
     )
     return _with_images_only(faces, table, images, missing)
 

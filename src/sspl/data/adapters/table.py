@@ -33,6 +33,7 @@ def read_table(
     schema: AttributeSchema | None = None,
     *,
     ignore: tuple[str, ...] = (),
+    groups: tuple[str, ...] = (),
     missing: OnMissing = "fail",
 ) -> FaceSet:
     """Read a CSV file with the columns `image`, optionally `split`, and one per attribute.
@@ -45,7 +46,8 @@ def read_table(
         images: folder that the `image` column is relative to; the file's own by default.
         schema: order of the labels; the columns' own by default. Attributes that the table
             has not are `MISSING` on every face.
-        ignore: columns that are no attributes, such as an identity.
+        ignore: columns that are neither attributes nor groups.
+        groups: columns that say what a face belongs to, such as `identity` or an age group.
         missing: what to do with rows whose image is not there.
 
     Raises:
@@ -58,13 +60,15 @@ def read_table(
         raise DataError(
             f"{csv}, line {header_line}: no column '{IMAGE}'; there are {', '.join(header)}."
         )
-    for column in ignore:
+    for column, use in (*((c, "to ignore") for c in ignore), *((c, "of groups") for c in groups)):
         if column not in header or column in (IMAGE, SPLIT):
             raise DataError(
-                f"{csv}, line {header_line}: there is no attribute column '{column}' to ignore; "
+                f"{csv}, line {header_line}: there is no attribute column '{column}' {use}; "
                 f"there are {', '.join(header)}."
             )
-    columns = [i for i, c in enumerate(header) if c not in (IMAGE, SPLIT, *ignore)]
+    columns = [i for i, c in enumerate(header) if c not in (IMAGE, SPLIT, *ignore, *groups)]
+    group_columns = {name: header.index(name) for name in groups}
+    members: dict[str, list[str]] = {name: [] for name in groups}
     attributes = tuple(header[i] for i in columns)
     book, codes, splits = NameBook(csv), bytearray(), list[str | None]()
     image_at, split_at = header.index(IMAGE), header.index(SPLIT) if SPLIT in header else None
@@ -72,9 +76,14 @@ def read_table(
         book.add(row[image_at], line)
         split = row[split_at] if split_at is not None else ""
         splits.append(checked_split(csv, line, split) if split else None)
+        for name, i in group_columns.items():
+            members[name].append(row[i])
         codes += _row_codes(csv, line, attributes, [row[i] for i in columns])
     labels = _labels(csv, attributes, book, codes)
-    table = LabelTable(csv, attributes, book.names, book.places, labels, tuple(splits))
+    table = LabelTable(
+        csv, attributes, book.names, book.places, labels, tuple(splits),
+        groups={name: tuple(values) for name, values in members.items()},
+    )  # fmt: skip
     return assemble(table, images or csv.parent, schema, missing)
 
 
