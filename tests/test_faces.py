@@ -297,12 +297,18 @@ def test_unreadable_photographs_are_named(album):
         detect_folder(album.photos, album.out, DetectSettings(), detector=Stub())
     assert (album.out / "a_0.jpg").is_file()
     summary = detect_folder(album.photos, album.out, DetectSettings(), "skip", detector=Stub())
-    assert (summary.unreadable, summary.without) == (("bad.jpg",), ("none.png",))
-    assert (album.out / "unreadable.txt").read_text() == "bad.jpg\n"
-    assert summary.text(album.out).endswith("; 1 unreadable (unreadable.txt)")
+    assert (summary.skipped.names(str(album.photos)), summary.without) == (
+        {"bad.jpg"},
+        ("none.png",),
+    )
+    header, row = csv.reader((album.out / "skipped.csv").open(encoding="utf-8"))
+    assert header == ["source", "image", "reason"]
+    assert row[:2] == [str(album.photos), "bad.jpg"]
+    assert "damaged picture" in row[2]
+    assert "1 face was skipped" in summary.text(album.out)
     photograph(bad, 0)
     detect_folder(album.photos, album.out, DetectSettings(), detector=Stub())
-    assert not (album.out / "unreadable.txt").exists()
+    assert not (album.out / "skipped.csv").exists()
 
 
 def test_what_is_refused(album, tmp_path):

@@ -1,12 +1,14 @@
 """`sspl data check`: what is in a set of faces."""
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 if TYPE_CHECKING:
     from sspl.data.records import FaceSet
+    from sspl.data.skipping import OnError
 
 MOST_GROUPS: Final = 30
 """Beyond so many groups of one name their number alone is said."""
@@ -14,14 +16,36 @@ MOST_GROUPS: Final = 30
 
 @click.command()
 @click.argument("spec", metavar="DATA")
-def check(spec: str) -> None:
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip"]),
+    help="Also read every picture (and mask): fail at the first that cannot be used, or skip "
+    "and list all of them.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="CSV for the list of --on-error skip.",
+)
+def check(spec: str, on_error: "OnError | None", out: Path | None) -> None:
     """Read a set of faces and count them per split and per attribute.
 
     DATA is [FORMAT:]ROOT[,key=value...], such as celeba:FOLDER,masks=FOLDER.
     """
     from sspl.data.settings import parse_data_spec
+    from sspl.data.skipping import Skipped, usable
+    from sspl.domain.taxonomy import UNKNOWN
 
     faces = parse_data_spec(spec).open()
+    if on_error is not None:
+        skipped = Skipped(on_error)
+        # Which classes the masks are of is said later, when they are learnt from.
+        faces = usable(faces, UNKNOWN, skipped)
+        for _, _, reason in skipped.rows:
+            click.echo(reason)
+        if out is not None:
+            skipped.write(out)
+        click.echo(f"{len(skipped)} pictures skipped, {len(faces):,} can be used")
     for line in (*_split_lines(faces), "", *_attribute_lines(faces), *_group_lines(faces)):
         click.echo(line)
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import folder_in, folder_out
+from sspl.cli.options import folder_in, folder_out, on_error_option
 
 if TYPE_CHECKING:
-    from sspl.faces.photographs import OnError
+    from sspl.data.skipping import OnError
 
 
 @click.group()
@@ -45,13 +45,7 @@ def faces() -> None:
 @click.option(
     "--format", "crop_format", type=click.Choice(["jpg", "png"]), default="jpg", show_default=True
 )
-@click.option(
-    "--on-error",
-    type=click.Choice(["fail", "skip"]),
-    default="fail",
-    show_default=True,
-    help="What to do with a photograph that cannot be read.",
-)
+@on_error_option
 def detect(
     photos: Path, out: Path, detector: str, min_score: float | None, min_size: int, every: bool,
     height: int, crop_format: str, on_error: "OnError",

@@ -1,11 +1,14 @@
 """`sspl evaluate` and `sspl predict`."""
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from sspl.cli.options import data_without, folder_in
+from sspl.cli.options import data_without, folder_in, on_error_option
+
+if TYPE_CHECKING:
+    from sspl.data.skipping import OnError
 
 MODEL_DECIDES: Final = "the crop of the model is used, and no masks"
 
@@ -50,16 +53,23 @@ def evaluate(run: Path, split: str, spec: str | None, device: str) -> None:
     help="Processes that read pictures; for an ONNX file threads, 0 being one a core.",
 )
 @click.option("--device", default="auto", show_default=True)
-def predict(run: Path, images: str, out: Path, batch_size: int, workers: int, device: str) -> None:
+@on_error_option
+def predict(
+    run: Path, images: str, out: Path, batch_size: int, workers: int, device: str,
+    on_error: "OnError",
+) -> None:  # fmt: skip
     """Write probabilities and decisions of RUN for every picture of IMAGES as CSV.
 
     RUN is a run folder, or a .onnx file made by 'sspl export'.
     """
+    from sspl.data.skipping import SKIPPED_FILE, Skipped, usable
     from sspl.errors import SettingsError
     from sspl.inference import predict as prediction
     from sspl.training.settings import RuntimeSettings
 
     faces = data_without(images, MODEL_DECIDES, "crop", "masks").open()
+    skipped = Skipped(on_error)
+    faces = usable(faces, None, skipped) if on_error == "skip" else faces
     if run.suffix == ".onnx":
         if device not in ("auto", "cpu"):
             raise SettingsError(f"device: an ONNX file runs on the CPU here, not on '{device}'.")
@@ -68,3 +78,7 @@ def predict(run: Path, images: str, out: Path, batch_size: int, workers: int, de
         runtime = RuntimeSettings(device=device, workers=workers)
         count = prediction.predict(run, faces, out, runtime, batch_size)
     click.echo(f"{count} faces in {out}")
+    listed = out.with_suffix(f".{SKIPPED_FILE}")
+    skipped.write(listed)
+    if skipped:
+        click.echo(skipped.text(listed))

@@ -15,6 +15,13 @@ overrides = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 settings_file = click.option(
     "--settings", "settings_file", type=Path, help="YAML file of settings; key=value wins over it."
 )
+on_error_option = click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="What to do with a picture that cannot be read; skip leaves it out and lists it.",
+)
 
 
 def data_without(spec: str, why: str, *options: str) -> "DataSettings":

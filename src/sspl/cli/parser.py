@@ -1,10 +1,21 @@
 """`sspl parser`: train, test and run a face parser."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import data_without, folder_in, folder_out, overrides, settings_file
+from sspl.cli.options import (
+    data_without,
+    folder_in,
+    folder_out,
+    on_error_option,
+    overrides,
+    settings_file,
+)
+
+if TYPE_CHECKING:
+    from sspl.data.skipping import OnError
 
 
 @click.group()
@@ -74,9 +85,10 @@ def test(
 )
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--device", default="auto", show_default=True)
+@on_error_option
 def run(
     model: Path, images: str, out: Path, short_side: int | None, average: bool,
-    batch_size: int, device: str,
+    batch_size: int, device: str, on_error: "OnError",
 ) -> None:  # fmt: skip
     """Make a mask for every picture of IMAGES (a folder, or FORMAT:PATH as in --data).
 
@@ -88,6 +100,6 @@ def run(
 
     faces = data_without(images, "a mask covers the whole picture", "crop", "masks").open()
     summary = make_masks(
-        load_parser(model), faces, out, short_side, average, batch_size, device, "auto"
+        load_parser(model), faces, out, short_side, average, batch_size, device, "auto", on_error
     )
     click.echo(summary_text(summary, out))

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sspl.cli.options import folder_out, overrides, settings_file
+from sspl.cli.options import folder_out, on_error_option, overrides, settings_file
 
 preset_option = click.option(
     "--preset", default="small", show_default=True, help="paper-sspl, paper-splnet, small, demo."
@@ -37,9 +37,10 @@ def gather(
 @preset_option
 @settings_file
 @resume_option
+@on_error_option
 def pretrain(
     overrides: tuple[str, ...], specs: tuple[str, ...], out: Path, seed: int | None, preset: str,
-    settings_file: Path | None, resume: bool,
+    settings_file: Path | None, resume: bool, on_error: str,
 ) -> None:  # fmt: skip
     """Stage 1: learn from unlabelled faces and their masks.
 
@@ -52,6 +53,8 @@ def pretrain(
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     given: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if on_error != "fail":
+        given["on_error"] = on_error
     if specs:
         given["data"] = [parse_data_spec(s).absolute().model_dump() for s in specs]
     content = gather("pretrain", preset, settings_file, given)

@@ -1,7 +1,6 @@
 """Aligned crops of all faces in a folder of photographs: resumable, with a table of faces."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -15,6 +14,7 @@ from sspl.data.adapters.folder import read_folder
 from sspl.data.images import read_image
 from sspl.data.palette import write_image
 from sspl.data.records import FaceSet
+from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped
 from sspl.errors import DataError, SsplError
 from sspl.faces.alignment import FRAME_HEIGHT, Placement, cut, place
 from sspl.faces.detectors import MIN_SCORES, DetectorName, make_detector
@@ -24,11 +24,9 @@ from sspl.settings import Settings
 
 TABLE_FILE: Final = "faces.csv"
 WITHOUT_FILE: Final = "without_face.txt"
-UNREADABLE_FILE: Final = "unreadable.txt"
 SETTINGS_FILE: Final = "detection.json"
 JOURNAL_FILE: Final = "detected.jsonl"
 
-OnError = Literal["fail", "skip"]
 CropFormat = Literal["jpg", "png"]
 Row = dict[str, Any]
 
@@ -77,15 +75,13 @@ class Summary:
     photographs: int
     faces: int
     without: tuple[str, ...]
-    unreadable: tuple[str, ...]
+    skipped: Skipped
 
     def text(self, out: Path) -> str:
-        """Return one line that says it."""
+        """Return a line that says it, and one more where photographs were skipped."""
         line = f"{self.faces} faces of {self.photographs} photographs in {out}"
         line += f"; {len(self.without)} without a face ({WITHOUT_FILE})"
-        if self.unreadable:
-            line += f"; {len(self.unreadable)} unreadable ({UNREADABLE_FILE})"
-        return line
+        return f"{line}\n{self.skipped.text(out / SKIPPED_FILE)}" if self.skipped else line
 
 
 def detect_folder(
@@ -114,24 +110,22 @@ def detect_folder(
     detector = detector or make_detector(settings.detector, settings.least)
     _claim(out, settings)
     done = _read_journal(out)
-    unreadable: list[str] = []
+    skipped = Skipped(on_error)
     for face in tqdm(faces, desc="find faces", unit="photo"):
         size = face.image.stat().st_size
         if face.name in done and done[face.name].is_whole(out, size):
             continue
         try:
             image = read_image(face.image)
-        except DataError:
-            if on_error == "fail":
-                raise
-            unreadable.append(face.name)
+        except DataError as error:
+            skipped.note(faces.source, face.name, error)
             continue
         if face.name in done:
             done.pop(face.name).remove(out)
         rows = _crop_faces(image, face.name, out, settings, detector)
         done[face.name] = _Entry(face.name, size, rows)
         _note(out, done[face.name])
-    return _write_lists(out, faces.names, done, unreadable)
+    return _write_lists(out, faces, done, skipped)
 
 
 def _check_names(faces: FaceSet) -> None:
@@ -248,16 +242,12 @@ def _figures(face: Face, placement: Placement) -> dict[str, float]:
     return figures
 
 
-def _write_lists(
-    out: Path, names: Sequence[str], done: dict[str, _Entry], unreadable: list[str]
-) -> Summary:
-    entries = [done[name] for name in names if name in done and name not in unreadable]
+def _write_lists(out: Path, faces: FaceSet, done: dict[str, _Entry], skipped: Skipped) -> Summary:
+    unreadable = skipped.names(faces.source)
+    entries = [done[name] for name in faces.names if name in done and name not in unreadable]
     rows = [row for entry in entries for row in entry.faces]
     without = tuple(entry.source for entry in entries if not entry.faces)
     write_csv(out / TABLE_FILE, COLUMNS, ([row.get(c) for c in COLUMNS] for row in rows))
     write_text(out / WITHOUT_FILE, "".join(f"{name}\n" for name in without))
-    if unreadable:
-        write_text(out / UNREADABLE_FILE, "".join(f"{name}\n" for name in unreadable))
-    else:
-        (out / UNREADABLE_FILE).unlink(missing_ok=True)
-    return Summary(len(names), len(rows), without, tuple(unreadable))
+    skipped.write(out / SKIPPED_FILE)
+    return Summary(len(faces), len(rows), without, skipped)

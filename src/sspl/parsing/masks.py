@@ -17,8 +17,9 @@ from tqdm import tqdm
 from sspl.data.images import read_image, read_mask
 from sspl.data.palette import contact_sheet, overlay, write_image, write_mask
 from sspl.data.records import FaceRecord, FaceSet, mask_path
+from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, without
 from sspl.device import Precision, keep_freed_memory, pick_device
-from sspl.errors import SsplError
+from sspl.errors import DataError, SsplError
 from sspl.files import write_csv, write_json
 from sspl.parsing.model import Parser
 from sspl.parsing.network import resize
@@ -44,11 +45,12 @@ def network_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
 
 def make_masks(
     parser: Parser, faces: FaceSet, out: Path, short_side: int | None, average: bool,
-    batch_size: int, device_name: str, precision: Precision,
+    batch_size: int, device_name: str, precision: Precision, on_error: OnError = "fail",
 ) -> dict[str, Any]:  # fmt: skip
     """Write a palette PNG for every face that has none yet, then the summary; return it.
 
-    An interrupted run goes on where it stopped: finished masks are complete files.
+    An interrupted run goes on where it stopped: finished masks are complete files. With
+    `on_error="skip"` pictures that cannot be read are listed in `skipped.csv`.
     """
     keep_freed_memory()
     _claim(out, parser)
@@ -58,7 +60,8 @@ def make_masks(
     bar = tqdm(total=len(todo), desc="parse faces", unit="face")
     side = short_side or parser.size
     mirror = mirror_ids(parser.taxonomy) if average else None
-    for group, images in _batches(todo, side, batch_size):
+    skipped = Skipped(on_error)
+    for group, images in _batches(todo, side, batch_size, faces.source, skipped):
         logits = parse(network, images, device, precision, mirror)
         for (face, size), one in zip(group, logits, strict=True):
             ids = resize(one[None], (size[1], size[0]))[0].argmax(0)
@@ -67,7 +70,9 @@ def make_masks(
             )
         bar.update(len(group))
     bar.close()
-    return summarise(parser, faces, out)
+    skipped.write(out / SKIPPED_FILE)
+    left = without(faces, skipped.names(faces.source))
+    return summarise(parser, left, out, skipped)
 
 
 def _claim(out: Path, parser: Parser) -> None:
@@ -86,12 +91,16 @@ Sized = tuple[FaceRecord, tuple[int, int]]
 
 
 def _batches(
-    faces: list[FaceRecord], short_side: int, batch_size: int
+    faces: list[FaceRecord], short_side: int, batch_size: int, source: str, skipped: Skipped
 ) -> Iterator[tuple[list[Sized], Tensor]]:
     """Yield pictures of one network size together, with each one's own width and height."""
     waiting: dict[tuple[int, int], list[tuple[Sized, Tensor]]] = {}
     for face in faces:
-        image = read_image(face.image)
+        try:
+            image = read_image(face.image)
+        except DataError as error:
+            skipped.note(source, face.name, error)
+            continue
         size = network_size(image.size, short_side)
         pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float()
         scaled = F.interpolate(pixels, size, mode="bilinear", antialias=True)[0]
@@ -114,7 +123,7 @@ def suspicion(ids: NDArray[np.uint8], skin: int) -> str | None:
     return None
 
 
-def summarise(parser: Parser, faces: FaceSet, out: Path) -> dict[str, Any]:
+def summarise(parser: Parser, faces: FaceSet, out: Path, skipped: Skipped) -> dict[str, Any]:
     """Read all masks back; write class frequencies, suspicious masks and a contact sheet."""
     taxonomy = parser.taxonomy
     pixels, presence = np.zeros(len(taxonomy)), np.zeros(len(taxonomy))
@@ -138,6 +147,7 @@ def summarise(parser: Parser, faces: FaceSet, out: Path) -> dict[str, Any]:
         "faces": len(faces),
         "taxonomy": taxonomy.name,
         "suspicious": len(suspicious),
+        "skipped": len(skipped),
         "classes": {
             name: {
                 "pixel_share": round(float(pixels[i] / len(faces)), 5),
@@ -157,4 +167,6 @@ def summary_text(summary: dict[str, Any], out: Path) -> str:
         lines.append(f"{name:<12} {row['pixel_share']:>8.2%} {row['faces_with_it']:>14.1%}")
     lines.append(f"{summary['faces']} masks in {out}, look at {SHEET_FILE}")
     lines.append(f"{summary['suspicious']} suspicious masks, named in {SUSPICIOUS_FILE}")
+    if summary["skipped"]:
+        lines.append(f"{summary['skipped']} pictures skipped, named in {SKIPPED_FILE}")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
+from sspl.data.skipping import SKIPPED_FILE, Skipped, usable, without
 from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images, warp_masks
 from sspl.device import (
     autocast,
@@ -32,7 +34,7 @@ from sspl.tasks.pct import PatchClassification
 from sspl.tasks.prt import PatchRotation
 from sspl.tasks.pst import PatchSegmentation
 from sspl.training.adversarial import Adversary
-from sspl.training.checkpoint import load_state, save_state
+from sspl.training.checkpoint import STATE_FILE, load_state, save_state
 from sspl.training.optimiser import make_optimiser, set_lr, step
 from sspl.training.partition import unlabelled_sources
 from sspl.training.settings import PretrainSettings
@@ -150,6 +152,8 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     if not settings.data:
         raise SettingsError("data: no faces given; add --data FORMAT:FOLDER.")
     sources = unlabelled_sources(settings.data, settings.splits)
+    skipped = Skipped(settings.on_error)
+    sources = _usable(sources, skipped, len(taxonomy), out / SKIPPED_FILE if resume else None)
     _require_masks(sources, [str(n) for n, t in network.tasks.items() if t.needs_masks])
     has_masks = all(mask is not None for source in sources for mask in source.faces.masks)
     canvases = Canvases(
@@ -157,6 +161,10 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
         settings.runtime.cache_gb, settings.runtime.workers,
     )  # fmt: skip
     start_run(out, "pretrain", settings, settings.seed, resume)
+    if settings.on_error == "skip":
+        skipped.write(out / SKIPPED_FILE)
+    if skipped:
+        log.warning(skipped.text(out / SKIPPED_FILE))
     optimiser = make_optimiser([(list(network.parameters()), 1.0)], settings.optim)
     state = load_state(out, network, optimiser, others) if resume else None
     rows: list[dict[str, Any]] = state["rows"] if state else []
@@ -193,6 +201,20 @@ def _figure(tally: Tally) -> float | None:
     """Return a metric for the log; None where nothing could be counted."""
     value = tally.value()
     return round(value, 5) if math.isfinite(value) else None
+
+
+def _usable(
+    sources: list[FaceSource], skipped: Skipped, classes: int, listed: Path | None
+) -> list[FaceSource]:
+    """Leave out faces that cannot be read; a run that goes on leaves out those it has listed."""
+    if skipped.policy == "fail":
+        return sources
+    if listed is not None and (listed.parent / STATE_FILE).exists():
+        skipped.read(listed)
+        chosen = [without(s.faces, skipped.names(s.faces.source)) for s in sources]
+    else:
+        chosen = [usable(s.faces, classes, skipped) for s in sources]
+    return [replace(s, faces=faces) for s, faces in zip(sources, chosen, strict=True)]
 
 
 def _require_masks(sources: list[FaceSource], tasks: list[str]) -> None:

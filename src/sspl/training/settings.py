@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from sspl.data.settings import DataSettings
+from sspl.data.skipping import OnError
 from sspl.data.transforms import ColourSettings, GeometrySettings
 from sspl.device import Precision
 from sspl.errors import SettingsError
@@ -75,6 +76,7 @@ class PretrainSettings(Settings):
     seed: int = Field(0, ge=0)
     data: tuple[DataSettings, ...] = ()
     splits: tuple[str, ...] = Field(("train",), description="splits used, where a set has any")
+    on_error: OnError = Field("fail", description="what to do with faces that cannot be read")
     architecture: Architecture = "sspl"
     taxonomy: str = "celebamask19"
     tasks: tuple[str, ...] = Field(
