@@ -9,13 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.numpy import load_file
 
 from shared import refused, sspl
+from sspl.cli.main import cli
 from sspl.evaluation.predictions import load_predictions
 
 TINY = (
@@ -154,6 +156,34 @@ def test_killed_pretraining_resumes_to_the_same_weights(
     # It goes on after the last finished epoch: starting anew would end alike, but lose the work.
     assert 0 not in epochs
     assert_same_weights(out / "pretrained.safetensors", pretrained / "pretrained.safetensors")
+
+
+def test_pretraining_stopped_inside_an_epoch_resumes_to_the_same_weights_and_log(
+    pretrained: Path, faces: Path, tmp_path: Path
+) -> None:
+    """84 faces in batches of 16 are 5 steps; the run is stopped in step 4 of epoch 2."""
+    from sspl.training import pretrain as stage1
+
+    out = tmp_path / "stopped"
+    command = ("pretrain", "--settings", pretrained / "settings.yaml", "--out", out, "save_every=2")
+    original = stage1.step
+    steps: list[str] = []
+
+    def stopped(*arguments: Any) -> None:
+        steps.append(arguments[-1])
+        if steps[-1] == "epoch 2, step 4" and len(steps) == 9:
+            raise KeyboardInterrupt
+        original(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage1, "step", stopped)
+        result = CliRunner().invoke(cli, [str(a) for a in command], standalone_mode=False)
+        assert isinstance(result.exception, click.exceptions.Abort | KeyboardInterrupt)
+        sspl(*command, "--resume")
+    # Step 3 was not saved, so it is the first to be done again.
+    assert steps[9:12] == ["epoch 2, step 3", "epoch 2, step 4", "epoch 2, step 5"]
+    assert_same_weights(out / "pretrained.safetensors", pretrained / "pretrained.safetensors")
+    assert (out / "metrics.csv").read_text() == (pretrained / "metrics.csv").read_text()
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,12 @@
-"""Faces as square uint8 canvases, decoded once into memory or streamed by worker processes."""
+"""Faces as square uint8 canvases, decoded once into memory or streamed."""
 
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -13,9 +16,14 @@ from tqdm import tqdm
 
 from sspl.data.images import Box, image_canvas, mask_canvas, read_image, read_mask
 from sspl.data.records import FaceSet
-from sspl.device import usable_cores
+from sspl.data.streams import read_ahead
+from sspl.device import generator_for, usable_cores
+from sspl.errors import DataError, SsplError
 
 GIB: Final = 2**30
+
+Canvas = tuple[Tensor, Tensor]
+"""Picture uint8 (3, c, c) and mask uint8 (c, c), which is empty when masks are not read."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class CanvasBatch:
     masks: Tensor | None
 
 
-class Canvases(Dataset[tuple[Tensor, Tensor]]):
+class Canvases:
     """Canvases of one or more sources, one after the other.
 
     Args:
@@ -49,7 +57,7 @@ class Canvases(Dataset[tuple[Tensor, Tensor]]):
         canvas: side in px.
         classes: number of semantic classes, to read masks too; None leaves masks alone.
         cache_gb: keep all canvases in memory when they take no more than this.
-        workers: processes that decode when the canvases are not kept.
+        workers: processes that decode when the canvases are not kept; 0: threads of this one.
     """
 
     def __init__(
@@ -69,16 +77,8 @@ class Canvases(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return uint8 (3, c, c) and uint8 (c, c); the mask is empty when masks are not read.
-
-        Raises `DataError` naming the file that cannot be used.
-        """
-        if self._kept is not None:
-            return self._kept[0][index], self._kept[1][index]
-        return self._decode(index)
-
-    def _decode(self, index: int) -> tuple[Tensor, Tensor]:
+    def decode(self, index: int) -> Canvas:
+        """Read one face from its files; raise `DataError` naming one that cannot be used."""
         which = int(np.searchsorted(self.starts, index, side="right")) - 1
         source = self.sources[which]
         face = source.faces[index - int(self.starts[which])]
@@ -96,22 +96,120 @@ class Canvases(Dataset[tuple[Tensor, Tensor]]):
         mask_shape = (0,) if self.classes is None else (side, side)
         masks = torch.empty((len(self), *mask_shape), dtype=torch.uint8)
         with ThreadPoolExecutor(usable_cores()) as pool:
-            decoded = pool.map(self._decode, range(len(self)))
+            decoded = pool.map(self.decode, range(len(self)))
             for i, (image, mask) in enumerate(tqdm(decoded, "read faces", len(self), leave=False)):
                 images[i], masks[i] = image, mask
         return images, masks
 
-    def batches(self, order: Sequence[int], batch_size: int) -> Iterator[CanvasBatch]:
-        """Yield the faces of `order`, `batch_size` at a time; the last batch may be smaller."""
-        chunks = [list(order[i : i + batch_size]) for i in range(0, len(order), batch_size)]
+    def epoch_order(self, seed: int, epoch: int) -> Sequence[int]:
+        """Return the places of all faces in an order that seed and epoch alone decide."""
+        order: list[int] = torch.randperm(len(self), generator=generator_for(seed, epoch)).tolist()
+        return order
+
+    def batches(
+        self, order: Sequence[int], batch_size: int, first: int = 0, steps: int | None = None
+    ) -> Iterator[CanvasBatch]:
+        """Yield the faces of `order`, `batch_size` at a time; the last batch may be smaller.
+
+        Batches before the 0-based `first` and from `steps` on are left out unread. The batches
+        are the same with any number of workers. Raises `DataError` for a face that cannot be
+        read, and when a worker process dies.
+        """
+        chunks = Chunks(order, batch_size, first, steps)
         if self._kept is not None:
             images, masks = self._kept
             for chunk in chunks:
-                yield self._batch(chunk, images[chunk], masks[chunk])
+                yield self._batch(chunk, (images[chunk], masks[chunk]))
             return
-        loader = DataLoader(self, batch_sampler=chunks, num_workers=self.workers)
-        for chunk, (images, masks) in zip(chunks, loader, strict=True):
-            yield self._batch(chunk, images, masks)
+        if self.workers:
+            read = _from_processes(self, chunks)
+        else:
+            read = (_stacked(batch) for batch in read_ahead(self.decode, chunks))
+        for chunk, batch in zip(chunks, read, strict=True):
+            yield self._batch(chunk, batch)
 
-    def _batch(self, chunk: list[int], images: Tensor, masks: Tensor) -> CanvasBatch:
+    def _batch(self, chunk: list[int], batch: Canvas) -> CanvasBatch:
+        images, masks = batch
         return CanvasBatch(torch.tensor(chunk), images, None if self.classes is None else masks)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The places of each batch; none is held longer than it is looked at.
+
+    Args: as `Canvases.batches`.
+    """
+
+    order: Sequence[int]
+    batch_size: int
+    first: int = 0
+    steps: int | None = None
+
+    def __iter__(self) -> Iterator[list[int]]:
+        size = self.batch_size
+        steps = -(-len(self.order) // size) if self.steps is None else self.steps
+        return (list(self.order[k * size : (k + 1) * size]) for k in range(self.first, steps))
+
+
+def _stacked(faces: list[Canvas]) -> Canvas:
+    images, masks = zip(*faces, strict=True)
+    return torch.stack(images), torch.stack(masks)
+
+
+class _WorkersView(Dataset[Canvas]):
+    """What a worker process reads: a whole batch, or the error that stopped it."""
+
+    def __init__(self, canvases: Canvases) -> None:
+        self.canvases = canvases
+
+    def __getitem__(self, index: int) -> Canvas:
+        return self.canvases.decode(index)
+
+    def __getitems__(self, chunk: list[int]) -> Canvas | SsplError:
+        # An error that is raised here would arrive wrapped in the worker's traceback.
+        try:
+            return _stacked([self.canvases.decode(index) for index in chunk])
+        except SsplError as error:
+            return error
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _from_processes(canvases: Canvases, chunks: Chunks) -> Iterator[Canvas]:
+    # The loader's own generator spares the global one, whose state decides what is learnt.
+    loader = DataLoader(
+        _WorkersView(canvases), batch_sampler=chunks, num_workers=canvases.workers,
+        collate_fn=_as_it_is, generator=torch.Generator(),
+    )  # fmt: skip
+    with _deaths_wait():
+        batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker (pid" not in str(error):
+                raise
+            raise DataError(
+                f"one of {canvases.workers} data workers died, often for want of memory or of "
+                "shared memory (/dev/shm); set fewer runtime.workers or a smaller batch."
+            ) from None
+        if isinstance(batch, SsplError):
+            raise batch
+        yield batch
+
+
+@contextmanager
+def _deaths_wait() -> Iterator[None]:
+    """Keep torch from raising a worker's death in the middle of whatever runs at that moment.
+
+    Its SIGCHLD handler does; without it the death is noticed when the next batch is asked for.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if main else None
+    yield
+    if main:
+        signal.signal(signal.SIGCHLD, before)

@@ -1,11 +1,11 @@
-"""Canvases decoded by threads while the caller computes; nothing is kept."""
+"""Faces read by threads while the caller computes; nothing is kept."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,33 +15,49 @@ from sspl.device import usable_cores
 
 BATCHES_AHEAD: Final = 2
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def read_ahead(
+    read: Callable[[K], V], batches: Iterable[Sequence[K]], threads: int = 0
+) -> Iterator[list[V]]:
+    """Yield `read` of every key of each batch, in order.
+
+    The next two batches are read meanwhile by `threads` threads (0: one a core). What `read`
+    raises is raised when its batch is due.
+    """
+    waiting = iter(batches)
+    pending: deque[list[Future[V]]] = deque()
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
+
+        def start(count: int) -> None:
+            pending.extend([pool.submit(read, k) for k in keys] for keys in islice(waiting, count))
+
+        try:
+            start(1 + BATCHES_AHEAD)
+            while pending:
+                batch = [future.result() for future in pending[0]]
+                pending.popleft()
+                start(1)
+                yield batch
+        finally:
+            # Without this an error would wait for pictures that nobody wants any more.
+            for future in (f for futures in pending for f in futures):
+                future.cancel()
+
 
 def stream_canvases(
     images: Sequence[Path], box: Box, canvas: int, batch_size: int, threads: int = 0
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield uint8 (n, canvas, canvas, 3) for the pictures in order, `batch_size` at a time.
 
-    The next two batches are decoded meanwhile by `threads` threads (0: one a core). Raises
-    `DataError` naming the picture that cannot be used.
+    Threads as in `read_ahead`. Raises `DataError` naming the picture that cannot be used.
     """
 
     def decode(path: Path) -> NDArray[np.uint8]:
         return image_canvas(read_image(path), box, canvas)
 
-    waiting = iter(images)
-    pending: deque[Future[NDArray[np.uint8]]] = deque()
-    with ThreadPoolExecutor(threads or usable_cores()) as pool:
-
-        def start(count: int) -> None:
-            pending.extend(pool.submit(decode, path) for path in islice(waiting, count))
-
-        try:
-            start(batch_size * (1 + BATCHES_AHEAD))
-            while pending:
-                batch = [pending.popleft().result() for _ in range(min(batch_size, len(pending)))]
-                start(batch_size)
-                yield np.stack(batch)
-        finally:
-            # Without this an error would wait for pictures that nobody wants any more.
-            for future in pending:
-                future.cancel()
+    chunks = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+    for batch in read_ahead(decode, chunks, threads):
+        yield np.stack(batch)

@@ -1,7 +1,10 @@
 """Small accumulators for figures that grow batch by batch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from sspl.metrics.pixels import mean_iou
@@ -27,6 +30,10 @@ class Mean:
         """Return the mean, NaN before the first observation."""
         return self.total / self.count if self.count else float("nan")
 
+    def facts(self) -> dict[str, Any]:
+        """Return what `restored` makes the same tally from, as JSON-able facts."""
+        return {"total": self.total, "count": self.count}
+
 
 @dataclass
 class Confusion:
@@ -41,3 +48,14 @@ class Confusion:
     def value(self) -> float:
         """Return the mean IoU over the classes seen so far."""
         return mean_iou(self.counts)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `restored` makes the same tally from, as JSON-able facts."""
+        return {"counts": self.counts.tolist()}
+
+
+def restored(facts: Mapping[str, Any]) -> Mean | Confusion:
+    """Return the tally that gave these facts."""
+    if "counts" in facts:
+        return Confusion(torch.tensor(facts["counts"]))
+    return Mean(**facts)

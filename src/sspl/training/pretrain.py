@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from sspl.device import (
 )
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
 from sspl.errors import SettingsError
-from sspl.metrics.tallies import Mean
+from sspl.metrics.tallies import Mean, restored
 from sspl.models.backbones import build_trunk
 from sspl.models.branches import Branches
 from sspl.models.trunk import Trunk
@@ -167,19 +167,25 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
         log.warning(skipped.text(out / SKIPPED_FILE))
     optimiser = make_optimiser([(list(network.parameters()), 1.0)], settings.optim)
     state = load_state(out, network, optimiser, others) if resume else None
-    rows: list[dict[str, Any]] = state["rows"] if state else []
+    progress = Progress.restored(state or {})
+    rows = progress.rows
     if settings.runtime.compile:
         network.trunk.compile()
         if network.branches is not None:
             network.branches.compile()
     mirror = torch.from_numpy(taxonomy.mirror_table())
+
+    def save() -> None:
+        save_state(out, network, optimiser, progress.facts(), others)
+
     for epoch in range(len(rows), settings.optim.epochs):
-        tallies = _run_epoch(
-            network, canvases, optimiser, settings, mirror, epoch, device, adversary
+        _run_epoch(
+            network, canvases, optimiser, settings, mirror, epoch, device, adversary, progress, save
         )
         row = {"epoch": epoch + 1, "lr": optimiser.param_groups[0]["lr"]}
-        rows.append(row | {name: _figure(tally) for name, tally in tallies.items()})
-        save_state(out, network, optimiser, {"kind": "pretrain-state", "rows": rows}, others)
+        rows.append(row | {name: _figure(tally) for name, tally in progress.tallies.items()})
+        progress.steps, progress.tallies = 0, {}
+        save()
         write_metrics(out, rows, rows[-1] | {"finished": epoch + 1 == settings.optim.epochs})
     facts = {
         "kind": "pretrained",
@@ -195,6 +201,34 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     }
     save_tensors(out / MODEL_FILE, network.state_dict(), facts)
     return rows[-1]
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Args:
+        rows: the log, one row for each finished epoch.
+        steps: finished steps of the epoch under way.
+        tallies: figures of those steps.
+    """
+
+    rows: list[dict[str, Any]]
+    steps: int
+    tallies: dict[str, Tally]
+
+    def facts(self) -> dict[str, Any]:
+        """Return the same as JSON-able facts."""
+        tallies = {name: tally.facts() for name, tally in self.tallies.items()}
+        return {
+            "kind": "pretrain-state", "rows": self.rows, "steps": self.steps, "tallies": tallies
+        }  # fmt: skip
+
+    @classmethod
+    def restored(cls, facts: Mapping[str, Any]) -> "Progress":
+        """Return what gave these facts; without any, a run that has not begun."""
+        tallies = {name: restored(tally) for name, tally in facts.get("tallies", {}).items()}
+        return cls(facts.get("rows", []), facts.get("steps", 0), tallies)
 
 
 def _figure(tally: Tally) -> float | None:
@@ -230,19 +264,21 @@ def _require_masks(sources: list[FaceSource], tasks: list[str]) -> None:
 def _run_epoch(
     network: Pretrainer, canvases: Canvases, optimiser: torch.optim.Optimizer,
     settings: PretrainSettings, mirror: Tensor, epoch: int, device: torch.device,
-    adversary: Adversary | None,
-) -> dict[str, Tally]:  # fmt: skip
+    adversary: Adversary | None, progress: Progress, save: Callable[[], None],
+) -> None:  # fmt: skip
+    """Go on with an epoch where `progress` stands, to its end."""
     optim = settings.optim
     weights = settings.loss_weights()
-    order = torch.randperm(len(canvases), generator=generator_for(settings.seed, epoch)).tolist()
+    order = canvases.epoch_order(settings.seed, epoch)
     # A last batch of a face or two would give BatchNorm meaningless statistics.
-    order = order[: max(1, len(order) // optim.batch_size) * optim.batch_size]
-    steps = -(-len(order) // optim.batch_size)
-    tallies: dict[str, Tally] = {}
+    steps = max(1, len(order) // optim.batch_size)
+    first = progress.steps
     network.train()
-    title = f"pretrain {epoch + 1}/{optim.epochs}"
-    bar = tqdm(canvases.batches(order, optim.batch_size), title, steps, unit="step", leave=False)
-    for number, batch in enumerate(bar):
+    bar = tqdm(
+        canvases.batches(order, optim.batch_size, first, steps),
+        f"pretrain {epoch + 1}/{optim.epochs}", steps, unit="step", leave=False, initial=first,
+    )  # fmt: skip
+    for number, batch in enumerate(bar, first):
         generator = generator_for(settings.seed, epoch, number)
         factor = optim.schedule.factor(epoch, (number + 1) / steps, optim.epochs)
         set_lr(optimiser, optim.lr * factor)
@@ -255,9 +291,11 @@ def _run_epoch(
         step(optimiser, total, optim.clip, f"epoch {epoch + 1}, step {number + 1}")
         if adversary is not None:
             adversary.learn(regions, number)
-        _merge(tallies, results, total, len(batch.index))
-        bar.set_postfix({name: f"{tallies[name].value():.3f}" for name in ("loss",)})
-    return tallies
+        _merge(progress.tallies, results, total, len(batch.index))
+        progress.steps = number + 1
+        if progress.steps % settings.save_every == 0 and progress.steps < steps:
+            save()
+        bar.set_postfix({name: f"{progress.tallies[name].value():.3f}" for name in ("loss",)})
 
 
 def _merge(

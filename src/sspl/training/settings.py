@@ -66,7 +66,9 @@ class RuntimeSettings(Settings):
     device: str = "auto"
     precision: Precision = "auto"
     compile: bool = False
-    workers: int = Field(0, ge=0, description="decoding processes when faces do not fit the cache")
+    workers: int = Field(
+        0, ge=0, description="decoding processes when faces do not fit the cache; 0: threads"
+    )
     cache_gb: float = Field(4.0, ge=0, description="keep decoded faces in memory up to this")
 
 
@@ -97,6 +99,9 @@ class PretrainSettings(Settings):
     geometry: GeometrySettings = GeometrySettings(scale=(0.44, 0.44))
     colour: ColourSettings = ColourSettings()
     optim: OptimSettings = OptimSettings()
+    save_every: int = Field(
+        500, ge=1, description="steps between saves inside an epoch; its end is always saved"
+    )
     runtime: RuntimeSettings = RuntimeSettings()
 
     @field_validator("tasks")

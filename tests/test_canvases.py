@@ -1,0 +1,124 @@
+"""Batches of canvases: the same by every way of reading, and clear about what went wrong."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sspl.data.adapters.folder import read_folder
+from sspl.data.canvases import Canvases, Chunks, FaceSource
+from sspl.data.images import WHOLE_FRAME
+from sspl.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Thirteen flat pictures with masks, each of a grey and a class of its own."""
+    for i in range(13):
+        Image.new("RGB", (20, 20), (10 * i,) * 3).save(tmp_path / f"{i:02}.png")
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.new("L", (20, 20), i).save(tmp_path / "masks" / f"{i:02}.png")
+    return tmp_path
+
+
+def canvases(folder: Path, cache_gb: float = 0.0, workers: int = 0) -> Canvases:
+    faces = read_folder(folder)
+    faces = faces.select([i for i, name in enumerate(faces.names) if "/" not in name])
+    source = FaceSource(faces.with_masks(folder / "masks"), WHOLE_FRAME)
+    return Canvases([source], 8, 19, cache_gb, workers)
+
+
+@pytest.mark.parametrize(("cache_gb", "workers"), [(1.0, 0), (0.0, 0), (0.0, 1), (0.0, 2)])
+def test_every_way_of_reading_gives_the_same_batches(
+    folder: Path, cache_gb: float, workers: int
+) -> None:
+    order = torch.randperm(13, generator=torch.Generator().manual_seed(4)).tolist()
+    before = torch.get_rng_state()
+    batches = list(canvases(folder, cache_gb, workers).batches(order, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [b.index.tolist() for b in batches] == [order[i : i + 4] for i in (0, 4, 8, 12)]
+    assert torch.cat([b.images[:, 0, 0, 0] for b in batches]).tolist() == [10 * i for i in order]
+    masks = [b.masks for b in batches if b.masks is not None]
+    assert torch.cat(masks)[:, 0, 0].tolist() == order
+    assert batches[0].images.shape == (4, 3, 8, 8)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_before_the_first_are_not_read(folder: Path, workers: int) -> None:
+    faces = canvases(folder, workers=workers)
+    (folder / "00.png").write_bytes(b"no picture")
+    batches = list(faces.batches(range(13), 4, first=1, steps=3))
+    assert [b.index.tolist() for b in batches] == [[4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+def test_chunks_read_no_more_of_the_order_than_they_yield() -> None:
+    class Watched(list[int]):
+        seen = 0
+
+        def __getitem__(self, key: slice) -> list[int]:  # type: ignore[override]
+            Watched.seen = max(Watched.seen, key.stop)
+            return super().__getitem__(key)
+
+    chunks = iter(Chunks(Watched(range(100)), 10))
+    assert next(chunks) == list(range(10))
+    assert Watched.seen == 10
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_picture_is_named_in_one_line(folder: Path, workers: int) -> None:
+    (folder / "05.png").write_bytes(b"no picture")
+    batches = canvases(folder, workers=workers).batches(range(13), 4)
+    assert len(next(batches).images) == 4
+    with pytest.raises(DataError, match=r"05\.png: not a picture") as caught:
+        next(batches)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_dies_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = os.getpid()
+    decode = Canvases.decode
+
+    def killed(self: Canvases, index: int) -> object:
+        if index == 6:
+            assert os.getpid() != parent
+            os.kill(os.getpid(), signal.SIGKILL)
+        return decode(self, index)
+
+    monkeypatch.setattr(Canvases, "decode", killed)
+    before = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(DataError, match=r"data workers died.*runtime\.workers") as caught:
+        list(canvases(folder, workers=2).batches(range(13), 4))
+    assert "\n" not in str(caught.value)
+    assert signal.getsignal(signal.SIGCHLD) == before
+
+
+def test_other_errors_of_a_worker_stay_what_they_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(self: Canvases, index: int) -> object:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Canvases, "decode", wrong)
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(canvases(folder, workers=1).batches(range(3), 4))
+
+
+def test_orders_differ_by_seed_and_epoch_alone(folder: Path) -> None:
+    faces = canvases(folder)
+    assert list(faces.epoch_order(1, 2)) == list(canvases(folder, 1.0).epoch_order(1, 2))
+    orders = {tuple(faces.epoch_order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}
+    assert len(orders) == 4
+    assert all(sorted(order) == list(range(13)) for order in orders)
+
+
+def test_read_pixels_are_those_of_the_file(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    source = FaceSource(read_folder(tmp_path), WHOLE_FRAME)
+    (batch,) = Canvases([source], 8, None, 0.0).batches([0], 1)
+    np.testing.assert_array_equal(batch.images[0].permute(1, 2, 0).numpy(), noise)
+    assert batch.masks is None
