@@ -203,24 +203,24 @@ def train_parser(
 @torch.inference_mode()
 def parse(
     network: ParserNetwork, images: Tensor, device: torch.device, precision: Precision,
-    mirror: Tensor | None = None,
+    mirror: Tensor | None = None, scales: Sequence[float] = AVERAGED_SCALES,
 ) -> Tensor:  # fmt: skip
     """Map [0, 255] images (n, 3, h, w), sides multiples of 32, to logits (n, c, h, w).
 
     With `mirror` (int64 (c,), class ids after a left-right flip) the logits are the mean over
-    the picture and its mirrored self, each at the scales `AVERAGED_SCALES`.
+    the picture and its mirrored self, each at the `scales` of its size.
     """
     view = normalise(images.float()).to(device, memory_format=torch.channels_last)
     size = images.shape[2:]
     if mirror is None:
         return resize(_logits(network, view, precision), size)
     total = torch.zeros((), device=device)
-    for scale in AVERAGED_SCALES:
+    for scale in scales:
         scaled = view if scale == 1 else resize_antialiased(view, scaled_size(size, scale))
         plain = _logits(network, scaled, precision)
         mirrored = _logits(network, scaled.flip(3), precision).flip(3)[:, mirror]
         total = total + resize(plain + mirrored, size)
-    return total / (2 * len(AVERAGED_SCALES))
+    return total / (2 * len(scales))
 
 
 def _logits(network: ParserNetwork, view: Tensor, precision: Precision) -> Tensor:
