@@ -55,21 +55,25 @@ def pretrained(
 
 
 def validated(
-    source: Path, content: Mapping[str, Any], data: DataSettings, labels: int, subset: int,
+    source: Path | None, content: Mapping[str, Any], data: DataSettings, labels: int, subset: int,
+    out: Path,
 ) -> dict[str, float]:  # fmt: skip
-    """Return the validation figures of one label subset's best epoch, run unless they are there."""
-    out = source.parent / f"labels-{labels}"
-    folder = finetune_subset(content, data, source.absolute(), labels, subset, out)
+    """Return the validation figures of one label subset's best epoch, run unless they are there.
+
+    `source` is the folder of stage 1, None to start from scratch; runs go into `out`.
+    """
+    folder = finetune_subset(content, data, source, labels, subset, out / f"labels-{labels}")
     best = json.loads((folder / METRICS_JSON).read_text(encoding="utf-8"))["best"]
     return {figure: best[f"val/{figure}"] for figure in FIGURES}
 
 
 def table(rows: dict[str, list[dict[str, float]]], title: str) -> str:
     """Return mean and standard deviation of each choice's figures, in percent."""
-    lines = [f"{title:<24}" + "".join(f"{f:>20}" for f in FIGURES)]
+    width = max(24, *(len(choice) + 2 for choice in rows))
+    lines = [f"{title:<{width}}" + "".join(f"{f:>20}" for f in FIGURES)]
     for choice, cells in rows.items():
         columns = [spread([cell[figure] for cell in cells]) for figure in FIGURES]
-        lines.append(f"{choice:<24}" + "".join(f"{c:>20}" for c in columns))
+        lines.append(f"{choice:<{width}}" + "".join(f"{c:>20}" for c in columns))
     return "\n".join(lines)
 
 
@@ -99,7 +103,8 @@ def main(
         for seed in range(seeds):
             source = pretrained(choice, preset_name, unlabelled, stage1, seed, out)
             rows[choice] += [
-                validated(source, content, labelled, labels, s) for s in range(subsets)
+                validated(source.absolute(), content, labelled, labels, s, source.parent)
+                for s in range(subsets)
             ]
     cells = [
         (choice, number // subsets, number % subsets, *(round(cell[f], 6) for f in FIGURES))
