@@ -1,17 +1,36 @@
 """What several test files do in the same way."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
+import numpy as np
 import torch
 from click.testing import CliRunner, Result
+from scipy.special import logit
+from torch import nn
 
 from sspl.cli.main import cli
+from sspl.data.images import Box
+from sspl.data.synthetic.render import render_face
+from sspl.domain.attributes import AttributeSchema
 from sspl.errors import SsplError
-from sspl.models.splnet import AnyAttributeNetwork
+from sspl.inference.scorers import TorchScorer
+from sspl.models.attributes import HeadSettings
+from sspl.models.branches import Architecture
+from sspl.models.bundle import AttributeModel
+from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
+from sspl.models.trunk import TrunkSettings
+from sspl.tasks.pst import SegmentationSettings
 from sspl.training.finetune import freeze_statistics, parameter_groups
 from sspl.training.settings import FinetuneSettings
+
+SCHEMA: Final = AttributeSchema(("Smiling", "Eyeglasses", "Big_Nose"), ("whole", "upper", "middle"))
+CANVAS: Final = 40
+INPUT_SIZE: Final = 32
+BOX: Final[Box] = (0.05, 0.1, 0.95, 1.0)
 
 
 def sspl(*arguments: object) -> Result:
@@ -50,3 +69,41 @@ def changed_by_a_step(network: AnyAttributeNetwork, freeze: int, size: int) -> s
     network(torch.randn(4, 3, size, size)).square().sum().backward()
     optimiser.step()
     return {n for n, t in network.state_dict().items() if not torch.equal(t, before[n])}
+
+
+def make_model(architecture: Architecture, flip_average: bool) -> AttributeModel:
+    """A random network whose probabilities differ well from face to face.
+
+    `sspl` pools by region, from a finer segmentation that needs anti-aliasing.
+    """
+    torch.manual_seed(1)
+    head = HeadSettings(pooling="regions" if architecture == "sspl" else "average", region_map=4)
+    network = build_attribute_network(
+        architecture, TrunkSettings(width=0.125, stem_stride=2), head, SCHEMA,
+        SegmentationSettings(maps=3, width=8), ("background", "skin", "hair"),
+    ).eval()  # fmt: skip
+    model = AttributeModel(
+        network, SCHEMA, BOX, CANVAS, INPUT_SIZE, flip_average, np.full(3, 0.5),
+        np.array([0.5, 1.0, 2.0]),
+    )  # fmt: skip
+    plain = TorchScorer(replace(model, temperatures=np.ones(3)), torch.device("cpu"), "fp32")
+    logits = torch.from_numpy(logit(plain.probabilities(drawn(16)))).float()
+    mean, spread = logits.mean(0), logits.std(0)
+    with torch.no_grad():
+        for layer, places in _heads(network):
+            layer.bias.copy_(-mean[places] / spread[places])
+            layer.weight.div_(spread[places, None])
+    return model
+
+
+def _heads(network: AnyAttributeNetwork) -> list[tuple[nn.Linear, list[int]]]:
+    """Return the linear layers that give logits, each with the places of its attributes."""
+    if isinstance(network.head, nn.Linear):
+        return [(network.head, [0, 1, 2])]
+    groups = network.head.groups
+    return [(network.head[region], list(groups[region])) for region in groups]
+
+
+def drawn(count: int, start: int = 0) -> np.ndarray:
+    """Return synthetic faces as canvases, uint8 (count, c, c, 3)."""
+    return np.stack([render_face(9, start + i, CANVAS).image for i in range(count)])

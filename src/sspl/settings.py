@@ -81,6 +81,8 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             allowed = ", ".join(_fields_at(model, problem["loc"][:-1]))
             lines.append(f"{path}: unknown setting; allowed are {allowed}")
+        elif problem["type"] == "missing":
+            lines.append(f"{path}: is missing")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{path}: {message[0].lower()}{message[1:]} (got {problem['input']!r})")

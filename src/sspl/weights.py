@@ -37,12 +37,15 @@ class TransferReport:
         return "\n".join(lines)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-able `facts` atomically to one safetensors file."""
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None
+) -> None:
+    """Write tensors and JSON-able `facts`, if any, atomically to one safetensors file."""
+    metadata = {"format": "pt"} if facts is None else {"sspl": json.dumps(facts)}
     with atomic_path(path) as temporary:
         contiguous = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
         try:
-            save_file(contiguous, temporary, {"sspl": json.dumps(facts)})
+            save_file(contiguous, temporary, metadata)
         except SafetensorError as error:
             # safetensors wraps the operating system's error, a full disk say, in its own.
             raise OSError(str(error)) from error

@@ -12,6 +12,7 @@ from sspl.cli.demo import demo
 from sspl.cli.export import export
 from sspl.cli.faces import faces
 from sspl.cli.judge import evaluate, predict
+from sspl.cli.model import model
 from sspl.cli.parser import parser
 from sspl.cli.serve import serve
 from sspl.cli.train import finetune, pretrain
@@ -28,7 +29,9 @@ def cli() -> None:
 
 
 data.add_command(check)
-for command in (demo, data, faces, parser, pretrain, finetune, evaluate, predict, export, serve):
+for command in (
+    demo, data, faces, parser, pretrain, finetune, evaluate, predict, model, export, serve,
+):  # fmt: skip
     cli.add_command(command)
 
 

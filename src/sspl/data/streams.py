@@ -47,6 +47,13 @@ def read_ahead(
                 future.cancel()
 
 
+def in_batches(items: Iterable[K], size: int) -> Iterator[list[K]]:
+    """Yield lists of `size` items in order, taken when they are asked for; the last is shorter."""
+    waiting = iter(items)
+    while batch := list(islice(waiting, size)):
+        yield batch
+
+
 def stream_canvases(
     images: Sequence[Path], box: Box, canvas: int, batch_size: int, threads: int = 0
 ) -> Iterator[NDArray[np.uint8]]:

@@ -1,20 +1,76 @@
-"""A fine-tuned model as one file: weights and everything that a prediction needs."""
+"""A fine-tuned model: weights and everything that a prediction needs.
 
-from dataclasses import dataclass
+In a run folder both are one file, `model.safetensors` with the facts in its metadata. A model
+folder that travels has the facts beside the weights, in `config.json`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, model_validator
 from scipy.special import expit
+from torch import Tensor
 
 from sspl.data.images import Box
 from sspl.domain.attributes import AttributeSchema
-from sspl.errors import DataError
+from sspl.errors import DataError, SettingsError
+from sspl.models.decisions import Decisions
 from sspl.models.splnet import AnyAttributeNetwork, network_from_facts
-from sspl.weights import load_strictly, load_tensors, save_tensors
+from sspl.settings import Settings, build
+from sspl.weights import load_strictly, read_tensors, save_tensors
 
 MODEL_FILE: Final = "model.safetensors"
+CONFIG_FILE: Final = "config.json"
+HALF_RANGE: Final = 127.5
+
+
+class Normalisation(Settings):
+    """How 8-bit pixels reach the network: (pixel - mean) / std; there is one way only."""
+
+    mean: float = Field(HALF_RANGE, ge=HALF_RANGE, le=HALF_RANGE)
+    std: float = Field(HALF_RANGE, ge=HALF_RANGE, le=HALF_RANGE)
+
+
+class ModelFacts(Settings):
+    """What a prediction needs besides the network; other keys are let pass.
+
+    Attributes:
+        attributes: name to face region, in output order.
+        box, canvas, input_size, flip_average, training_rates, temperatures: as in
+            `AttributeModel`.
+        thresholds, unsure: as in `Decisions`; absent from the files of early versions.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    attributes: dict[str, str] = Field(min_length=1)
+    box: Box
+    canvas: int = Field(ge=1)
+    input_size: int = Field(ge=1)
+    flip_average: bool
+    training_rates: tuple[float, ...]
+    temperatures: tuple[float, ...]
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    unsure: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    normalisation: Normalisation = Normalisation()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for key in ("training_rates", "temperatures"):
+            if len(getattr(self, key)) != len(self.attributes):
+                raise ValueError(f"{key} needs one number for each attribute")
+        for name in self.decisions().unknown(tuple(self.attributes)):
+            raise ValueError(f"'{name}' has a threshold or band but is no attribute")
+        return self
+
+    def decisions(self) -> Decisions:
+        """Return what the model decides by."""
+        return Decisions(thresholds=self.thresholds, unsure=self.unsure)
 
 
 @dataclass(frozen=True)
@@ -29,6 +85,7 @@ class AttributeModel:
         flip_average: whether predictions average the face and its mirror image.
         training_rates: float64 (attributes,), share of positives among the labelled faces.
         temperatures: float64 (attributes,), divisors of the logits that calibrate them.
+        decisions: from which probability on an attribute is there, and where that is not sure.
     """
 
     network: AnyAttributeNetwork
@@ -39,6 +96,7 @@ class AttributeModel:
     flip_average: bool
     training_rates: NDArray[np.float64]
     temperatures: NDArray[np.float64]
+    decisions: Decisions = field(default_factory=Decisions)
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return calibrated probabilities (n, attributes) of logits (n, attributes)."""
@@ -46,9 +104,9 @@ class AttributeModel:
         return probabilities
 
 
-def save_model(folder: Path, model: AttributeModel) -> None:
-    """Write `model.safetensors` into the folder."""
-    facts = {
+def model_facts(model: AttributeModel) -> dict[str, Any]:
+    """Return what `load_model` needs besides the weights, as JSON values."""
+    return {
         "kind": "attributes",
         "architecture": model.network.architecture,
         **model.network.facts(),
@@ -57,30 +115,64 @@ def save_model(folder: Path, model: AttributeModel) -> None:
         "canvas": model.canvas,
         "input_size": model.input_size,
         "flip_average": model.flip_average,
+        "normalisation": Normalisation().model_dump(),
         "training_rates": [float(r) for r in model.training_rates],
         "temperatures": [float(t) for t in model.temperatures],
+        **model.decisions.model_dump(mode="json"),
     }
-    save_tensors(folder / MODEL_FILE, model.network.state_dict(), facts)
+
+
+def save_model(folder: Path, model: AttributeModel) -> None:
+    """Write `model.safetensors`, with the facts inside, into the folder."""
+    save_tensors(folder / MODEL_FILE, model.network.state_dict(), model_facts(model))
 
 
 def load_model(path: Path) -> AttributeModel:
-    """Read a model from a run folder or file; raise `DataError` when it is none or damaged."""
+    """Read a model from a run folder, a model folder or a file of either.
+
+    Facts inside the file of weights come first: they were written with them. A file without
+    any takes those of `config.json` beside it.
+
+    Raises `DataError` when there is no model, or a damaged one.
+    """
     file = path / MODEL_FILE if path.is_dir() else path
-    tensors, facts = load_tensors(file)
-    if facts.get("kind") != "attributes":
-        raise DataError(f"{file}: holds no fine-tuned model but '{facts.get('kind')}'.")
-    attributes = facts["attributes"]
-    schema = AttributeSchema(tuple(attributes), tuple(attributes.values()))
-    network = network_from_facts(facts, schema)
+    tensors, content = read_tensors(file)
+    where = file
+    if content is None:
+        where = file.parent / CONFIG_FILE
+        content = _read_config(where, file)
+    if not isinstance(content, dict) or content.get("kind") != "attributes":
+        kind = content.get("kind") if isinstance(content, dict) else content
+        raise DataError(f"{where}: holds no fine-tuned model but '{kind}'.")
+    return _build(content, tensors, where, file)
+
+
+def _build(
+    content: Mapping[str, Any], tensors: Mapping[str, Tensor], where: Path, file: Path
+) -> AttributeModel:
+    try:
+        facts = build(ModelFacts, dict(content))
+        schema = AttributeSchema(tuple(facts.attributes), tuple(facts.attributes.values()))
+        network = network_from_facts(content, schema)
+    except (SettingsError, DataError) as error:
+        raise DataError(f"{where}: {error}") from None
+    except KeyError as absent:
+        raise DataError(f"{where}: '{absent.args[0]}' is missing.") from None
     load_strictly(network, tensors, str(file))
-    left, top, right, bottom = facts["box"]
     return AttributeModel(
-        network.eval(),
-        schema,
-        (left, top, right, bottom),
-        int(facts["canvas"]),
-        int(facts["input_size"]),
-        bool(facts["flip_average"]),
-        np.asarray(facts["training_rates"], dtype=np.float64),
-        np.asarray(facts["temperatures"], dtype=np.float64),
-    )
+        network.eval(), schema, facts.box, facts.canvas, facts.input_size, facts.flip_average,
+        np.asarray(facts.training_rates, dtype=np.float64),
+        np.asarray(facts.temperatures, dtype=np.float64), facts.decisions(),
+    )  # fmt: skip
+
+
+def _read_config(config: Path, weights: Path) -> Any:
+    try:
+        return json.loads(config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{weights}: not a model of this software; it carries no 'sspl' facts, and there is "
+            f"no {CONFIG_FILE} beside it."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{config}: not JSON that can be read ({error}).") from None

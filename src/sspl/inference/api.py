@@ -1,0 +1,115 @@
+"""A model for Python programs: `sspl.load(path).predict(pictures)`."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sspl.data.images import image_canvas
+from sspl.data.streams import in_batches, read_ahead
+from sspl.device import Precision
+from sspl.inference.pictures import Picture, each_picture, open_picture
+from sspl.inference.scorers import Scorer, load_scorer
+
+BATCH_SIZE: Final = 64
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one attribute of one face.
+
+    Args:
+        probability: calibrated on validation faces.
+        present: whether the probability reaches the attribute's threshold.
+        sure: whether it lies outside the attribute's "not sure" band.
+    """
+
+    probability: float
+    present: bool
+    sure: bool
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of some faces.
+
+    Args:
+        attributes: names, in the order of the columns of the arrays.
+        probabilities: float64 (faces, attributes), calibrated.
+        present: bool (faces, attributes), whether a probability reaches its threshold.
+        unsure: bool (faces, attributes), whether a probability lies in its "not sure" band.
+    """
+
+    attributes: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    present: NDArray[np.bool_]
+    unsure: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    def __getitem__(self, face: int) -> dict[str, Answer]:
+        """Return what is said of one face, by attribute."""
+        row = zip(
+            self.attributes, self.probabilities[face], self.present[face], self.unsure[face],
+            strict=True,
+        )  # fmt: skip
+        return {name: Answer(float(p), bool(yes), not u) for name, p, yes, u in row}
+
+    def __iter__(self) -> Iterator[dict[str, Answer]]:
+        return (self[face] for face in range(len(self)))
+
+
+class Predictor:
+    """A model, ready to predict.
+
+    Attributes:
+        attributes: names of what it predicts.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self.attributes = scorer.attributes
+
+    def predict(
+        self, images: Picture | Iterable[Picture], batch_size: int = BATCH_SIZE
+    ) -> Predictions:
+        """Return what the model says of each picture, which shows one face framed as in training.
+
+        Args:
+            images: one picture, several, or a 4-d array or tensor of several. A picture is a
+                path, a PIL picture, uint8 (h, w, 3) in RGB, or a tensor (3, h, w), uint8 or
+                floating point from 0 to 1.
+            batch_size: pictures that pass through the network together; threads prepare the
+                next ones meanwhile.
+
+        Raises `DataError` naming the picture that cannot be used.
+        """
+        batches = in_batches(enumerate(each_picture(images)), batch_size)
+        parts = [np.empty((0, len(self.attributes)))]
+        for batch in read_ahead(self._canvas, batches):
+            parts.append(self.scorer.probabilities(np.stack(batch)))
+        probabilities = np.concatenate(parts)
+        present, unsure = self.scorer.decisions.decide(self.attributes, probabilities)
+        return Predictions(self.attributes, probabilities, present, unsure)
+
+    def _canvas(self, numbered: tuple[int, Picture]) -> NDArray[np.uint8]:
+        number, picture = numbered
+        return image_canvas(open_picture(picture, number), self.scorer.box, self.scorer.canvas)
+
+
+def load(path: str | Path, device: str = "auto", precision: Precision = "auto") -> Predictor:
+    """Return the model of a run folder, a model folder, a file of weights or an ONNX file.
+
+    Args:
+        path: where it is.
+        device: such as `cpu` or `cuda:0`; `auto` is the accelerator that torch finds, else the CPU.
+        precision: `fp32`, `bf16`, or `auto`: bf16 where that is fast.
+
+    Raises `DataError` when there is no model or a damaged one, `SettingsError` for a device that
+    is not there.
+    """
+    return Predictor(load_scorer(Path(path), device, precision))

@@ -1,0 +1,264 @@
+"""The model card: what a model is and is not good for, in the words of its own figures."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sspl.models.bundle import AttributeModel
+
+CONTESTED: Final = {
+    "Attractive": "is a labeller's taste",
+    "Male": "is a binary guess at gender from looks, not a person's sex or gender",
+    **dict.fromkeys(
+        ("Young", "Chubby", "Double_Chin", "Bags_Under_Eyes"), "judges age, weight or health"
+    ),
+    **dict.fromkeys(
+        ("Big_Nose", "Big_Lips", "Pointy_Nose", "Narrow_Eyes", "Pale_Skin"),
+        "is relative to a norm, and varies with ancestry",
+    ),
+    **dict.fromkeys(
+        ("Heavy_Makeup", "Wearing_Lipstick", "No_Beard"), "goes along with gender presentation"
+    ),
+}
+"""Attributes that should not be predicted about people outside a study of data sets."""
+
+FEW: Final = 20
+"""Test faces of either kind below which an attribute's figures are called uncertain."""
+
+FIGURES: Final = {
+    "accuracy": "Accuracy",
+    "majority_accuracy": "Majority",
+    "balanced_accuracy": "Balanced",
+    "average_precision": "AP",
+    "calibration_error": "ECE",
+}
+
+USE: Final = """\
+```python
+import sspl
+
+found = sspl.load("{name}").predict(["face.jpg"])
+print(found[0])
+```
+"""
+
+LIMITS: Final = """\
+- It looks at what is in the picture. It knows no person, and says nothing of anybody's mind,
+  character, health, origin or identity.
+- It was trained and judged on faces framed as above. Other framing, cameras, light, ages and groups
+  of people make its answers worse, in ways that no figure here shows.
+- Labels of face attributes are opinions. On several of CelebA's attributes people agree hardly
+  better than chance (Wu et al., arXiv 2210.07356).
+"""
+
+RESPONSIBLE: Final = """\
+Do not use it for decisions on people (hiring, credit, insurance, housing, schooling, policing,
+borders, access), for surveillance or identification, or to infer sex, gender identity, sexual
+orientation, ethnicity, religion, health or emotion. Have a legal basis for every picture, and a
+person who answers for the outcome. The terms of the data that it was trained on may bind the model.
+"""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run folder says of its model.
+
+    Args:
+        name: of the model.
+        licence: under which the weights may be used; None: not stated.
+        description: of the data; None: not recorded.
+        labelled, validation: faces learnt from and selected on.
+        selected_by: figure by which the epoch was chosen.
+        best: the chosen epoch's row of the log.
+        settings: of stage 2.
+        pretraining: settings of stage 1.
+        versions: of what the result depends on.
+        evaluations: split to the content of its evaluation file.
+    """
+
+    name: str
+    licence: str | None
+    description: str | None
+    labelled: int | None
+    validation: int | None
+    selected_by: str | None
+    best: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    pretraining: Mapping[str, Any]
+    versions: Mapping[str, str]
+    evaluations: Mapping[str, Mapping[str, Any]]
+
+
+def model_card(model: AttributeModel, facts: RunFacts) -> str:
+    """Return the card as Markdown, with the front matter that model hubs read."""
+    sections = {
+        "What it predicts": _attributes(model),
+        "How to use it": USE.format(name=facts.name) + "\n" + _input(model),
+        "What it was trained on": _training(facts),
+        "How good it is": _figures(facts),
+        "Calibration and thresholds": _calibration(model, facts),
+        "Limits": LIMITS + _weak_spots(facts),
+        "Responsible use": RESPONSIBLE + _contested(model.schema.names),
+        "Made with": "\n".join(f"- {k} {v}" for k, v in facts.versions.items()) + "\n",
+    }
+    body = "\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    return f"{_front_matter(facts)}\n# {facts.name}\n\n{_lead(model, facts)}\n{body}"
+
+
+def _front_matter(facts: RunFacts) -> str:
+    lines = ["---", "library_name: sspl", "pipeline_tag: image-classification"]
+    lines += ["tags: [face-attributes]", "license: other"]
+    if facts.licence:
+        lines.append(f"license_name: {_quoted(facts.licence)}")
+    return "\n".join([*lines, "---", ""])
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''").replace("\n", " ") + "'"
+
+
+def _lead(model: AttributeModel, facts: RunFacts) -> str:
+    count = len(model.schema)
+    labels = f" from {facts.labelled:,} labelled faces" if facts.labelled else ""
+    return (
+        f"Predicts {count} attribute{'s' * (count != 1)} of a face in a picture, learnt{labels} "
+        "with Spatial-Semantic Patch Learning (Shu et al., CVPR 2021; "
+        f"architecture `{model.network.architecture}`).\n\n"
+        f"Licence of the weights: {facts.licence or 'not stated; ask who gave you the model'}.\n"
+    )
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _attributes(model: AttributeModel) -> str:
+    thresholds = model.decisions.threshold_array(model.schema.names)
+    rows = []
+    for i, name in enumerate(model.schema.names):
+        band = model.decisions.unsure.get(name)
+        unsure = "-" if band is None else f"{band[0]:.3f} to {band[1]:.3f}"
+        share = _percent(float(model.training_rates[i]))
+        rows.append((name, model.schema.regions[i], share, f"{thresholds[i]:.3f}", unsure))
+    titles = ("Attribute", "Face region", "% yes in training", "Yes from", "Not sure in")
+    return _table(titles, rows)
+
+
+def _input(model: AttributeModel) -> str:
+    left, top, right, bottom = (f"{100 * v:.1f} %" for v in model.box)
+    return (
+        f"One face a picture. The largest centred square between {left} and {right} of the width "
+        f"and {top} and {bottom} of the height is used, resized to {model.canvas} px and shown to "
+        f"the network at {model.input_size} px; pixels become (value - 127.5) / 127.5."
+        + (" Logits of the face and of its mirror image are averaged." * model.flip_average)
+        + "\n"
+    )
+
+
+def _training(facts: RunFacts) -> str:
+    lines = [f"- Data: {facts.description or 'not recorded'}."]
+    if facts.labelled is not None:
+        lines.append(f"- {facts.labelled:,} labelled faces, and {facts.validation:,} more to")
+        lines[-1] += f" select on (by {facts.selected_by})." if facts.selected_by else " select on."
+    labels = facts.settings.get("labels", {})
+    if labels.get("rule") == "seeded":
+        lines.append(f"- The labelled faces were drawn with seed {labels['subset_seed']}.")
+    lines.append(f"- {_stage_one(facts)}")
+    if "epoch" in facts.best:
+        epochs = facts.settings.get("optim", {}).get("epochs", "?")
+        lines.append(f"- The weights of epoch {facts.best['epoch']} of {epochs} were kept.")
+    return "\n".join(lines) + "\n"
+
+
+def _stage_one(facts: RunFacts) -> str:
+    if not facts.settings:
+        return "Pre-training: not recorded."
+    if not facts.settings.get("pretrained"):
+        return "Not pre-trained on unlabelled faces."
+    stage = facts.pretraining
+    if not stage:
+        return "Pre-trained on unlabelled faces; the settings of that run are not at hand."
+    formats = ", ".join(f"'{part['format']}'" for part in stage["data"])
+    return (
+        f"Pre-trained without labels by {', '.join(stage['tasks'])} for "
+        f"{stage['optim']['epochs']} epochs on faces in the format {formats}."
+    )
+
+
+def _figures(facts: RunFacts) -> str:
+    if not facts.evaluations:
+        return "It was not evaluated: nothing is known of how good it is.\n"
+    return "\n".join(_evaluation(split, found) for split, found in facts.evaluations.items())
+
+
+def _evaluation(split: str, found: Mapping[str, Any]) -> str:
+    titles = ("Attribute", "Yes", "No", *FIGURES.values())
+    rows = [
+        (name, str(row["positives"]), str(row["negatives"]), *(_percent(row[f]) for f in FIGURES))
+        for name, row in found["attributes"].items()
+    ]
+    rows.append(("**mean**", "", "", *(_percent(found["mean"][f]) for f in FIGURES)))
+    return (
+        f"Split `{split}`, {found['faces']:,} faces, decided at probability 0.5, in percent. "
+        "`Majority` is the accuracy of always giving the commoner answer of the training labels; "
+        "`Balanced` the mean hit rate on yes and on no (50 is chance); `AP` how well the yes are "
+        "ranked; `ECE` how far probabilities are from frequencies.\n\n" + _table(titles, rows)
+    )
+
+
+def _calibration(model: AttributeModel, facts: RunFacts) -> str:
+    fitted = bool((model.temperatures != 1).any())
+    lines = [
+        "Probabilities are calibrated: one temperature for each attribute, fitted on the "
+        "validation faces."
+        if fitted
+        else "Probabilities are not calibrated."
+    ]
+    if fitted and facts.validation:
+        lines[0] += f" That were {facts.validation:,}; among other people they may be off."
+    lines.append(
+        "Thresholds were tuned on the validation faces."
+        if model.decisions.thresholds
+        else "An attribute is there from probability 0.5 on; no threshold was tuned."
+    )
+    if model.decisions.unsure:
+        lines.append('Probabilities in an attribute\'s band are answered with "not sure".')
+    return "\n".join(lines) + "\n"
+
+
+def _weak_spots(facts: RunFacts) -> str:
+    lines = []
+    for split, found in facts.evaluations.items():
+        rows = found["attributes"]
+        useless = [n for n, r in rows.items() if _no_better(r)]
+        few = [n for n, r in rows.items() if min(r["positives"], r["negatives"]) < FEW]
+        if useless:
+            lines.append(
+                f"- On `{split}` its decisions are no better than the commoner answer for: "
+                f"{', '.join(useless)}."
+            )
+        if few:
+            lines.append(
+                f"- `{split}` has fewer than {FEW} faces of one kind for: {', '.join(few)}. "
+                "Their figures mean little."
+            )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _no_better(row: Mapping[str, Any]) -> bool:
+    accuracy, majority = row["accuracy"], row["majority_accuracy"]
+    return accuracy is not None and majority is not None and accuracy <= majority
+
+
+def _contested(names: Sequence[str]) -> str:
+    lines = [f"- {name} {CONTESTED[name]}." for name in names if name in CONTESTED]
+    if not lines:
+        return ""
+    return "\nNot to be predicted about people outside a study of data sets:\n\n" + "".join(
+        f"{line}\n" for line in lines
+    )

@@ -1,0 +1,113 @@
+"""A model folder that travels: weights, facts in JSON and a model card, and nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from sspl.errors import DataError, SsplError
+from sspl.files import write_json, write_text
+from sspl.inference.card import RunFacts, model_card
+from sspl.models.bundle import CONFIG_FILE, MODEL_FILE, load_model, model_facts
+from sspl.runs import METRICS_JSON, RUN_FILE, SETTINGS_FILE, versions
+from sspl.settings import read_settings
+from sspl.weights import save_tensors
+
+CARD_FILE: Final = "MODEL_CARD.md"
+FORMAT: Final = 1
+EVALUATION: Final = "evaluation-"
+
+
+def pack_model(
+    run: Path, out: Path, name: str | None = None, licence: str | None = None,
+    description: str | None = None,
+) -> None:  # fmt: skip
+    """Write the model of a run as `model.safetensors`, `config.json` and `MODEL_CARD.md`.
+
+    Of the run only facts are taken over: no path, no name of a picture.
+
+    Args:
+        run: folder of a fine-tuned run, or a model folder.
+        out: folder to make; it must be empty or not there.
+        name: of the model, the run folder's unless given.
+        licence: under which the weights may be used.
+        description: of the data, in words.
+
+    Raises `SsplError` when `out` holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SsplError(f"{out} is already there and not empty; choose another --out.")
+    model = load_model(run)
+    facts = read_run(run, name, licence, description)
+    save_tensors(out / MODEL_FILE, model.network.state_dict(), None)
+    # The facts come last: without them the folder is no model.
+    write_text(out / CARD_FILE, model_card(model, facts))
+    write_json(out / CONFIG_FILE, _config(model_facts(model), facts))
+
+
+def _config(model: dict[str, Any], facts: RunFacts) -> dict[str, Any]:
+    return {
+        "library_name": "sspl",
+        "format": FORMAT,
+        "name": facts.name,
+        **model,
+        "licence": facts.licence,
+        "data": {
+            "description": facts.description,
+            "labelled_faces": facts.labelled,
+            "validation_faces": facts.validation,
+        },
+        "versions": facts.versions,
+    }
+
+
+def read_run(
+    run: Path, name: str | None = None, licence: str | None = None, description: str | None = None
+) -> RunFacts:
+    """Gather what a run folder says of its model; what is not there is None or empty."""
+    folder = run if run.is_dir() else run.parent
+    settings = _yaml(folder / SETTINGS_FILE)
+    metrics = _json(folder / METRICS_JSON)
+    packed = _json(folder / CONFIG_FILE)
+    data = packed.get("data", {})
+    return RunFacts(
+        name=name or packed.get("name") or folder.resolve().name,
+        licence=licence or packed.get("licence"),
+        description=description or data.get("description") or _data_in_words(settings),
+        labelled=metrics.get("labelled", data.get("labelled_faces")),
+        validation=metrics.get("validation", data.get("validation_faces")),
+        selected_by=metrics.get("selected_by"),
+        best=metrics.get("best", {}),
+        settings=settings,
+        pretraining=_pretraining(settings),
+        versions=_json(folder / RUN_FILE).get("versions") or packed.get("versions") or versions(),
+        evaluations={
+            file.stem.removeprefix(EVALUATION): _json(file)
+            for file in sorted(folder.glob(f"{EVALUATION}*.json"))
+        },
+    )
+
+
+def _data_in_words(settings: dict[str, Any]) -> str | None:
+    """Say which kind of data it was, without its paths."""
+    data = settings.get("data")
+    return f"faces in the format '{data['format']}'" if data else None
+
+
+def _pretraining(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of stage 1 where its run folder is still there."""
+    source = settings.get("pretrained")
+    return _yaml(Path(source) / SETTINGS_FILE) if source else {}
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    return read_settings(file) if file.is_file() else {}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file}: not JSON that can be read ({error}).") from None
+    return content if isinstance(content, dict) else {}
