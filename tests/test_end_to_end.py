@@ -268,7 +268,8 @@ def test_finetuning_selects_on_validation_and_saves_its_labels(finetuned: Path) 
 
 def test_evaluate_agrees_with_predict(finetuned: Path, faces: Path, tmp_path: Path) -> None:
     """Accuracy worked out from the prediction file is the accuracy that evaluate reports."""
-    sspl("evaluate", finetuned, "--split", "test")
+    printed = sspl("evaluate", finetuned, "--split", "test", "--resamples", 200).output
+    assert "95 % intervals from 200 resamples of 24 faces" in printed
     out = tmp_path / "predictions.csv"
     sspl("predict", finetuned, faces / "img_align_celeba", "--out", out, "--batch-size", 7)
     predicted = {row["image"]: row for row in csv.DictReader(out.open())}
@@ -287,6 +288,11 @@ def test_evaluate_agrees_with_predict(finetuned: Path, faces: Path, tmp_path: Pa
             assert decided == (predicted[image][name] == "1")
     for name in names:
         assert report["attributes"][name]["accuracy"] == pytest.approx(hits[name] / len(test))
+    low, high = report["intervals"]["mean"]["accuracy"]
+    assert low <= report["mean"]["accuracy"] <= high
+    with (finetuned / "evaluation-test.csv").open() as file:
+        first = next(csv.DictReader(file))
+    assert float(first["accuracy_low"]) <= float(first["accuracy"])
     kept = load_predictions(finetuned / "predictions-test.npz")
     assert kept.names == tuple(image for image, *_ in test)
     assert kept.attributes == tuple(names)

@@ -7,6 +7,7 @@ import click
 
 from sspl import __version__
 from sspl.cli.check import check
+from sspl.cli.compare import compare
 from sspl.cli.data import data
 from sspl.cli.demo import demo
 from sspl.cli.export import export
@@ -30,7 +31,10 @@ def cli() -> None:
 
 data.add_command(check)
 for command in (
-    demo, data, faces, parser, pretrain, finetune, evaluate, predict, model, export, serve,
+    demo, data, faces, parser,
+    pretrain, finetune,
+    evaluate, compare,
+    predict, model, export, serve,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -1,5 +1,6 @@
 """Judge a fine-tuned run on a labelled split."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,29 @@ from sspl.data.records import FaceSet
 from sspl.device import keep_freed_memory, pick_device
 from sspl.errors import DataError
 from sspl.evaluation.predictions import Predictions, predictions_file, save_predictions
+from sspl.evaluation.statistics import (
+    RESAMPLED,
+    RESAMPLES,
+    drawn_text,
+    interval_facts,
+    resampling_of,
+)
+from sspl.evaluation.subgroups import (
+    ROW_TITLES,
+    groupings,
+    groups_of,
+    subgroup_facts,
+    subgroup_lines,
+    subgroup_rows,
+)
 from sspl.files import write_csv, write_json, write_text
-from sspl.metrics.attributes import FIGURES, AttributeFigures, all_figures, means
+from sspl.metrics.attributes import (
+    FIGURES,
+    AttributeFigures,
+    all_figures,
+    means,
+    reliability,
+)
 from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.scoring import face_probabilities
 from sspl.training.settings import RuntimeSettings
@@ -36,24 +58,32 @@ class Evaluation:
     facts: dict[str, Any]
 
 
-def evaluate(run: Path, faces: FaceSet, runtime: RuntimeSettings) -> Evaluation:
+def evaluate(
+    run: Path, faces: FaceSet, runtime: RuntimeSettings, by: Sequence[str] = (),
+    resamples: int = RESAMPLES,
+) -> Evaluation:  # fmt: skip
     """Judge a run on labelled faces.
 
     `faces` must carry the model's attributes by name, in any order; raises `DataError` naming
-    one that is not there.
+    one that is not there. `by` and `resamples` are those of `describe`.
     """
     keep_freed_memory()
     model = load_model(run)
-    predictions = predict_labelled(model, faces, runtime)
+    predictions = predict_labelled(model, faces, runtime, by)
     figures = judge(predictions, model.training_rates)
-    facts = summary(faces.source, predictions, figures) | {"flip_average": model.flip_average}
+    facts = {"source": faces.source, "flip_average": model.flip_average}
+    facts |= describe(predictions, figures, by, resamples)
     return Evaluation(predictions, figures, facts)
 
 
 def predict_labelled(
-    model: AttributeModel, faces: FaceSet, runtime: RuntimeSettings
+    model: AttributeModel, faces: FaceSet, runtime: RuntimeSettings, by: Sequence[str] = ()
 ) -> Predictions:
-    """Return a model's predictions of faces whose labels are known, in the model's order."""
+    """Return a model's predictions of faces whose labels are known, in the model's order.
+
+    `by` names labels outside the model to report by, beside `Male` and `Young`.
+    """
+    groups = groups_of(faces, model.schema.names, by)
     columns = [_column(faces, name) for name in model.schema.names]
     canvases = Canvases(
         [FaceSource(faces, model.box)], model.canvas, None, runtime.cache_gb, runtime.workers
@@ -62,7 +92,7 @@ def predict_labelled(
     found = face_probabilities(model, canvases, device, runtime.precision, title="evaluate")
     return Predictions(
         faces.names, model.schema.names, faces.labels[:, columns], found.astype(np.float32),
-        faces.groups,
+        groups,
     )  # fmt: skip
 
 
@@ -82,36 +112,78 @@ def judge(predictions: Predictions, training_rates: NDArray[np.float64]) -> list
     )
 
 
-def summary(
-    source: str, predictions: Predictions, figures: list[AttributeFigures]
-) -> dict[str, Any]:
-    """Return means and per-attribute figures as JSON-able facts."""
-    return {
+def describe(
+    predictions: Predictions, figures: list[AttributeFigures], by: Sequence[str] = (),
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:  # fmt: skip
+    """Return all that is known of some predictions as JSON-able facts.
+
+    Means and per-attribute figures, their bootstrap intervals, calibration, and figures by
+    subgroup (`by` as in `sspl.evaluation.subgroups.groupings`). Without `resamples` there are
+    neither intervals nor subgroups.
+    """
+    facts: dict[str, Any] = {
         "faces": len(predictions),
-        "source": source,
         "mean": means(figures),
         "attributes": {f.name: {c: getattr(f, c) for c in COLUMNS} for f in figures},
+        "calibration": reliability(predictions.labels, predictions.probabilities),
     }
+    if resamples:
+        resampling = resampling_of(predictions, resamples)
+        ways = groupings(predictions, by)
+        facts["intervals"] = interval_facts(predictions, resampling)
+        facts["subgroups"] = [subgroup_facts(predictions, way, resampling) for way in ways]
+    return facts
 
 
 def write_evaluation(folder: Path, split: str, found: Evaluation) -> None:
-    """Write `evaluation-SPLIT.json`, `.csv`, `.txt` and `predictions-SPLIT.npz` into a folder."""
+    """Write what was found into a folder.
+
+    `evaluation-SPLIT.json`, `.csv` and `.txt`, `predictions-SPLIT.npz`, and with subgroups
+    `subgroups-SPLIT.csv`.
+    """
     save_predictions(predictions_file(folder, split), found.predictions)
     write_json(folder / f"evaluation-{split}.json", found.facts)
+    header, rows = _csv(found)
+    write_csv(folder / f"evaluation-{split}.csv", header, rows)
+    if "subgroups" in found.facts:
+        rows = subgroup_rows(found.facts["subgroups"])
+        write_csv(folder / f"subgroups-{split}.csv", ROW_TITLES, rows)
+    write_text(folder / f"evaluation-{split}.txt", table(found) + "\n")
+
+
+def _csv(found: Evaluation) -> tuple[list[str], list[tuple[Any, ...]]]:
+    header = list(asdict(found.figures[0]))
     rows = [tuple(asdict(f).values()) for f in found.figures]
-    write_csv(folder / f"evaluation-{split}.csv", tuple(asdict(found.figures[0])), rows)
-    write_text(folder / f"evaluation-{split}.txt", table(found.figures) + "\n")
+    if "intervals" in found.facts:
+        header += [f"{name}_{end}" for name in RESAMPLED for end in ("low", "high")]
+        bounds = found.facts["intervals"]["attributes"]
+        rows = [
+            (*row, *(end for name in RESAMPLED for end in bounds[row[0]][name] or (None, None)))
+            for row in rows
+        ]
+    return header, rows
 
 
-def table(figures: list[AttributeFigures]) -> str:
-    """Return a plain table: one attribute a line, then the means; figures in percent."""
+def table(found: Evaluation) -> str:
+    """Return a plain table: one attribute a line, then the means and how sure they are.
+
+    Figures are in percent. With subgroups, a short summary of them follows.
+    """
     titles = ("attribute", "pos", "neg", "acc", "bal", "F1", "AP", "AUC", "ECE", "majority")
     lines = [_line(titles)]
-    for f in figures:
+    for f in found.figures:
         cells = [_percent(getattr(f, c)) for c in (*FIGURES, "majority_accuracy")]
         lines.append(_line((f.name, str(f.positives), str(f.negatives), *cells)))
-    mean = means(figures)
-    lines.append(_line(("mean", "", "", *(_percent(v) for v in mean.values()))))
+    lines.append(_line(("mean", "", "", *(_percent(v) for v in found.facts["mean"].values()))))
+    if "intervals" in found.facts:
+        intervals = found.facts["intervals"]
+        for end, title in enumerate(("  from", "  to")):
+            bounds = (intervals["mean"][name] or (None, None) for name in RESAMPLED)
+            lines.append(_line((title, "", "", *(_percent(b[end]) for b in bounds))))
+        lines += ["", f"from, to: {drawn_text(intervals)}"]
+    if found.facts.get("subgroups"):
+        lines += ["", *subgroup_lines(found.facts["subgroups"])]
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +44,23 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def select(self, faces: Sequence[int], attributes: Sequence[str]) -> "Predictions":
+        """Return the faces at some places and the attributes of some names, in that order.
+
+        Raises `DataError` for an attribute that is not there.
+        """
+        for name in attributes:
+            if name not in self.attributes:
+                raise DataError(f"there are no predictions of the attribute '{name}'.")
+        block = np.ix_(list(faces), [self.attributes.index(name) for name in attributes])
+        return Predictions(
+            tuple(self.names[i] for i in faces),
+            tuple(attributes),
+            self.labels[block],
+            self.probabilities[block],
+            {name: tuple(values[i] for i in faces) for name, values in self.groups.items()},
+        )
 
 
 def predictions_file(folder: Path, split: str) -> Path:

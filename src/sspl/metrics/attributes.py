@@ -78,9 +78,37 @@ def expected_calibration_error(
 
     After Guo et al., ICML 2017, of the positive class; each bin weighs as its faces.
     """
-    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, probabilities - truth, BINS)
+    gaps = np.bincount(_bins(probabilities), probabilities - truth, BINS)
     return float(np.abs(gaps).sum() / len(truth))
+
+
+def _bins(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    return np.minimum((probabilities * BINS).astype(np.int64), BINS - 1)
+
+
+def reliability(
+    labels: Labels, probabilities: NDArray[np.floating[Any]]
+) -> list[dict[str, float | None]]:
+    """Return what is said and what is true in 15 equal bins of probability.
+
+    `labels` and `probabilities` are (n, attributes), taken together; missing labels are left out.
+    Each bin has its bounds `low` and `high`, its `cases`, their mean `probability` and their
+    `frequency` of yes; the last two are None in an empty bin.
+    """
+    known = labels != MISSING
+    truth, score = labels[known] == 1, probabilities[known].astype(np.float64)
+    bins = _bins(score)
+    cases, said, yes = (np.bincount(bins, w, BINS) for w in (None, score, truth))
+    return [
+        {
+            "low": i / BINS,
+            "high": (i + 1) / BINS,
+            "cases": int(cases[i]),
+            "probability": float(said[i] / cases[i]) if cases[i] else None,
+            "frequency": float(yes[i] / cases[i]) if cases[i] else None,
+        }
+        for i in range(BINS)
+    ]
 
 
 def all_figures(

@@ -1,0 +1,248 @@
+"""How sure a figure is: bootstrap over test faces, the pictures of one person kept together.
+
+A resample draws as many people (or faces, where nobody is named) as there are, with replacement;
+an interval lies between percentiles of a figure over the resamples (Efron and Tibshirani, "An
+Introduction to the Bootstrap", 1993). All figures are exact in every resample: those of decisions
+by weighted counts, those of rankings by weighted cumulative sums.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from sspl.data.records import IDENTITY, MISSING
+from sspl.evaluation.predictions import Predictions
+from sspl.metrics.attributes import THRESHOLD
+
+RESAMPLES: Final = 1000
+LEVEL: Final = 0.95
+COUNTED: Final = ("accuracy", "balanced_accuracy", "f1")
+RANKED: Final = ("average_precision", "auc")
+RESAMPLED: Final = (*COUNTED, *RANKED)
+"""Figures that have intervals. Calibration error has none: resampling itself makes it larger."""
+
+MOST_WEIGHTS: Final = 4_000_000
+"""Weights held at a time; they are drawn in parts of no more."""
+
+Array = NDArray[np.float64]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Bootstrap resamples of some faces; the same every time they are asked for.
+
+    Args:
+        unit: int64 (faces,), numbers from 0 of what is drawn: a person, or a single face.
+        count: how many resamples.
+        seed: of the draws.
+    """
+
+    unit: NDArray[np.int64]
+    count: int = RESAMPLES
+    seed: int = 0
+
+    @property
+    def units(self) -> int:
+        """How many people or faces are drawn, and drawn from."""
+        return int(self.unit.max()) + 1
+
+    @property
+    def unit_name(self) -> str:
+        """What is drawn."""
+        return "faces" if self.units == len(self.unit) else "people"
+
+    def weights(self) -> Iterator[NDArray[np.float32]]:
+        """Yield float32 (some resamples, units): how often each unit was drawn."""
+        rng, units = np.random.default_rng(self.seed), self.units
+        at_once = max(1, MOST_WEIGHTS // len(self.unit))
+        for start in range(0, self.count, at_once):
+            rows = min(at_once, self.count - start)
+            drawn = rng.integers(units, size=(rows, units)) + units * np.arange(rows)[:, None]
+            counts = np.bincount(drawn.ravel(), minlength=rows * units)
+            yield counts.reshape(rows, units).astype(np.float32)
+
+    def sums(self, values: NDArray[Any]) -> Array:
+        """Return the sums of whole numbers (faces, columns) in each resample (count, columns)."""
+        faces = len(self.unit)
+        gather = csr_array((np.ones(faces, np.float32), (self.unit, np.arange(faces))))
+        by_unit = gather @ values.astype(np.float32)
+        return np.concatenate([weights @ by_unit for weights in self.weights()]).astype(np.float64)
+
+
+def resampling_of(predictions: Predictions, count: int = RESAMPLES, seed: int = 0) -> Resampling:
+    """Return resamples of people where the faces have a group `identity`, else of faces.
+
+    A face of unknown identity is a unit of its own.
+    """
+    people = predictions.groups.get(IDENTITY, ("",) * len(predictions))
+    keys = [f"person {who}" if who else f"face {i}" for i, who in enumerate(people)]
+    unit = np.unique(keys, return_inverse=True)[1].astype(np.int64)
+    return Resampling(unit, count, seed)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Outcomes of decisions, arrays of one shape; a figure is NaN where it is not defined."""
+
+    true_positives: Array
+    false_negatives: Array
+    false_positives: Array
+    true_negatives: Array
+
+    @property
+    def positives(self) -> Array:
+        """Faces whose label is yes."""
+        return self.true_positives + self.false_negatives
+
+    @property
+    def negatives(self) -> Array:
+        """Faces whose label is no."""
+        return self.false_positives + self.true_negatives
+
+    def accuracy(self) -> Array:
+        """Share of right decisions."""
+        right = self.true_positives + self.true_negatives
+        return ratio(right, self.positives + self.negatives)
+
+    def true_positive_rate(self) -> Array:
+        """Share of the positives that are found."""
+        return ratio(self.true_positives, self.positives)
+
+    def false_positive_rate(self) -> Array:
+        """Share of the negatives that are taken for positives."""
+        return ratio(self.false_positives, self.negatives)
+
+    def balanced_accuracy(self) -> Array:
+        """Mean of the shares of positives and of negatives that are told rightly."""
+        return (self.true_positive_rate() + 1 - self.false_positive_rate()) / 2
+
+    def f1(self) -> Array:
+        """Harmonic mean of precision and recall; not defined without a positive."""
+        wrong = self.false_negatives + self.false_positives
+        f1 = ratio(2 * self.true_positives, 2 * self.true_positives + wrong)
+        return np.where(self.positives > 0, f1, np.nan)
+
+
+def ratio(part: Array, whole: Array) -> Array:
+    """Return `part / whole`, NaN where `whole` is 0."""
+    shares: Array = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    return shares
+
+
+def outcomes(predictions: Predictions) -> NDArray[np.bool_]:
+    """Return bool (4, faces, attributes), the outcomes of `Counts` in its order.
+
+    All are False where the label is missing.
+    """
+    yes = predictions.labels == 1
+    no = (predictions.labels != MISSING) & ~yes
+    said = predictions.probabilities >= THRESHOLD
+    return np.stack([yes & said, yes & ~said, no & said, no & ~said])
+
+
+def resampled_counts(predictions: Predictions, resampling: Resampling) -> Counts:
+    """Return the outcomes in each resample, arrays (resamples, attributes)."""
+    table = outcomes(predictions)
+    flat = np.concatenate(list(table), axis=1)
+    return Counts(*np.split(resampling.sums(flat), len(table), axis=1))
+
+
+def resampled_figures(
+    predictions: Predictions, resampling: Resampling, figures: Sequence[str] = RESAMPLED
+) -> dict[str, Array]:
+    """Return for each of `figures` float64 (resamples, attributes), NaN where not defined."""
+    found = {}
+    if set(figures) & set(COUNTED):
+        counts = resampled_counts(predictions, resampling)
+        found = {name: getattr(counts, name)() for name in COUNTED if name in figures}
+    if set(figures) & set(RANKED):
+        found |= _resampled_rankings(predictions, resampling)
+    return {name: found[name] for name in figures}
+
+
+def _resampled_rankings(predictions: Predictions, resampling: Resampling) -> dict[str, Array]:
+    shape = (resampling.count, len(predictions.attributes))
+    found = {name: np.full(shape, np.nan) for name in RANKED}
+    start = 0
+    for weights in resampling.weights():
+        rows = slice(start, start := start + len(weights))
+        for column in range(len(predictions.attributes)):
+            known = predictions.labels[:, column] != MISSING
+            scores = predictions.probabilities[known, column]
+            truth = predictions.labels[known, column] == 1
+            if truth.any():
+                both = ranking_figures(scores, truth, weights[:, resampling.unit[known]])
+                for name, values in zip(RANKED, both, strict=True):
+                    found[name][rows, column] = values
+    return found
+
+
+def ranking_figures(
+    scores: NDArray[np.float32], truth: NDArray[np.bool_], weights: NDArray[np.float32]
+) -> tuple[Array, Array]:
+    """Return average precision and AUC of scores (n,) for each row of whole weights (rows, n).
+
+    As scikit-learn's `average_precision_score` and `roc_auc_score` with `sample_weight`; NaN where
+    a row has no positive or, for the AUC, no negative.
+    """
+    order = np.argsort(-scores, kind="stable")
+    # Equal scores pass the threshold together: look where a run of them ends.
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    # The sums are whole numbers, exact in float32 up to 2**24.
+    ordered = weights[:, order]
+    above = ordered.cumsum(1)[:, ends]
+    yes = (ordered * truth[order]).cumsum(1)[:, ends]
+    new_yes, new_above = np.diff(yes, axis=1, prepend=0), np.diff(above, axis=1, prepend=0)
+    precision = yes / np.maximum(above, 1)
+    pairs = np.einsum("ij,ij->i", new_above - new_yes, yes - new_yes / 2, dtype=np.float64)
+    gained = np.einsum("ij,ij->i", new_yes, precision, dtype=np.float64)
+    positives, everyone = yes[:, -1].astype(np.float64), above[:, -1].astype(np.float64)
+    return ratio(gained, positives), ratio(pairs, positives * (everyone - positives))
+
+
+def mean_over_attributes(samples: Array) -> Array:
+    """Return the mean (resamples,) over those attributes where a figure is defined."""
+    defined = ~np.isnan(samples)
+    return ratio(np.where(defined, samples, 0).sum(1), defined.sum(1).astype(np.float64))
+
+
+def interval(samples: Array, level: float = LEVEL) -> Interval | None:
+    """Return the percentiles between which `level` of the samples (n,) lie.
+
+    Samples that are not defined are left out; None where that leaves fewer than half of them.
+    """
+    defined = samples[~np.isnan(samples)]
+    if 2 * len(defined) < len(samples) or not len(defined):
+        return None
+    low, high = np.quantile(defined, ((1 - level) / 2, (1 + level) / 2))
+    return float(low), float(high)
+
+
+def interval_facts(predictions: Predictions, resampling: Resampling) -> dict[str, Any]:
+    """Return the intervals of the mean figures and of each attribute's, JSON-able."""
+    samples = resampled_figures(predictions, resampling)
+    return {
+        "level": LEVEL,
+        "resamples": resampling.count,
+        "seed": resampling.seed,
+        "drawn": resampling.unit_name,
+        "units": resampling.units,
+        "mean": {name: interval(mean_over_attributes(s)) for name, s in samples.items()},
+        "attributes": {
+            attribute: {name: interval(s[:, i]) for name, s in samples.items()}
+            for i, attribute in enumerate(predictions.attributes)
+        },
+    }
+
+
+def drawn_text(facts: Mapping[str, Any]) -> str:
+    """Return in words what `interval_facts` were drawn from."""
+    return (
+        f"{100 * facts['level']:g} % intervals from {facts['resamples']:,} resamples of "
+        f"{facts['units']:,} {facts['drawn']}"
+    )

@@ -1,0 +1,267 @@
+"""Figures for groups of people: does a model serve some of them worse than others?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sspl.data.records import IDENTITY, MISSING, FaceSet
+from sspl.errors import SettingsError
+from sspl.evaluation.predictions import Predictions
+from sspl.evaluation.statistics import Array, Counts, Resampling, interval, outcomes
+
+FEWEST: Final = 30
+"""Cases below which a figure of a group is marked and has no part in a gap.
+
+Cases are what the figure is a share of: faces for accuracy, positives for the true positive rate,
+negatives for the false positive rate, the fewer of the two for balanced accuracy.
+"""
+
+DEFAULT_ATTRIBUTES: Final = ("Male", "Young")
+MOST_GROUPS: Final = 20
+Enough = NDArray[np.bool_]
+FIGURES: Final = ("accuracy", "balanced_accuracy", "true_positive_rate", "false_positive_rate")
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """One way to divide the faces.
+
+    Args:
+        by: name of the attribute or group column.
+        groups: names, in order.
+        member: int64 (faces,), the group of each face, -1 where unknown.
+    """
+
+    by: str
+    groups: tuple[str, ...]
+    member: NDArray[np.int64]
+
+
+def attribute_members(name: str, labels: NDArray[np.int8]) -> tuple[str, ...]:
+    """Return the group of each face by one attribute's labels (faces,)."""
+    words = {1: name, 0: f"not {name}", MISSING: ""}
+    return tuple(words[int(label)] for label in labels)
+
+
+def groups_of(faces: FaceSet, attributes: Sequence[str], by: Sequence[str]) -> dict[str, Any]:
+    """Return the group columns of `faces`, and as more of them labels to report by.
+
+    These are labels outside the model's `attributes`: `Male`, `Young` and what `by` names.
+    Raises `SettingsError` for a name in `by` that is neither group nor label.
+    """
+    known = (*faces.groups, *faces.schema.names, *attributes)
+    for name in by:
+        if name not in known:
+            there = ", ".join(dict.fromkeys(k for k in known if k != IDENTITY))
+            raise SettingsError(f"--by {name}: {faces.source} has no such column; it has {there}.")
+    wanted = [n for n in (*DEFAULT_ATTRIBUTES, *by) if n in faces.schema.names]
+    labels = {n: faces.labels[:, faces.schema.index(n)] for n in wanted if n not in attributes}
+    return dict(faces.groups) | {n: attribute_members(n, column) for n, column in labels.items()}
+
+
+def groupings(predictions: Predictions, by: Sequence[str] = ()) -> list[Grouping]:
+    """Return the ways in which to divide the faces.
+
+    Unless `by` names others: the attributes `Male` and `Young` where there are such, and every
+    group column with at most 20 groups, except for the identity. One with fewer than two groups
+    is left out. Raises `SettingsError` for a name in `by` that does not divide the faces so.
+    """
+    columns = dict(predictions.groups)
+    for name in (*DEFAULT_ATTRIBUTES, *by):
+        if name in predictions.attributes:
+            place = predictions.attributes.index(name)
+            columns[name] = attribute_members(name, predictions.labels[:, place])
+    default: list[str] = [n for n in DEFAULT_ATTRIBUTES if n in columns]
+    default += [n for n in predictions.groups if n not in (IDENTITY, *default)]
+    found = []
+    for name in by or default:
+        if name not in columns:
+            raise SettingsError(f"--by {name}: there is no such column; use {', '.join(columns)}.")
+        groups = tuple(sorted({value for value in columns[name] if value}))
+        if 2 <= len(groups) <= MOST_GROUPS:
+            place_of = {value: i for i, value in enumerate(groups)}
+            member = np.array([place_of.get(value, -1) for value in columns[name]])
+            found.append(Grouping(name, groups, member))
+        elif by:
+            raise SettingsError(
+                f"--by {name}: it has {len(groups)} groups here; from 2 to {MOST_GROUPS} can be "
+                "reported."
+            )
+    return found
+
+
+def subgroup_facts(
+    predictions: Predictions, grouping: Grouping, resampling: Resampling
+) -> dict[str, Any]:
+    """Return the figures of every group and the gaps between groups, JSON-able.
+
+    `attributes` are all but the one that divides the faces. `mean` compares the groups that have
+    enough cases for at least half as many attributes as any group has, over those attributes for
+    which all of them have.
+    """
+    kept = [i for i, name in enumerate(predictions.attributes) if name != grouping.by]
+    table = outcomes(predictions)[:, :, kept]
+    inside = grouping.member[:, None] == np.arange(len(grouping.groups))
+    # (4, faces, groups, attributes), and its sums over all faces and over those of each resample.
+    split = table[:, :, None, :] & inside[None, :, :, None]
+    shape = (len(table), *split.shape[2:])
+    flat = split.transpose(1, 0, 2, 3).reshape(len(predictions), -1)
+    counts = Counts(*split.sum(1).astype(np.float64))
+    sums = resampling.sums(flat).reshape(-1, *shape)
+    resampled = Counts(*sums.transpose(1, 0, 2, 3))
+    values = {name: getattr(counts, name)() for name in FIGURES}
+    samples = {name: getattr(resampled, name)() for name in FIGURES}
+    enough = {name: cases >= FEWEST for name, cases in _cases(counts).items()}
+    names = [predictions.attributes[i] for i in kept]
+    return {
+        "by": grouping.by,
+        "fewest": FEWEST,
+        "groups": {g: int(inside[:, i].sum()) for i, g in enumerate(grouping.groups)},
+        "mean": _mean_facts(grouping, names, values, samples, enough),
+        "attributes": {
+            name: _attribute_facts(grouping, i, counts, values, samples, enough)
+            for i, name in enumerate(names)
+        },
+    }
+
+
+def _cases(counts: Counts) -> dict[str, Array]:
+    positives, negatives = counts.positives, counts.negatives
+    cases = (positives + negatives, np.minimum(positives, negatives), positives, negatives)
+    return dict(zip(FIGURES, cases, strict=True))
+
+
+def _attribute_facts(
+    grouping: Grouping, column: int, counts: Counts, values: Mapping[str, Array],
+    samples: Mapping[str, Array], enough: Mapping[str, Enough],
+) -> dict[str, Any]:  # fmt: skip
+    groups = {}
+    for i, group in enumerate(grouping.groups):
+        positives, negatives = counts.positives[i, column], counts.negatives[i, column]
+        groups[group] = {
+            "positives": int(positives),
+            "negatives": int(negatives),
+            **{name: _number(values[name][i, column]) for name in FIGURES},
+            "too_few_for": [name for name in FIGURES if not enough[name][i, column]],
+        }
+    gaps = {
+        name: gap(
+            grouping.groups,
+            np.where(enough[name][:, column], values[name][:, column], np.nan),
+            samples[name][:, :, column],
+        )
+        for name in FIGURES
+    }
+    return {"groups": groups, "gaps": gaps}
+
+
+def _mean_facts(
+    grouping: Grouping, names: Sequence[str], values: Mapping[str, Array],
+    samples: Mapping[str, Array], enough: Mapping[str, Enough],
+) -> dict[str, Any]:  # fmt: skip
+    found: dict[str, Any] = {}
+    for name in FIGURES:
+        able = enough[name].sum(1)
+        compared = np.flatnonzero((able > 0) & (2 * able >= able.max()))
+        shared = np.flatnonzero(enough[name][compared].all(0)) if len(compared) else compared
+        if not len(shared):
+            found[name] = {"attributes": [], "groups": {}, "gap": None}
+            continue
+        groups = [grouping.groups[i] for i in compared.tolist()]
+        means = values[name][compared][:, shared].mean(1)
+        each = samples[name][:, compared][:, :, shared].mean(2)
+        found[name] = {
+            "attributes": [names[i] for i in shared.tolist()],
+            "groups": {g: float(m) for g, m in zip(groups, means, strict=True)},
+            "gap": gap(groups, means, each),
+        }
+    return found
+
+
+def gap(groups: Sequence[str], values: Array, samples: Array) -> dict[str, Any] | None:
+    """Return the largest difference between two groups, with its bootstrap interval.
+
+    The two groups are those with the highest and the lowest value, so the difference is positive;
+    in the resamples the same two are compared, and their difference may be negative. With more
+    than two groups, to look for the largest gap is to overstate it a little.
+
+    Args:
+        groups: names.
+        values: (groups,), NaN where a group is not to be compared.
+        samples: (resamples, groups).
+    """
+    compared = np.flatnonzero(~np.isnan(values))
+    if len(compared) < 2:
+        return None
+    high = compared[np.argmax(values[compared])]
+    low = compared[len(compared) - 1 - np.argmin(values[compared][::-1])]
+    return {
+        "high": groups[high],
+        "low": groups[low],
+        "gap": float(values[high] - values[low]),
+        "interval": interval(samples[:, high] - samples[:, low]),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def is_clear(difference: Mapping[str, Any] | None) -> bool:
+    """Tell whether the interval of a difference excludes zero."""
+    bounds = difference["interval"] if difference else None
+    return bounds is not None and (bounds[0] > 0 or bounds[1] < 0)
+
+
+def subgroup_rows(facts: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Return the rows of a CSV: one for each grouping, attribute and group."""
+    return [
+        (
+            grouping["by"], attribute, group, row["positives"], row["negatives"],
+            *(row[name] for name in FIGURES), " ".join(row["too_few_for"]),
+        )
+        for grouping in facts
+        for attribute, content in grouping["attributes"].items()
+        for group, row in content["groups"].items()
+    ]  # fmt: skip
+
+
+ROW_TITLES: Final = ("by", "attribute", "group", "positives", "negatives", *FIGURES, "too_few_for")
+
+
+def subgroup_lines(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a short summary: the mean of each group and the largest gap between groups."""
+    lines = []
+    for grouping in facts:
+        sizes = ", ".join(f"{group} {size:,}" for group, size in grouping["groups"].items())
+        lines.append(f"by {grouping['by']} ({sizes} faces), balanced accuracy")
+        mean = grouping["mean"]["balanced_accuracy"]
+        if mean["gap"] is None:
+            lines.append(f"  no attribute has {grouping['fewest']} of both kinds in two groups")
+        else:
+            cells = ", ".join(f"{g} {100 * v:.2f}" for g, v in mean["groups"].items())
+            lines.append(
+                f"  mean of {len(mean['attributes'])} attributes: {cells}; {_gap(mean['gap'])}"
+            )
+        gaps = {
+            name: content["gaps"]["balanced_accuracy"]
+            for name, content in grouping["attributes"].items()
+            if content["gaps"]["balanced_accuracy"]
+        }
+        if gaps:
+            widest = max(gaps, key=lambda name: float(gaps[name]["gap"]))
+            clear = sum(is_clear(g) for g in gaps.values())
+            lines.append(
+                f"  largest: {widest}, {gaps[widest]['low']} below {gaps[widest]['high']}, "
+                f"{_gap(gaps[widest])}; interval excludes zero on {clear} of {len(gaps)} attributes"
+            )
+    return lines
+
+
+def _gap(difference: Mapping[str, Any]) -> str:
+    text = f"gap {100 * difference['gap']:.2f}"
+    bounds = difference["interval"]
+    return text if bounds is None else f"{text} [{100 * bounds[0]:.2f}, {100 * bounds[1]:.2f}]"
