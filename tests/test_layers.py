@@ -20,7 +20,7 @@ LAYERS = (
     {"faces", "parsing", "tasks", "models"},
     {"training"},
     {"evaluation", "inference"},
-    {"serving"},
+    {"serving", "study"},
     {"demo_figure"},
     {"demo"},
     {"cli"},

@@ -6,6 +6,7 @@ from typing import Final
 import click
 
 from sspl import __version__
+from sspl.cli.benchmark import benchmark
 from sspl.cli.check import check
 from sspl.cli.compare import compare
 from sspl.cli.data import data
@@ -33,7 +34,7 @@ data.add_command(check)
 for command in (
     demo, data, faces, parser,
     pretrain, finetune,
-    evaluate, compare,
+    evaluate, compare, benchmark,
     predict, model, export, serve,
 ):  # fmt: skip
     cli.add_command(command)

@@ -1,0 +1,62 @@
+"""`sspl benchmark`: the label-efficiency study."""
+
+import logging
+from pathlib import Path
+
+import click
+
+from sspl.cli.options import folder_in, folder_out, overrides
+
+
+@click.command()
+@overrides
+@click.option("--config", required=True, help="A study: a YAML file, or celeba10k, lfw, utkface.")
+@click.option("--out", type=folder_out, required=True, help="Folder of the study.")
+@click.option("--data", "spec", help="Labelled faces, instead of those in the study.")
+@click.option(
+    "--unlabelled",
+    multiple=True,
+    help="Faces of stage 1 with masks, instead of those in the study; repeatable.",
+)
+@click.option(
+    "--stage1", type=folder_in, help="Runs of stage 1 to use and add to, another study's say."
+)
+@click.option("--only", multiple=True, help="Only cells of this method; repeatable.")
+@click.option("--labels", multiple=True, type=int, help="Only this label count; repeatable.")
+@click.option("--dry-run", is_flag=True, help="List the cells and how long they will take.")
+def benchmark(
+    overrides: tuple[str, ...], config: str, out: Path, spec: str | None,
+    unlabelled: tuple[str, ...], stage1: Path | None, only: tuple[str, ...],
+    labels: tuple[int, ...], dry_run: bool,
+) -> None:  # fmt: skip
+    """Compare methods over label counts, label subsets and protocols.
+
+    Repeat the command to go on: what is done is not done again, what failed is tried again. Two
+    processes may work on one folder. Settings follow as key=value, such as seed=1.
+    """
+    from sspl.errors import SsplError
+    from sspl.study.cells import list_cells
+    from sspl.study.estimate import report, survey
+    from sspl.study.results import RESULTS_FILE, results_table
+    from sspl.study.run import Study
+    from sspl.study.settings import load_study
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    given = {} if spec is None else {"data": spec}
+    settings = load_study(
+        config, overrides, given | ({"unlabelled": unlabelled} if unlabelled else {})
+    )
+    cells = list_cells(settings, only, labels)
+    study = Study(settings, out, stage1)
+    if dry_run:
+        click.echo(report(survey(study, cells)))
+        return
+    failures = study.run(cells)
+    click.echo(results_table(out))
+    click.echo(f"\n{len(cells) - len(failures)} of {len(cells)} cells are in {out / RESULTS_FILE}")
+    if failures:
+        name, sentence = next(iter(failures.items()))
+        raise SsplError(
+            f"{len(failures)} of {len(cells)} cells failed, the first is {name} ({sentence}); "
+            "repeat the command to try them again."
+        )

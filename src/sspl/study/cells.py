@@ -1,0 +1,177 @@
+"""The cells of a study: what is run once each, and where its results lie."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from sspl.errors import SettingsError
+from sspl.settings import build, merge
+from sspl.study.settings import MethodSettings, Protocol, StudySettings
+from sspl.tasks.loading import is_task_file
+from sspl.training.settings import FinetuneSettings, PretrainSettings, preset
+
+RESULT_FILE: Final = "result.json"
+FAILURE_FILE: Final = "failure.json"
+S = TypeVar("S", PretrainSettings, FinetuneSettings)
+
+_MACHINE: Final = {"data", "runtime", "pretrained"}
+"""Settings that say where things are and how fast they run, not what is learnt."""
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One method at one label count on one label subset under one protocol."""
+
+    method: str
+    protocol: Protocol
+    labels: int
+    subset: int
+
+    @property
+    def name(self) -> str:
+        """Its folder below `cells`."""
+        return f"{self.method}/{self.protocol}/labels-{self.labels}/subset-{self.subset}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cell with its settings, data left out.
+
+    Args:
+        cell: which.
+        method: its method.
+        pretrain: stage 1, or None.
+        stage1: name of the folder of stage 1, the same for equal settings; empty without.
+        finetune: stage 2; the probes take from it the faces, sizes and what to select by.
+        settings_hash: tells apart cells that ran with other settings.
+        minutes: budget.
+    """
+
+    cell: Cell
+    method: MethodSettings
+    pretrain: PretrainSettings | None
+    stage1: str
+    finetune: FinetuneSettings
+    settings_hash: str
+    minutes: float
+
+
+def list_cells(
+    study: StudySettings, only: tuple[str, ...] = (), labels: tuple[int, ...] = ()
+) -> list[Cell]:
+    """Return the study's cells in the order of its sections, each once.
+
+    `only` and `labels` pick methods and label counts; raises `SettingsError` for one of which
+    the study has no cell.
+    """
+    cells = dict.fromkeys(
+        Cell(method, protocol, count, subset)
+        for section in study.sections
+        for count in section.labels
+        for protocol in section.protocols
+        for method in section.methods
+        for subset in section.subsets
+    )
+    methods, counts = {c.method for c in cells}, {c.labels for c in cells}
+    for method in only:
+        if method not in methods:
+            raise SettingsError(f"--only: no cell of '{method}'; use {', '.join(sorted(methods))}.")
+    for count in labels:
+        if count not in counts:
+            there = ", ".join(map(str, sorted(counts)))
+            raise SettingsError(f"--labels: no cell with {count} labels; use {there}.")
+    return [
+        c for c in cells if (not only or c.method in only) and (not labels or c.labels in labels)
+    ]
+
+
+def plan(study: StudySettings, cell: Cell) -> Plan:
+    """Resolve the settings of a cell; raises `SettingsError` naming the method that has wrong ones.
+
+    Settings that stand at their default do not enter the hash, so that a setting which a later
+    version adds does not make the results of this one foreign.
+    """
+    method = study.methods[cell.method]
+    count = study.counts.get(cell.labels)
+    where = f"methods.{cell.method}"
+    pretrain = None
+    if method.pretrain is not None:
+        pretrain = _built(
+            PretrainSettings, where,
+            _preset(study.preset, "pretrain"), study.pretrain, {"seed": study.seed},
+            method.pretrain,
+        )  # fmt: skip
+    finetune = _built(
+        FinetuneSettings, where,
+        _preset(study.preset, "finetune"), study.finetune, count.finetune if count else {},
+        {"seed": study.seed}, method.finetune,
+        {"labels": {"count": cell.labels, "subset_seed": cell.subset}},
+    )  # fmt: skip
+    unlabelled = study.unlabelled or (study.data,)
+    stage1 = {"pretrain": _dump(pretrain), "unlabelled": unlabelled}
+    identity = {
+        "protocol": cell.protocol,
+        "data": study.data,
+        "stage1": stage1 if pretrain else None,
+        "finetune": _dump(finetune),
+        "features": _dump(method.features),
+        "probe": None if cell.protocol == "finetune" else _dump(getattr(study, cell.protocol)),
+    }
+    minutes = getattr(study.minutes, cell.protocol)
+    if cell.protocol == "finetune" and count is not None and count.minutes is not None:
+        minutes = count.minutes
+    return Plan(
+        cell, method, pretrain, _stage1_name(pretrain, _hash(stage1)), finetune, _hash(identity),
+        minutes,
+    )  # fmt: skip
+
+
+@cache
+def _preset(name: str, stage: Literal["pretrain", "finetune"]) -> dict[str, Any]:
+    return preset(name, stage)
+
+
+def _built(kind: type[S], where: str, *layers: dict[str, Any]) -> S:
+    content: dict[str, Any] = {}
+    for layer in layers:
+        content = merge(content, layer)
+    try:
+        return build(kind, content)
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from None
+
+
+def _dump(settings: BaseModel | None) -> dict[str, Any] | None:
+    if settings is None:
+        return None
+    return settings.model_dump(mode="json", exclude=_MACHINE, exclude_defaults=True)
+
+
+def _hash(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _stage1_name(pretrain: PretrainSettings | None, digest: str) -> str:
+    if pretrain is None:
+        return ""
+    tasks = [t.rpartition(":")[2] if is_task_file(t) else t for t in pretrain.tasks]
+    return "-".join([pretrain.architecture, *tasks, digest[:8]])
+
+
+def cell_folder(out: Path, cell: Cell) -> Path:
+    """Return the folder of a cell within the study's."""
+    return out / "cells" / cell.name
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return what a file of a study holds, None when it is not there."""
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,98 @@
+"""What a cell found, and the table of all cells."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from sspl.evaluation.comparison import spread
+from sspl.files import write_csv
+from sspl.study.cells import RESULT_FILE, Plan, read_json
+from sspl.study.locks import locked
+
+RESULTS_FILE: Final = "results.csv"
+FIGURE_COLUMNS: Final = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced_accuracy",
+    "f1": "f1",
+    "average_precision": "average_precision",
+    "auc": "auc",
+    "ece": "calibration_error",
+    "majority_accuracy": "majority_accuracy",
+}
+"""Column of the table: its name among the figures; means over the attributes, as shares."""
+
+COLUMNS: Final = (
+    "method", "protocol", "data", "labels", "subset", "seed", "split", *FIGURE_COLUMNS,
+    "train_seconds", "settings_hash",
+)  # fmt: skip
+
+
+def cell_result(
+    plan: Plan, name: str, seed: int, figures: Mapping[str, Mapping[str, Any]],
+    seconds: float | None, facts: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Return what `result.json` of a cell holds: `figures` are the summaries by split."""
+    cell = plan.cell
+    return {
+        "method": cell.method,
+        "protocol": cell.protocol,
+        "data": name,
+        "labels": cell.labels,
+        "subset": cell.subset,
+        "seed": seed,
+        "train_seconds": None if seconds is None else round(seconds, 1),
+        "settings_hash": plan.settings_hash,
+        **facts,
+        "figures": figures,
+    }
+
+
+def read_results(out: Path) -> list[dict[str, Any]]:
+    """Return the results of all finished cells of a study, sorted by their folders."""
+    files = sorted((out / "cells").rglob(RESULT_FILE))
+    return [found for file in files if (found := read_json(file)) is not None]
+
+
+def write_results(out: Path) -> Path:
+    """Write `results.csv` anew from the finished cells: one row for each cell and split."""
+    with locked(out / "locks" / "results.lock", wait=True):
+        rows = [row for result in read_results(out) for row in _rows(result)]
+        write_csv(out / RESULTS_FILE, COLUMNS, rows)
+    return out / RESULTS_FILE
+
+
+def _rows(result: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    rows = []
+    for split, found in result["figures"].items():
+        mean = found["mean"]
+        values = dict(result) | {"split": split}
+        values |= {column: _rounded(mean[name]) for column, name in FIGURE_COLUMNS.items()}
+        rows.append(tuple(values[column] for column in COLUMNS))
+    return rows
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def results_table(out: Path) -> str:
+    """Return the test figures, mean and standard deviation over the label subsets, in percent."""
+    groups: dict[tuple[int, str, str], list[dict[str, Any]]] = {}
+    for result in read_results(out):
+        key = (result["labels"], result["protocol"], result["method"])
+        groups.setdefault(key, []).append(result["figures"]["test"]["mean"])
+    lines: list[str] = []
+    title: tuple[int, str] | None = None
+    for (labels, protocol, method), rows in sorted(groups.items()):
+        if title != (labels, protocol):
+            title = (labels, protocol)
+            lines += [
+                "",
+                f"{f'{labels} labels, {protocol}':<28}{'accuracy':>16}{'balanced':>16}{'AP':>16}",
+            ]
+        cells = [
+            spread([row[name] for row in rows if row[name] is not None])
+            for name in ("accuracy", "balanced_accuracy", "average_precision")
+        ]
+        lines.append(f"{method:<28}" + "".join(f"{cell:>16}" for cell in cells))
+    return "\n".join(lines[1:])

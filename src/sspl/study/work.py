@@ -1,0 +1,134 @@
+"""What is computed in one cell: fine-tuning or a probe, chosen on validation, judged on test."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from sspl.data.records import FaceSet
+from sspl.device import pick_device
+from sspl.evaluation.evaluate import predict_labelled
+from sspl.evaluation.predictions import Predictions
+from sspl.metrics.attributes import positive_rates
+from sspl.models.bundle import MODEL_FILE, load_model
+from sspl.runs import SETTINGS_FILE, finished
+from sspl.study.features import (
+    Extractor,
+    FeatureSettings,
+    HogSettings,
+    extract_features,
+    hog_extractor,
+    network_extractor,
+    onnx_extractor,
+    some_canvases,
+)
+from sspl.study.probes import (
+    KNNSettings,
+    LabelledFeatures,
+    LinearSettings,
+    fit_knn,
+    fit_linear,
+)
+from sspl.training.checkpoint import STATE_FILE
+from sspl.training.finetune import Finetuning, finetune
+from sspl.training.partition import Partition, partition
+from sspl.training.settings import FinetuneSettings
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a cell's model says of both splits, and how it came about.
+
+    Args:
+        predictions: by split, `test` and `val`.
+        rates: float64 (attributes,), share of positives among the labelled faces.
+        seconds: that training took, None when the cell was interrupted in between.
+        facts: what else is worth keeping, JSON-able.
+    """
+
+    predictions: dict[str, Predictions]
+    rates: NDArray[np.float64]
+    seconds: float | None
+    facts: dict[str, Any]
+
+
+def finetuned(settings: FinetuneSettings, run: Path, keep_model: bool) -> Judged:
+    """Fine-tune into the run folder `run`, going on where it was interrupted."""
+    resumed, begun = (run / SETTINGS_FILE).exists(), time.monotonic()
+    if not finished(run):
+        finetune(settings, run, resume=resumed)
+    seconds = None if resumed else time.monotonic() - begun
+    parts, model = partition(settings), load_model(run)
+    predictions = {
+        "val": predict_labelled(model, parts.val, settings.runtime),
+        "test": predict_labelled(model, _test(settings), settings.runtime),
+    }
+    (run / STATE_FILE).unlink(missing_ok=True)
+    if not keep_model:
+        (run / MODEL_FILE).unlink(missing_ok=True)
+    facts = {"labelled": len(parts.train), "validation": len(parts.val)}
+    return Judged(predictions, model.training_rates, seconds, facts)
+
+
+def probed(
+    settings: FinetuneSettings, outside: FeatureSettings | None, probe: LinearSettings | KNNSettings
+) -> Judged:
+    """Fit a probe on frozen features: those of the trunk, or of an extractor from outside."""
+    assert settings.data is not None
+    begun = time.monotonic()
+    parts, box = partition(settings), settings.data.box()
+    extract = _extractor(settings, outside, parts)
+
+    def features(faces: FaceSet, title: str) -> NDArray[np.float32]:
+        return extract_features(faces, box, settings.canvas, extract, title)
+
+    train = LabelledFeatures(features(parts.train, "train"), parts.train.labels)
+    val = LabelledFeatures(features(parts.val, "validate"), parts.val.labels)
+    if isinstance(probe, LinearSettings):
+        fitted = fit_linear(probe, train, val, settings.select_by, settings.calibrate)
+    else:
+        fitted = fit_knn(probe, train, val, settings.select_by, settings.calibrate)
+    seconds, test = time.monotonic() - begun, _test(settings)
+    predictions = {
+        "val": _predictions(parts.val, fitted.predict(val.features)),
+        "test": _predictions(test, fitted.predict(features(test, "test"))),
+    }
+    facts = {
+        "labelled": len(parts.train),
+        "validation": len(parts.val),
+        "features": train.features.shape[1],
+        "chosen": fitted.chosen,
+    }
+    return Judged(predictions, positive_rates(parts.train.labels), seconds, facts)
+
+
+def _extractor(
+    settings: FinetuneSettings, outside: FeatureSettings | None, parts: Partition
+) -> Extractor:
+    assert settings.data is not None
+    # Statistics that need no labels come from training faces that were not drawn, where there are.
+    faces = parts.rest if len(parts.rest) else parts.train
+    plain = some_canvases(faces, settings.data.box(), settings.canvas)
+    if isinstance(outside, HogSettings):
+        return hog_extractor(outside, plain, settings.input_size)
+    if outside is not None:
+        return onnx_extractor(outside)
+    return network_extractor(
+        Finetuning(settings).network, plain, settings.input_size, settings.flip_average,
+        pick_device(settings.runtime.device), settings.runtime.precision,
+    )  # fmt: skip
+
+
+def _test(settings: FinetuneSettings) -> FaceSet:
+    """Return the test faces; asked for once in a cell, when everything has been chosen."""
+    assert settings.data is not None
+    return settings.data.open().split("test")
+
+
+def _predictions(faces: FaceSet, logits: NDArray[np.float64]) -> Predictions:
+    probabilities = expit(logits).astype(np.float32)
+    return Predictions(faces.names, faces.schema.names, faces.labels, probabilities, faces.groups)
