@@ -9,7 +9,7 @@ from typing import Final
 
 from sspl.data.settings import DataSettings
 from sspl.errors import SettingsError, SsplError
-from sspl.evaluation.evaluate import judge, summary
+from sspl.evaluation.evaluate import describe, judge
 from sspl.evaluation.predictions import predictions_file, save_predictions
 from sspl.files import write_json, write_text
 from sspl.runs import SETTINGS_FILE, finished
@@ -27,8 +27,7 @@ from sspl.study.locks import locked
 from sspl.study.probes import KNNSettings, LinearSettings
 from sspl.study.results import cell_result, write_results
 from sspl.study.settings import StudySettings, open_spec
-from sspl.study.work import finetuned, probed
-from sspl.training.checkpoint import STATE_FILE
+from sspl.study.work import finetuned, probed, remove_state
 from sspl.training.pretrain import pretrain
 from sspl.training.settings import FinetuneSettings
 
@@ -182,7 +181,7 @@ class Study:
             seconds = round(time.monotonic() - begun, 1)
             write_json(folder / SECONDS_FILE, {"train_seconds": seconds})
             _report_overrun(each.stage1, seconds, self.settings.minutes.pretrain)
-        (folder / STATE_FILE).unlink(missing_ok=True)
+        remove_state(folder)
 
     def _run_cell(self, each: Plan, folder: Path) -> None:
         log.info("%s", each.cell.name)
@@ -193,7 +192,7 @@ class Study:
             else probed(settings, each.method.features, self._probe(each))
         )
         figures = {
-            split: summary(split, p, judge(p, found.rates))
+            split: describe(p, judge(p, found.rates), resamples=0)
             for split, p in found.predictions.items()
         }
         save_predictions(predictions_file(folder, "test"), found.predictions["test"])

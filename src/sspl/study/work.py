@@ -33,7 +33,6 @@ from sspl.study.probes import (
     fit_knn,
     fit_linear,
 )
-from sspl.training.checkpoint import STATE_FILE
 from sspl.training.finetune import Finetuning, finetune
 from sspl.training.partition import Partition, partition
 from sspl.training.settings import FinetuneSettings
@@ -67,11 +66,17 @@ def finetuned(settings: FinetuneSettings, run: Path, keep_model: bool) -> Judged
         "val": predict_labelled(model, parts.val, settings.runtime),
         "test": predict_labelled(model, _test(settings), settings.runtime),
     }
-    (run / STATE_FILE).unlink(missing_ok=True)
+    remove_state(run)
     if not keep_model:
         (run / MODEL_FILE).unlink(missing_ok=True)
     facts = {"labelled": len(parts.train), "validation": len(parts.val)}
     return Judged(predictions, model.training_rates, seconds, facts)
+
+
+def remove_state(run: Path) -> None:
+    """Remove what a finished run would need to go on; of many cells it is a lot."""
+    for file in run.glob("*state*.safetensors"):
+        file.unlink()
 
 
 def probed(
