@@ -35,11 +35,10 @@ from sspl.inference.portable import (  # noqa: E402
     METADATA_KEY,
     PortableFacts,
     load_portable,
-    messages,
     run_session,
-    start_session,
 )
 from sspl.inference.quantise import quantise, split_calibration  # noqa: E402
+from sspl.onnx_files import messages, start_session  # noqa: E402
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guide-engineer.md"
 
@@ -315,7 +314,8 @@ def test_missing_packages_are_named_with_their_extra(
     run: Path, exported: Path, faces: Path, tmp_path: Path, missing: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    for name in [m for m in sys.modules if m.startswith("sspl.inference.")]:
+    ours = [m for m in sys.modules if m.startswith(("sspl.inference.", "sspl.onnx_files"))]
+    for name in ours:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     for arguments in (("export", run), ("predict", exported, faces)):

@@ -27,8 +27,8 @@ LAYERS = (
     {"__main__"},
 )
 BASE = {
-    "averaging", "device", "errors", "files", "runs", "schedules", "settings", "weights",
-    "yaml_files",
+    "averaging", "device", "errors", "files", "onnx_files", "runs", "schedules", "settings",
+    "weights", "yaml_files",
 }  # fmt: skip
 """Single modules that know nothing of faces; they import each other alone."""
 

@@ -15,9 +15,10 @@ from sspl.data.palette import overlay, palette, write_mask
 from sspl.data.records import mask_path
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
 from sspl.errors import DataError, SettingsError
-from sspl.parsing.masks import network_size, suspicion
-from sspl.parsing.model import Parser, load_parser, save_parser
+from sspl.parsing.masks import suspicion
+from sspl.parsing.model import ParserModel, load_parser, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
+from sspl.parsing.network_parser import network_size
 from sspl.parsing.pairs import draw_training_pairs, find_pairs
 from sspl.parsing.training import ParserSettings, degrade, parse, scaled_size
 from sspl.settings import build
@@ -202,7 +203,7 @@ def test_parser_comes_back_from_its_folder(network: ParserNetwork, tmp_path: Pat
     taxonomy = built_in_taxonomy("celebamask19")
     torch.manual_seed(0)
     subject = ParserNetwork(19, SMALL).eval()
-    save_parser(tmp_path, Parser(subject, taxonomy, 96), SMALL)
+    save_parser(tmp_path, ParserModel(subject, taxonomy, 96), SMALL)
     again = load_parser(tmp_path)
     assert (again.size, again.taxonomy.classes) == (96, taxonomy.classes)
     assert again.taxonomy.mirror_table().tolist() == taxonomy.mirror_table().tolist()

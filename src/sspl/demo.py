@@ -21,6 +21,7 @@ from sspl.parsing.commands import train_and_test
 from sspl.parsing.masks import make_masks
 from sspl.parsing.model import load_parser
 from sspl.parsing.network import ParserModelSettings
+from sspl.parsing.network_parser import NetworkParser
 from sspl.parsing.training import ParserSettings
 from sspl.settings import Settings, build, merge
 from sspl.training.pretrain import pretrain
@@ -93,10 +94,8 @@ def _parse(settings: DemoSettings, out: Path) -> Path:
     pictures = faces / "img_align_celeba"
     train_and_test(pictures, faces / "masks", None, None, parser_settings, out / "parser")
     masks = out / "masks"
-    make_masks(
-        load_parser(out / "parser"), DataSettings(format="folder", root=pictures).open(), masks,
-        None, False, 64, "auto", "auto",
-    )  # fmt: skip
+    parser = NetworkParser(load_parser(out / "parser"), average=False)
+    make_masks(parser, DataSettings(format="folder", root=pictures).open(), masks, 64)
     return masks
 
 

@@ -18,7 +18,7 @@ from sspl.models.attributes import HeadSettings
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.splnet import build_attribute_network
 from sspl.models.trunk import TrunkSettings
-from sspl.parsing.model import Parser, save_parser
+from sspl.parsing.model import ParserModel, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
 from sspl.tasks.pst import SegmentationSettings
 
@@ -100,7 +100,7 @@ def test_parser_run_makes_the_other_masks(faces: Path, tmp_path: Path) -> None:
     taxonomy = built_in_taxonomy("celebamask19")
     size = ParserModelSettings(width=0.125)
     network = ParserNetwork(len(taxonomy), size).eval()
-    save_parser(tmp_path / "parser", Parser(network, taxonomy, 64), size)
+    save_parser(tmp_path / "parser", ParserModel(network, taxonomy, 64), size)
     pictures, out = faces / "img_align_celeba", tmp_path / "masks"
     arguments = (
         "parser", "run", tmp_path / "parser", pictures, "--out", out, "--short-side", 32,

@@ -54,7 +54,7 @@ def train(
 
 
 @parser.command()
-@click.argument("model", type=folder_in)
+@click.argument("model")
 @click.argument("images", type=folder_in)
 @click.argument("masks", type=folder_in)
 @click.option("--classes", help="Classes of the masks: a taxonomy or its file.")
@@ -63,43 +63,45 @@ def train(
 @click.option("--only", default="", help="Use only pairs whose name starts so.")
 @click.option("--out", type=Path, help="Also write the figures to this JSON file.")
 def test(
-    model: Path, images: Path, masks: Path, classes: str | None, judge_by: str | None,
+    model: str, images: Path, masks: Path, classes: str | None, judge_by: str | None,
     split_file: Path | None, only: str, out: Path | None,
 ) -> None:  # fmt: skip
-    """Test MODEL on the held-out pairs of IMAGES and MASKS, by its classes or coarser ones."""
+    """Test MODEL on the held-out pairs of IMAGES and MASKS, by its classes or coarser ones.
+
+    MODEL is a run folder, or a .onnx file with a .yaml beside it.
+    """
     from sspl.parsing.commands import test_on
 
     click.echo(test_on(model, images, masks, classes, judge_by, split_file, only, out))
 
 
 @parser.command()
-@click.argument("model", type=folder_in)
+@click.argument("model")
 @click.argument("images")
 @click.option("--out", type=folder_out, required=True, help="Folder for the masks.")
 @click.option("--short-side", type=click.IntRange(32, 2048), help="Px fed to the network.")
 @click.option(
     "--average/--no-average",
-    default=True,
-    show_default=True,
-    help="Average over the mirrored picture and two sizes: better masks, 3 times slower.",
+    default=None,
+    help="Average over the mirrored picture and two sizes (default): better masks, 3 times slower.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @on_error_option
 def run(
-    model: Path, images: str, out: Path, short_side: int | None, average: bool,
+    model: str, images: str, out: Path, short_side: int | None, average: bool | None,
     batch_size: int, device: str, on_error: "OnError",
 ) -> None:  # fmt: skip
     """Make a mask for every picture of IMAGES (a folder, or FORMAT:PATH as in --data).
 
+    MODEL is a run folder, or a .onnx file with a .yaml beside it.
     Goes on where an earlier run stopped. Also writes a summary, a list of suspicious masks and
     a contact sheet of overlays.
     """
+    from sspl.parsing.commands import open_parser
     from sspl.parsing.masks import make_masks, summary_text
-    from sspl.parsing.model import load_parser
 
     faces = data_without(images, "a mask covers the whole picture", "crop", "masks").open()
-    summary = make_masks(
-        load_parser(model), faces, out, short_side, average, batch_size, device, "auto", on_error
-    )
+    parser = open_parser(model, short_side, average, device)
+    summary = make_masks(parser, faces, out, batch_size, on_error)
     click.echo(summary_text(summary, out))

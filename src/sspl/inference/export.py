@@ -19,21 +19,19 @@ from sspl.data.synthetic.render import render_face
 from sspl.data.transforms import normalise
 from sspl.errors import SsplError
 from sspl.files import write_bytes, write_json
-from sspl.inference.extras import not_installed, onnx, onnxruntime
 from sspl.inference.portable import (
     INPUT,
     OUTPUT,
     SUFFIX,
     Int8Facts,
     PortableFacts,
-    messages,
     pack,
     run_session,
-    start_session,
 )
 from sspl.metrics.attributes import THRESHOLD
 from sspl.models.bundle import AttributeModel
 from sspl.models.scoring import logits_of
+from sspl.onnx_files import messages, not_installed, onnx, onnxruntime, start_session
 from sspl.runs import versions
 
 OPSET: Final = 18

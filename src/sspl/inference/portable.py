@@ -6,19 +6,17 @@ temperatures and the sigmoid are all inside.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from sspl.data.images import Box
-from sspl.device import usable_cores
 from sspl.errors import DataError, SettingsError
-from sspl.inference.extras import onnx, onnxruntime
+from sspl.onnx_files import external_tensors, onnx, onnxruntime, parse_onnx, start_session
 from sspl.settings import Settings, build
 
 SUFFIX: Final = ".onnx"
@@ -109,8 +107,8 @@ def load_portable(path: Path) -> PortableModel:
 
 
 def _read_facts(path: Path, content: bytes) -> PortableFacts:
-    proto = _parse(path, content)
-    if any(_is_external(part) for part in messages(proto)):
+    proto = parse_onnx(content, str(path))
+    if external_tensors(proto):
         raise DataError(f"{path}: keeps weights in another file; 'sspl export' writes one file.")
     found = {p.key: p.value for p in proto.metadata_props}.get(METADATA_KEY)
     if found is None:
@@ -127,51 +125,12 @@ def _read_facts(path: Path, content: bytes) -> PortableFacts:
         ) from None
 
 
-def _parse(path: Path, content: bytes) -> onnx.ModelProto:
-    try:
-        proto = onnx.load_model_from_string(content)
-    except Exception:  # protobuf's class of this error differs between its implementations
-        proto = None
-    # An empty file is a valid message, of a model without a graph.
-    if proto is None or not proto.HasField("graph"):
-        raise DataError(f"{path}: not an ONNX file, or a damaged one; export it again.")
-    return proto
-
-
-def _is_external(part: Any) -> bool:
-    external = onnx.TensorProto.EXTERNAL
-    return isinstance(part, onnx.TensorProto) and part.data_location == external
-
-
-def messages(message: Any) -> Iterator[Any]:
-    """Yield a protobuf message and all within it, tensors of attributes and subgraphs too."""
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for child in (value,) if hasattr(value, "ListFields") else value:
-                yield from messages(child)
-
-
 def pack(proto: onnx.ModelProto, facts: PortableFacts) -> bytes:
     """Return the file's content: the graph with the facts as its only metadata."""
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, {METADATA_KEY: facts.model_dump_json()})
     content: bytes = proto.SerializeToString()
     return content
-
-
-def start_session(content: bytes, where: str) -> onnxruntime.InferenceSession:
-    """Load a graph on the CPU; raise `DataError` naming `where` when it cannot run."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
-    # Threads that wait by spinning would take the cores from those that decode pictures.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no base class of their own
-        reason = " ".join(str(error).split())
-        raise DataError(f"{where}: onnxruntime cannot run this graph ({reason}).") from None
 
 
 def run_session(

@@ -23,10 +23,10 @@ from sspl.data.records import FaceSet
 from sspl.data.streams import stream_canvases
 from sspl.device import generator_for
 from sspl.errors import DataError
-from sspl.inference.extras import onnx
-from sspl.inference.portable import INPUT, Int8Facts, run_session, start_session
+from sspl.inference.portable import INPUT, Int8Facts, run_session
 from sspl.metrics.attributes import THRESHOLD
 from sspl.models.bundle import AttributeModel
+from sspl.onnx_files import onnx, start_session
 
 FEWEST_FACES: Final = 10
 HELD_OUT_SHARE: Final = 5

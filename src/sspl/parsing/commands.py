@@ -1,18 +1,26 @@
 """What `sspl parser` does: folders in, run folders and masks out."""
 
 from pathlib import Path
-from typing import Any
+from typing import Final
 
+import numpy as np
 import torch
+from tqdm import tqdm
 
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
-from sspl.errors import DataError
+from sspl.errors import DataError, SettingsError
 from sspl.files import write_json
-from sspl.parsing.model import MODEL_FILE, Parser, load_parser, save_parser
-from sspl.parsing.pairs import MaskPairs, draw_training_pairs, find_pairs, load_pairs
+from sspl.metrics.pixels import confusion_matrix
+from sspl.parsing.model import MODEL_FILE, ParserModel, load_parser, save_parser
+from sspl.parsing.network_parser import NetworkParser
+from sspl.parsing.pairs import draw_training_pairs, find_pairs, load_pairs
+from sspl.parsing.parser import Parser
 from sspl.parsing.report import parser_figures, parser_table
 from sspl.parsing.training import ParserSettings, evaluate_parser, mirror_ids, train_parser
 from sspl.runs import start_run, write_metrics
+
+ONNX_SUFFIX: Final = ".onnx"
+BATCH: Final = 16
 
 
 def train_and_test(
@@ -30,34 +38,48 @@ def train_and_test(
     # A run that was cut short left no model and may start again.
     start_run(out, "parser", settings, settings.seed, resume=not (out / MODEL_FILE).exists())
     training = train_parser(*canvases, taxonomy, settings)
-    save_parser(out, Parser(training.network, taxonomy, settings.size), settings.model)
-    confusion = _confusion(training.network, pairs, source, taxonomy, taxonomy, settings)
+    save_parser(out, ParserModel(training.network, taxonomy, settings.size), settings.model)
+    held_out = load_pairs(pairs.split("test"), source, taxonomy, settings.size, "read test pairs")
+    confusion = evaluate_parser(
+        training.network, *held_out, torch.arange(len(taxonomy)), len(taxonomy),
+        mirror_ids(taxonomy), settings,
+    )  # fmt: skip
     figures = parser_figures(confusion, taxonomy)
     figures |= {"training_pairs": list(chosen.names), "seconds": round(training.seconds, 1)}
     write_metrics(out, training.log, figures)
     return parser_table(figures)
 
 
-def _confusion(
-    network: Any, pairs: MaskPairs, source: Taxonomy, own: Taxonomy, judge: Taxonomy,
-    settings: ParserSettings,
-) -> torch.Tensor:  # fmt: skip
-    held_out = pairs.split("test")
-    images, masks = load_pairs(held_out, source, judge, settings.size, "read test pairs")
-    table = torch.from_numpy(judge.remap_table(own)).long()
-    mirror = mirror_ids(own)
-    return evaluate_parser(network, images, masks, table, len(judge), mirror, settings)
+def open_parser(
+    source: str, short_side: int | None = None, average: bool | None = None, device: str = "auto"
+) -> Parser:
+    """Return the parser of a run folder or of an ONNX file.
+
+    Raises `SettingsError` when an option does not go with that kind of parser.
+    """
+    if Path(source).suffix != ONNX_SUFFIX:
+        model = load_parser(Path(source))
+        return NetworkParser(model, short_side, average is not False, device)
+    if short_side is not None or average is not None or device not in ("auto", "cpu"):
+        raise SettingsError(
+            f"{source}: an ONNX parser sees pictures as its YAML says, once, on the CPU; leave out "
+            "--short-side, --average and --device."
+        )
+    # Only here, since it needs the packages of an extra.
+    from sspl.parsing.onnx_parser import OnnxParser
+
+    return OnnxParser(Path(source))
 
 
 def test_on(
-    model: Path, images: Path, masks: Path, classes: str | None, judge_by: str | None,
+    model: str, images: Path, masks: Path, classes: str | None, judge_by: str | None,
     split_file: Path | None, only: str, out: Path | None,
 ) -> str:  # fmt: skip
     """Test a parser on another set of pairs; return the table.
 
     The masks' classes and the parser's are both remapped by name to `judge_by`.
     """
-    parser = load_parser(model)
+    parser = open_parser(model)
     judge = load_taxonomy(judge_by) if judge_by else parser.taxonomy
     source = load_taxonomy(classes) if classes else judge
     pairs = find_pairs(images, masks, split_file)
@@ -65,9 +87,27 @@ def test_on(
         pairs = pairs.select([i for i, n in enumerate(pairs.names) if n.startswith(only)])
         if not len(pairs):
             raise DataError(f"no pair's name starts with '{only}'.")
-    settings = ParserSettings(size=parser.size)
-    confusion = _confusion(parser.network, pairs, source, parser.taxonomy, judge, settings)
-    figures = parser_figures(confusion, judge)
+    canvases = load_pairs(pairs.split("test"), source, judge, parser.canvas, "read test pairs")
+    figures = parser_figures(agreement(parser, *canvases, judge), judge)
     if out:
         write_json(out, figures)
     return parser_table(figures)
+
+
+def agreement(
+    parser: Parser, images: torch.Tensor, masks: torch.Tensor, judge: Taxonomy
+) -> torch.Tensor:
+    """Return the pixel confusion matrix of a parser and true masks, by the classes of `judge`.
+
+    Args:
+        images: uint8 (n, 3, s, s).
+        masks: uint8 (n, s, s), ids of `judge`.
+    """
+    table = torch.from_numpy(judge.remap_table(parser.taxonomy))
+    confusion = torch.zeros(len(judge), len(judge), dtype=torch.int64)
+    for start in tqdm(range(0, len(images), BATCH), "test parser", leave=False):
+        batch = images[start : start + BATCH]
+        found = np.stack(parser.parse([i.permute(1, 2, 0).contiguous().numpy() for i in batch]))
+        predicted = table[torch.from_numpy(found).long()].long()
+        confusion += confusion_matrix(masks[start : start + BATCH], predicted, len(judge))
+    return confusion

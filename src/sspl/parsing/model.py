@@ -13,7 +13,7 @@ MODEL_FILE: Final = "parser.safetensors"
 
 
 @dataclass(frozen=True)
-class Parser:
+class ParserModel:
     """A network in evaluation mode, the classes of its output and its training resolution."""
 
     network: ParserNetwork
@@ -21,7 +21,7 @@ class Parser:
     size: int
 
 
-def save_parser(folder: Path, parser: Parser, settings: ParserModelSettings) -> None:
+def save_parser(folder: Path, parser: ParserModel, settings: ParserModelSettings) -> None:
     """Write `parser.safetensors` into the folder."""
     taxonomy = parser.taxonomy
     facts = {
@@ -36,7 +36,7 @@ def save_parser(folder: Path, parser: Parser, settings: ParserModelSettings) -> 
     save_tensors(folder / MODEL_FILE, parser.network.state_dict(), facts)
 
 
-def load_parser(folder: Path) -> Parser:
+def load_parser(folder: Path) -> ParserModel:
     """Read a parser; raises `DataError` when the folder holds none or a damaged one."""
     path = folder / MODEL_FILE if folder.is_dir() else folder
     tensors, facts = load_tensors(path)
@@ -48,4 +48,4 @@ def load_parser(folder: Path) -> Parser:
     )
     network = ParserNetwork(len(taxonomy), build(ParserModelSettings, facts["model"]))
     load_strictly(network, tensors, str(path))
-    return Parser(network.eval(), taxonomy, int(facts["size"]))
+    return ParserModel(network.eval(), taxonomy, int(facts["size"]))
