@@ -21,6 +21,7 @@ LAYERS = (
     {"training"},
     {"evaluation", "inference"},
     {"serving", "study"},
+    {"labelling"},
     {"demo_figure"},
     {"demo"},
     {"cli"},

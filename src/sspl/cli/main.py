@@ -14,6 +14,7 @@ from sspl.cli.demo import demo
 from sspl.cli.export import export
 from sspl.cli.faces import faces
 from sspl.cli.judge import evaluate, predict
+from sspl.cli.label import suggest
 from sspl.cli.model import model
 from sspl.cli.parser import parser
 from sspl.cli.serve import serve
@@ -35,6 +36,7 @@ for command in (
     demo, data, faces, parser,
     pretrain, finetune,
     evaluate, compare, benchmark,
+    suggest,
     predict, model, export, serve,
 ):  # fmt: skip
     cli.add_command(command)

@@ -1,0 +1,56 @@
+"""`sspl suggest` and `sspl label`."""
+
+from pathlib import Path
+
+import click
+
+from sspl.cli.options import data_without, folder_in
+
+
+@click.command()
+@click.argument("faces")
+@click.option(
+    "--from",
+    "source",
+    type=folder_in,
+    required=True,
+    help="Run folder of stage 1, or of a fine-tuned model.",
+)
+@click.option("--labelled", help="Labels so far: a CSV file, or FORMAT:PATH as in --data.")
+@click.option("--attributes", help="Those to look at: A,B,C. Default: those of the labels.")
+@click.option("--count", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--device", default="auto", show_default=True)
+def suggest(
+    faces: str, source: Path, labelled: str | None, attributes: str | None, count: int, seed: int,
+    out: Path, device: str,
+) -> None:  # fmt: skip
+    """Write a list of those of FACES that are most worth labelling next.
+
+    FACES is a folder, or FORMAT:PATH[,crop=celeba] as in --data. Without labels and with stage 1
+    alone the list is of faces unlike each other; with either of them it is of faces that a model
+    is unsure of, and unlike each other.
+    """
+    from sspl.labelling.features import load_source
+    from sspl.labelling.suggest import suggest as run
+
+    data = data_without(faces, "no mask is looked at here", "masks")
+    known = None
+    if labelled is not None:
+        known = data_without(labelled, "the faces say how they are cut", "crop", "masks")
+    found = run(
+        load_source(source), data, known, count, out, attributes=names_in(attributes), seed=seed,
+        device=device,
+    )  # fmt: skip
+    click.echo(f"{found} faces in {out}")
+
+
+def names_in(text: str | None) -> tuple[str, ...]:
+    """Return the names of a comma-separated list; raise `SettingsError` for one twice or empty."""
+    from sspl.errors import SettingsError
+
+    names = tuple(name.strip() for name in text.split(",")) if text else ()
+    if "" in names or len(set(names)) < len(names):
+        raise SettingsError(f"attributes '{text}': give each name once, as in Eyeglasses,Smiling.")
+    return names

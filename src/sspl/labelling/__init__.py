@@ -1,0 +1,1 @@
+"""Labelling by hand: which face next, and a page to answer on."""
