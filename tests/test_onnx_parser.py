@@ -189,7 +189,7 @@ def test_a_taxonomy_by_name_or_by_a_file_beside_the_yaml(tmp_path: Path) -> None
 REFUSALS = [
     ({"clases": 1}, r"p.yaml: clases: unknown setting; allowed are channels, classes"),
     ({"std": [1, 0, 1]}, r"std must be above 0"),
-    ({"mean": [1, 2]}, r"p.yaml: mean.2: field required"),
+    ({"mean": [1, 2]}, r"p.yaml: mean.2: is missing"),
     ({"layout": "chw"}, r"layout: input should be 'nchw' or 'nhwc'"),
     ({"classes": ["background", "hair", "hair", "nose"]}, "listed twice"),
     ({"names": {}}, r"p.yaml: class 'face' is none of celebamask19; say under 'names'"),
@@ -218,7 +218,7 @@ def test_what_the_yaml_must_say_is_never_guessed(tmp_path: Path) -> None:
     for key in PLAIN.keys() - {"names"}:
         left = {k: v for k, v in PLAIN.items() if k != key}
         path.with_suffix(".yaml").write_text(yaml.safe_dump(left))
-        with pytest.raises(SettingsError, match=f"p.yaml: {key}: field required"):
+        with pytest.raises(SettingsError, match=f"p.yaml: {key}: is missing"):
             OnnxParser(path)
     path.with_suffix(".yaml").unlink()
     with pytest.raises(DataError, match=r"p\.yaml: no such file; it must name the classes"):
