@@ -372,11 +372,12 @@ def test_state_holds_the_adversary_with_its_optimiser(tmp_path: Path) -> None:
     optimiser = torch.optim.Adam(network.parameters())
     subject = adversary()
     subject.learn(features, 0)
-    save_state(tmp_path, network, optimiser, {"a": 1}, {"adversary": subject.learner})
+    save_state(tmp_path, network, optimiser, {"rows": [{"a": 1}]}, {"adversary": subject.learner})
     subject.learn(features, 0)
     torch.manual_seed(9)
     again = Adversary(AdversarialSettings(), 4, torch.device("cpu"))
-    assert load_state(tmp_path, network, optimiser, {"adversary": again.learner}) == {"a": 1}
+    facts = load_state(tmp_path, network, optimiser, {"adversary": again.learner})
+    assert facts == {"rows": [{"a": 1}]}
     again.learn(features, 0)
     for mine, other in zip(
         subject.discriminator.parameters(), again.discriminator.parameters(), strict=True

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sspl.errors import SsplError
+from sspl.errors import DataError, SsplError
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, previous: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
 
-    Raises `SsplError` when the folder cannot be written or the disk is full; a file that
-    was there before stays as it was.
+    With `previous`, a file that was at `path` is kept there. Raises `SsplError` when the folder
+    cannot be written or the disk is full; a file that was there before stays as it was.
     """
     temporary: Path | None = None
     try:
@@ -30,6 +30,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
+        if previous is not None and path.exists():
+            path.replace(previous)
         temporary.replace(path)
     except OSError as error:
         raise SsplError(
@@ -61,6 +63,34 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON; a NaN is refused since JSON has none."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; raise `DataError` naming it when it cannot be read."""
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable JSON file ({error}).") from None
+
+
+def parse_json(text: str) -> Any:
+    """Return the content of a JSON text; raise `ValueError` when it is none.
+
+    A key that comes twice in one object is refused instead of the last one being kept.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a key comes twice")
+    return content
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,6 +1,5 @@
 """Run folders: everything that is needed to read a result or to make it again."""
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from typing import Any, Final
 
 from sspl import __version__
 from sspl.errors import SsplError
-from sspl.files import write_csv, write_json, write_text
+from sspl.files import read_json, write_csv, write_json, write_text
 from sspl.settings import Settings, dump_yaml
 
 SETTINGS_FILE: Final = "settings.yaml"
@@ -41,7 +40,7 @@ def start_run(folder: Path, kind: str, settings: Settings, seed: int, resume: bo
                 f"{folder} already holds a run; add --resume to go on with it, "
                 "or choose another --out."
             )
-        if settings_file.read_text(encoding="utf-8") != text:
+        if settings_file.read_bytes() != text.encode("utf-8"):
             raise SsplError(
                 f"{folder} was started with other settings ({settings_file}); "
                 "resume with the same ones or choose another --out."
@@ -72,4 +71,5 @@ def write_metrics(
 def finished(folder: Path) -> bool:
     """Tell whether a training run in this folder has come to its end."""
     file = folder / METRICS_JSON
-    return file.exists() and bool(json.loads(file.read_text(encoding="utf-8"))["finished"])
+    content = read_json(file) if file.exists() else {}
+    return isinstance(content, dict) and content.get("finished") is True

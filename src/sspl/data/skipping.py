@@ -1,6 +1,5 @@
 """Faces that cannot be used: stop at the first one, or leave them out and list them."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Literal
@@ -75,20 +74,17 @@ def usable(faces: FaceSet, classes: int | None, skipped: Skipped) -> FaceSet:
     Raises the `DataError` of the first that cannot be used when the policy is `fail`, and one of
     its own when none can.
     """
-    problems = _problems(faces, classes)
-    for name, error in tqdm(problems, "check faces", len(faces), unit="face", leave=False):
-        if error is not None:
-            skipped.note(faces.source, name, error)
-    return without(faces, skipped.names(faces.source))
-
-
-def _problems(faces: FaceSet, classes: int | None) -> Iterator[tuple[str, DataError | None]]:
     with ThreadPoolExecutor(usable_cores()) as pool:
+        problems = pool.map(lambda face: _problem(face, classes), faces)
+        bar = tqdm(problems, "check faces", len(faces), unit="face", leave=False)
         try:
-            yield from pool.map(lambda face: (face.name, _problem(face, classes)), faces)
+            for name, error in zip(faces.names, bar, strict=True):
+                if error is not None:
+                    skipped.note(faces.source, name, error)
         finally:
             # Without this an error would wait for pictures that nobody asks for any more.
             pool.shutdown(wait=False, cancel_futures=True)
+    return without(faces, skipped.names(faces.source))
 
 
 def _problem(face: FaceRecord, classes: int | None) -> DataError | None:

@@ -19,7 +19,7 @@ from sspl.errors import DataError, SsplError
 from sspl.faces.alignment import FRAME_HEIGHT, Placement, cut, place
 from sspl.faces.detectors import MIN_SCORES, DetectorName, make_detector
 from sspl.faces.face import LANDMARKS, Face, FaceDetector
-from sspl.files import write_csv, write_json, write_text
+from sspl.files import parse_json, read_json, write_csv, write_json, write_text
 from sspl.settings import Settings
 
 TABLE_FILE: Final = "faces.csv"
@@ -156,7 +156,9 @@ def _claim(out: Path, settings: DetectSettings) -> None:
             raise SsplError(f"{out} is not empty and no folder of crops; choose another --out.")
         write_json(mark, mine)
         return
-    before = json.loads(mark.read_text(encoding="utf-8"))
+    before = read_json(mark)
+    if not isinstance(before, dict):
+        raise DataError(f"{mark}: not the note of a run; choose another --out.")
     changed = [key for key in mine if mine[key] != before.get(key)]
     if changed:
         key = changed[0]
@@ -193,13 +195,22 @@ def _read_journal(out: Path) -> dict[str, _Entry]:
     done: dict[str, _Entry] = {}
     lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
     for line in lines:
-        try:
-            entry = _Entry(**json.loads(line))
-        except json.JSONDecodeError:
-            continue  # The last line of a run that was killed while writing it.
-        done[entry.source] = entry
+        entry = _entry(line)
+        if entry is not None:
+            done[entry.source] = entry
     write_text(journal, "".join(entry.line() for entry in done.values()))
     return done
+
+
+def _entry(line: str) -> _Entry | None:
+    """Read a line of the journal; None for one that was cut short, or that names other places."""
+    try:
+        entry = _Entry(**parse_json(line))
+        images = [Path(row["image"]) for row in entry.faces]
+    except (ValueError, TypeError, KeyError):
+        return None
+    inside = not any(image.is_absolute() or ".." in image.parts for image in images)
+    return entry if inside and isinstance(entry.source, str) else None
 
 
 def _note(out: Path, entry: _Entry) -> None:

@@ -4,11 +4,10 @@ In a run folder both are one file, `model.safetensors` with the facts in its met
 folder that travels has the facts beside the weights, in `config.json`.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +18,20 @@ from torch import Tensor
 from sspl.data.images import Box
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, SettingsError
+from sspl.files import read_json
+from sspl.models.attributes import HeadSettings
+from sspl.models.branches import Architecture
 from sspl.models.decisions import Decisions
 from sspl.models.splnet import AnyAttributeNetwork, network_from_facts
+from sspl.models.trunk import TrunkSettings
 from sspl.settings import Settings, build
-from sspl.weights import load_strictly, read_tensors, save_tensors
+from sspl.tasks.pst import SegmentationSettings
+from sspl.weights import build_strictly, read_tensors, save_tensors
 
 MODEL_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "config.json"
 HALF_RANGE: Final = 127.5
+MOST_SIDE: Final = 4096
 
 
 class Normalisation(Settings):
@@ -37,9 +42,10 @@ class Normalisation(Settings):
 
 
 class ModelFacts(Settings):
-    """What a prediction needs besides the network; other keys are let pass.
+    """What a prediction needs besides the weights; other keys are let pass.
 
     Attributes:
+        architecture, trunk, head, segmentation, classes: as in `network_from_facts`.
         attributes: name to face region, in output order.
         box, canvas, input_size, flip_average, training_rates, temperatures: as in
             `AttributeModel`.
@@ -48,19 +54,29 @@ class ModelFacts(Settings):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
+    architecture: Architecture = "sspl"
+    trunk: TrunkSettings
+    head: HeadSettings
+    segmentation: SegmentationSettings = SegmentationSettings()
+    classes: tuple[str, ...] = ()
     attributes: dict[str, str] = Field(min_length=1)
     box: Box
-    canvas: int = Field(ge=1)
-    input_size: int = Field(ge=1)
+    canvas: int = Field(ge=1, le=MOST_SIDE)
+    input_size: int = Field(ge=1, le=MOST_SIDE)
     flip_average: bool
-    training_rates: tuple[float, ...]
-    temperatures: tuple[float, ...]
+    training_rates: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+    temperatures: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
     thresholds: dict[str, float] = Field(default_factory=dict)
     unsure: dict[str, tuple[float, float]] = Field(default_factory=dict)
     normalisation: Normalisation = Normalisation()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        left, top, right, bottom = self.box
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise ValueError("box needs left < right and top < bottom, as fractions from 0 to 1")
+        if self.head.pooling == "regions" and not self.classes:
+            raise ValueError("classes must be named where features are pooled by region")
         for key in ("training_rates", "temperatures"):
             if len(getattr(self, key)) != len(self.attributes):
                 raise ValueError(f"{key} needs one number for each attribute")
@@ -153,12 +169,10 @@ def _build(
     try:
         facts = build(ModelFacts, dict(content))
         schema = AttributeSchema(tuple(facts.attributes), tuple(facts.attributes.values()))
-        network = network_from_facts(content, schema)
     except (SettingsError, DataError) as error:
         raise DataError(f"{where}: {error}") from None
-    except KeyError as absent:
-        raise DataError(f"{where}: '{absent.args[0]}' is missing.") from None
-    load_strictly(network, tensors, str(file))
+    described = facts.model_dump()
+    network = build_strictly(lambda: network_from_facts(described, schema), tensors, str(file))
     return AttributeModel(
         network.eval(), schema, facts.box, facts.canvas, facts.input_size, facts.flip_average,
         np.asarray(facts.training_rates, dtype=np.float64),
@@ -167,12 +181,9 @@ def _build(
 
 
 def _read_config(config: Path, weights: Path) -> Any:
-    try:
-        return json.loads(config.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not config.is_file():
         raise DataError(
             f"{weights}: not a model of this software; it carries no 'sspl' facts, and there is "
             f"no {CONFIG_FILE} beside it."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{config}: not JSON that can be read ({error}).") from None
+        )
+    return read_json(config)

@@ -27,7 +27,10 @@ class TrunkSettings(Settings):
     depth: Literal[18, 34, 50] = 18
     width: float = Field(1.0, gt=0, le=4, description="1 is 64 channels in the first stage")
     stem_stride: Literal[1, 2, 4] = 4
-    timm: str | None = Field(None, min_length=1, description="model of the timm package to use")
+    # No colon or slash: timm would look such a name up on a hub or in a folder.
+    timm: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_.]+$", description="model of the timm package to use"
+    )
 
     @model_validator(mode="after")
     def _one_kind_of_trunk(self) -> Self:

@@ -1,6 +1,5 @@
 """Masks for many pictures: resumable, with a summary and a contact sheet."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,7 @@ from sspl.data.palette import contact_sheet, overlay, write_image, write_mask
 from sspl.data.records import FaceRecord, FaceSet, mask_path
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, without
 from sspl.errors import DataError, SsplError
-from sspl.files import write_csv, write_json
+from sspl.files import read_json, write_csv, write_json
 from sspl.parsing.parser import Parser, Pixels
 
 SHEET_FACES: Final = 40
@@ -55,7 +54,7 @@ def _claim(out: Path, parser: Parser) -> None:
     mine = {"parser": parser.fingerprint(), "taxonomy": parser.taxonomy.name}
     if not mark.exists():
         write_json(mark, mine)
-    elif json.loads(mark.read_text(encoding="utf-8")) != mine:
+    elif read_json(mark) != mine:
         raise SsplError(f"{out} holds masks of another parser ({mark.name}); choose another --out.")
 
 

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
+
+from pydantic import Field
 
 from sspl.domain.taxonomy import Taxonomy
+from sspl.errors import DataError
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
-from sspl.settings import build
-from sspl.weights import load_strictly, load_tensors, save_tensors
+from sspl.settings import Settings
+from sspl.weights import build_strictly, checked_facts, load_tensors, save_tensors
 
 MODEL_FILE: Final = "parser.safetensors"
 
@@ -19,6 +22,18 @@ class ParserModel:
     network: ParserNetwork
     taxonomy: Taxonomy
     size: int
+
+
+class ParserFacts(Settings):
+    """What a parser's file says of itself beside the weights."""
+
+    kind: Literal["parser"]
+    taxonomy: str
+    classes: tuple[str, ...]
+    mirror: tuple[tuple[str, str], ...]
+    regions: dict[str, tuple[str, ...]]
+    size: int = Field(ge=32, le=1024, multiple_of=32)
+    model: ParserModelSettings
 
 
 def save_parser(folder: Path, parser: ParserModel, settings: ParserModelSettings) -> None:
@@ -40,12 +55,9 @@ def load_parser(folder: Path) -> ParserModel:
     """Read a parser; raises `DataError` when the folder holds none or a damaged one."""
     path = folder / MODEL_FILE if folder.is_dir() else folder
     tensors, facts = load_tensors(path)
-    taxonomy = Taxonomy(
-        facts["taxonomy"],
-        tuple(facts["classes"]),
-        tuple((a, b) for a, b in facts["mirror"]),
-        {region: tuple(names) for region, names in facts["regions"].items()},
-    )
-    network = ParserNetwork(len(taxonomy), build(ParserModelSettings, facts["model"]))
-    load_strictly(network, tensors, str(path))
-    return ParserModel(network.eval(), taxonomy, int(facts["size"]))
+    if facts.get("kind") != "parser":
+        raise DataError(f"{path}: holds no parser but '{facts.get('kind')}'.")
+    known = checked_facts(ParserFacts, facts, path)
+    taxonomy = Taxonomy(known.taxonomy, known.classes, known.mirror, known.regions)
+    network = build_strictly(lambda: ParserNetwork(len(taxonomy), known.model), tensors, str(path))
+    return ParserModel(network.eval(), taxonomy, known.size)

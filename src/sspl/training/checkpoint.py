@@ -1,5 +1,6 @@
 """The state of a run under way, as one safetensors file, so that it resumes to the same result."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -7,9 +8,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from sspl.errors import DataError
 from sspl.weights import load_strictly, load_tensors, save_tensors
 
 STATE_FILE: Final = "state.safetensors"
+PREVIOUS_FILE: Final = "state.previous.safetensors"
+
+log = logging.getLogger(__name__)
 
 Learner = tuple[nn.Module, torch.optim.Optimizer]
 NOBODY: Final[Mapping[str, Learner]] = {}
@@ -19,25 +24,30 @@ def save_state(
     folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, facts: Mapping[str, Any],
     others: Mapping[str, Learner] = NOBODY,
 ) -> None:  # fmt: skip
-    """Write network, optimiser and JSON-able facts atomically.
+    """Write network, optimiser and JSON-able facts atomically; keep the state before as well.
 
+    `facts` has the log of the run, a list of rows, under `rows`.
     `others` are networks beside it with optimisers of their own, by a name without a dot.
     """
     tensors = _tensors(network, optimiser)
     for name, (module, own_optimiser) in others.items():
         tensors |= {f"{name}.{k}": v for k, v in _tensors(module, own_optimiser).items()}
-    save_tensors(folder / STATE_FILE, tensors, facts)
+    save_tensors(folder / STATE_FILE, tensors, facts, previous=folder / PREVIOUS_FILE)
 
 
 def load_state(
     folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer,
     others: Mapping[str, Learner] = NOBODY,
 ) -> dict[str, Any] | None:  # fmt: skip
-    """Restore what `save_state` wrote; return the facts, or None when nothing was saved yet."""
-    path = folder / STATE_FILE
-    if not path.exists():
+    """Restore what `save_state` wrote; return the facts, or None when nothing was saved yet.
+
+    Where the newest state is damaged or missing, the one before is taken and the log says so.
+    Raises `DataError` when both are damaged, or the state is that of another network.
+    """
+    found = _newest(folder)
+    if found is None:
         return None
-    tensors, facts = load_tensors(path)
+    path, tensors, facts = found
     for name, (module, own_optimiser) in others.items():
         prefix = f"{name}."
         mine = {n: tensors.pop(n) for n in list(tensors) if n.startswith(prefix)}
@@ -45,6 +55,32 @@ def load_state(
         _restore(module, own_optimiser, own, f"{path} ({name})")
     _restore(network, optimiser, tensors, str(path))
     return facts
+
+
+def _newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]] | None:
+    files = [folder / name for name in (STATE_FILE, PREVIOUS_FILE)]
+    problems: list[str] = []
+    for path in files:
+        try:
+            tensors, facts = load_tensors(path)
+            _check_rows(path, facts)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            log.warning("%s Going on from the checkpoint before it, %s.", problems[0], path.name)
+            # Else the next state would keep the damaged one beside itself, and drop this.
+            path.replace(files[0])
+        return path, tensors, facts
+    if not any(path.exists() for path in files):
+        return None
+    raise DataError(f"{problems[0]} The checkpoint before it is of no use either; start again.")
+
+
+def _check_rows(path: Path, facts: Mapping[str, Any]) -> None:
+    rows = facts.get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path}: damaged checkpoint (it holds no log of its run).")
 
 
 def _tensors(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -59,13 +95,21 @@ def _restore(
 ) -> None:
     slots: dict[int, dict[str, Tensor]] = {}
     weights = {}
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for name, tensor in tensors.items():
-        kind, rest = name.split(".", 1)
+        kind, _, rest = name.partition(".")
         if kind == "network":
             weights[rest] = tensor
-        else:
-            index, slot = rest.split(".", 1)
-            slots.setdefault(int(index), {})[slot] = tensor
+            continue
+        index, _, slot = rest.partition(".")
+        if kind != "optimiser" or not (index.isdecimal() and int(index) < len(parameters)):
+            raise DataError(f"{where}: tensor '{name}' has no place in this run.")
+        if tensor.ndim and tensor.shape != parameters[int(index)].shape:
+            raise DataError(
+                f"{where}: tensor '{name}' has shape {tuple(tensor.shape)}, "
+                f"its parameter has {tuple(parameters[int(index)].shape)}."
+            )
+        slots.setdefault(int(index), {})[slot] = tensor
     load_strictly(network, weights, where)
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": slots, "param_groups": groups})

@@ -1,21 +1,34 @@
 """From stage 1 to stage 2: what is carried over, strictly, and what is not."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from pydantic import ConfigDict
 from torch import nn
 
 from sspl.errors import DataError
 from sspl.models.attributes import AttributeNetwork, RegionPooling
-from sspl.models.branches import Branches
+from sspl.models.branches import Architecture, Branches
 from sspl.models.splnet import AnyAttributeNetwork
 from sspl.models.trunk import TrunkSettings
-from sspl.settings import build
+from sspl.settings import Settings
 from sspl.tasks.pst import SegmentationSettings
 from sspl.training.pretrain import MODEL_FILE
-from sspl.weights import TransferReport, load_strictly, load_tensors
+from sspl.weights import TransferReport, checked_facts, load_strictly, load_tensors
 
 PST_HEAD: Final = "tasks.pst.head."
+
+
+class PretrainedFacts(Settings):
+    """What stage 2 must know of the weights of stage 1; there are more facts in the file."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    architecture: Architecture = "sspl"
+    trunk: TrunkSettings
+    segmentation: SegmentationSettings
+    tasks: tuple[str, ...]
+    classes: tuple[str, ...]
 
 
 def transfer(network: AnyAttributeNetwork, run: Path) -> TransferReport:
@@ -29,14 +42,14 @@ def transfer(network: AnyAttributeNetwork, run: Path) -> TransferReport:
     tensors, facts = load_tensors(path)
     if facts.get("kind") != "pretrained":
         raise DataError(f"{path}: holds no stage-1 weights but '{facts.get('kind')}'.")
-    architecture = facts.get("architecture", "sspl")
-    _require_equal(path, "architecture", architecture, network.architecture)
-    _require_equal(path, "trunk", build(TrunkSettings, facts["trunk"]), network.trunk_settings)
+    known = checked_facts(PretrainedFacts, facts, path)
+    _require_equal(path, "architecture", known.architecture, network.architecture)
+    _require_equal(path, "trunk", known.trunk, network.trunk_settings)
     pairs: list[tuple[str, str, nn.Module]] = [("trunk.", "trunk.", network.trunk)]
     if isinstance(network.pooling, Branches):
         pairs.append(("branches.", "pooling.", network.pooling))
     if isinstance(network, AttributeNetwork) and isinstance(network.pooling, RegionPooling):
-        _require_head(path, network, facts)
+        _require_head(path, network, known)
         pairs.append((PST_HEAD, "pooling.segmentation.", network.pooling.segmentation))
     for there, _, module in pairs:
         mine = {n.removeprefix(there): t for n, t in tensors.items() if n.startswith(there)}
@@ -58,12 +71,11 @@ def _require_equal(path: Path, what: str, there: object, here: object) -> None:
         )
 
 
-def _require_head(path: Path, network: AttributeNetwork, facts: dict[str, Any]) -> None:
-    if "pst" not in facts["tasks"]:
+def _require_head(path: Path, network: AttributeNetwork, facts: PretrainedFacts) -> None:
+    if "pst" not in facts.tasks:
         raise DataError(
             f"{path}: pre-trained without PST, so there is no segmentation to pool by; "
             "pre-train with pst among the tasks or set head.pooling=average."
         )
-    head = build(SegmentationSettings, facts["segmentation"])
-    _require_equal(path, "segmentation", head, network.segmentation)
-    _require_equal(path, "classes", tuple(facts["classes"]), network.classes)
+    _require_equal(path, "segmentation", facts.segmentation, network.segmentation)
+    _require_equal(path, "classes", facts.classes, network.classes)
