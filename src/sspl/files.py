@@ -72,7 +72,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable JSON file ({error}).") from None
+        raise DataError(f"{path}: not JSON that can be read ({error}).") from None
 
 
 def parse_json(text: str) -> Any:

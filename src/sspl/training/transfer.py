@@ -26,9 +26,9 @@ class PretrainedFacts(Settings):
 
     architecture: Architecture = "sspl"
     trunk: TrunkSettings
-    segmentation: SegmentationSettings
-    tasks: tuple[str, ...]
-    classes: tuple[str, ...]
+    segmentation: SegmentationSettings = SegmentationSettings()
+    tasks: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def transfer(network: AnyAttributeNetwork, run: Path) -> TransferReport:
