@@ -93,7 +93,7 @@ def test_a_damaged_newest_one_falls_back_and_says_so(
 def test_two_damaged_ones_are_an_error(run: Path) -> None:
     damage_a_weight(run / NEWEST)
     cut_short(run / BEFORE)
-    with pytest.raises(DataError, match="another checksum.*is of no use either; start again"):
+    with pytest.raises(DataError, match=r"another checksum.*is of no use either; start again"):
         load_state(run, *learner(0))
 
 
