@@ -12,6 +12,7 @@ from PIL import Image
 from sspl.data.adapters.folder import read_folder
 from sspl.data.canvases import Canvases, Chunks, FaceSource
 from sspl.data.images import WHOLE_FRAME
+from sspl.device import generator_for
 from sspl.errors import DataError
 
 
@@ -107,12 +108,13 @@ def test_other_errors_of_a_worker_stay_what_they_are(
         list(canvases(folder, workers=1).batches(range(3), 4))
 
 
-def test_orders_differ_by_seed_and_epoch_alone(folder: Path) -> None:
-    faces = canvases(folder)
-    assert list(faces.epoch_order(1, 2)) == list(canvases(folder, 1.0).epoch_order(1, 2))
-    orders = {tuple(faces.epoch_order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}
-    assert len(orders) == 4
-    assert all(sorted(order) == list(range(13)) for order in orders)
+def test_orders_are_a_function_of_the_generator_alone(folder: Path) -> None:
+    def order(seed: int, cache_gb: float = 0.0) -> list[int]:
+        return list(canvases(folder, cache_gb).random_order(generator_for(seed, 2)))
+
+    assert order(1) == order(1, 1.0)
+    assert order(1) != order(0)
+    assert sorted(order(1)) == list(range(13))
 
 
 def test_read_pixels_are_those_of_the_file(tmp_path: Path) -> None:

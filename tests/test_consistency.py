@@ -94,6 +94,9 @@ class Numbered:
     def __len__(self) -> int:
         return self.n
 
+    def random_order(self, generator: torch.Generator) -> list[int]:
+        return torch.randperm(self.n, generator=generator).tolist()
+
     def batches(self, order: list[int], batch_size: int):  # type: ignore[no-untyped-def]
         for i in range(0, len(order), batch_size):
             self.asked.append(order[i : i + batch_size])

@@ -1,8 +1,14 @@
 """`sspl data`: make and inspect face data."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from sspl.cli.options import folder_out, on_error_option
+
+if TYPE_CHECKING:
+    from sspl.data.skipping import OnError
 
 
 @click.group()
@@ -34,3 +40,53 @@ def synthetic(out: Path, count: int, seed: int, size: int) -> None:
     from sspl.data.synthetic import write_synthetic
 
     write_synthetic(out, count, seed, size)
+
+
+@data.command()
+@click.argument("spec", metavar="DATA")
+@click.option("--out", type=folder_out, required=True, help="Pack to make, or to go on with.")
+@click.option(
+    "--canvas",
+    type=click.IntRange(32, 2048),
+    help="Cut faces to squares of this side; without it files are packed as they are.",
+)
+@click.option("--lossless", is_flag=True, help="With --canvas: no JPEG, the very same pixels.")
+@click.option("--taxonomy", default="celebamask19", show_default=True, help="Classes of the masks.")
+@click.option(
+    "--shard-faces", type=click.IntRange(1), default=1024, show_default=True, help="Faces a shard."
+)
+@on_error_option
+def pack(
+    spec: str, out: Path, canvas: int | None, lossless: bool, taxonomy: str, shard_faces: int,
+    on_error: "OnError",
+) -> None:  # fmt: skip
+    """Pack many faces, their masks and labels into a few large files.
+
+    DATA is [FORMAT:]ROOT[,key=value...], such as celeba:FOLDER,masks=FOLDER,crop=celeba; its crop
+    is cut with --canvas. An interrupted pack goes on when the command is given again.
+    """
+    from sspl.data.packs.write import make_pack
+    from sspl.data.settings import parse_data_spec
+    from sspl.data.skipping import SKIPPED_FILE, Skipped, usable
+    from sspl.domain.taxonomy import load_taxonomy
+    from sspl.errors import SettingsError
+
+    settings = parse_data_spec(spec)
+    if canvas is None and (settings.crop != "none" or lossless):
+        raise SettingsError(
+            "--canvas: give the side of the squares that faces are cut to, or leave crop and "
+            "--lossless out to pack the files as they are."
+        )
+    faces, classes = settings.open(), load_taxonomy(taxonomy)
+    if on_error == "skip":
+        skipped = Skipped(on_error)
+        faces = usable(faces, len(classes), skipped)
+        if skipped:
+            listed = out.with_name(f"{out.name}-{SKIPPED_FILE}")
+            skipped.write(listed)
+            click.echo(skipped.text(listed))
+    index = make_pack(
+        faces, settings.box_of(faces), out, spec, canvas, lossless, classes, shard_faces
+    )
+    size = sum(shard.bytes for shard in index.shards)
+    click.echo(f"{index.faces:,} faces in {len(index.shards)} shards of {out}, {size:,} bytes")

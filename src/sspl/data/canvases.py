@@ -15,12 +15,16 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from sspl.data.images import Box, image_canvas, mask_canvas, read_image, read_mask
-from sspl.data.records import FaceSet
+from sspl.data.orders import WINDOW, Places, WindowedOrder
+from sspl.data.packs.read import PackedFaces
+from sspl.data.records import Faces, box_in
 from sspl.data.streams import read_ahead
-from sspl.device import generator_for, usable_cores
+from sspl.device import usable_cores
 from sspl.errors import DataError, SsplError
 
 GIB: Final = 2**30
+BLOCK: Final = 1024
+"""Faces of other sets that stay together beside those of a pack, as those of a shard do."""
 
 Canvas = tuple[Tensor, Tensor]
 """Picture uint8 (3, c, c) and mask uint8 (c, c), which is empty when masks are not read."""
@@ -28,9 +32,9 @@ Canvas = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class FaceSource:
-    """Faces of one set and the box of each picture that is used."""
+    """Faces of one set and the box of each original picture that is used."""
 
-    faces: FaceSet
+    faces: Faces
     box: Box
 
 
@@ -68,6 +72,7 @@ class Canvases:
         self.canvas = canvas
         self.classes = classes
         self.workers = workers
+        self.boxes = [box_in(s.faces, s.box, canvas) for s in self.sources]
         self.starts = np.cumsum([0, *(len(s.faces) for s in self.sources)])
         self._kept: tuple[Tensor, Tensor] | None = None
         channels = 3 if classes is None else 4
@@ -80,14 +85,14 @@ class Canvases:
     def decode(self, index: int) -> Canvas:
         """Read one face from its files; raise `DataError` naming one that cannot be used."""
         which = int(np.searchsorted(self.starts, index, side="right")) - 1
-        source = self.sources[which]
-        face = source.faces[index - int(self.starts[which])]
+        face = self.sources[which].faces[index - int(self.starts[which])]
+        box = self.boxes[which]
         image = read_image(face.image)
-        pixels = torch.from_numpy(image_canvas(image, source.box, self.canvas).copy())
+        pixels = torch.from_numpy(image_canvas(image, box, self.canvas).copy())
         if self.classes is None or face.mask is None:
             return pixels.permute(2, 0, 1), torch.empty(0, dtype=torch.uint8)
         mask = read_mask(face.mask, image.size, self.classes)
-        ids = torch.from_numpy(mask_canvas(mask, source.box, self.canvas).copy())
+        ids = torch.from_numpy(mask_canvas(mask, box, self.canvas).copy())
         return pixels.permute(2, 0, 1), ids
 
     def _decode_all(self) -> tuple[Tensor, Tensor]:
@@ -101,10 +106,23 @@ class Canvases:
                 images[i], masks[i] = image, mask
         return images, masks
 
-    def epoch_order(self, seed: int, epoch: int) -> Sequence[int]:
-        """Return the places of all faces in an order that seed and epoch alone decide."""
-        order: list[int] = torch.randperm(len(self), generator=generator_for(seed, epoch)).tolist()
+    def random_order(self, generator: torch.Generator) -> Sequence[int]:
+        """Return the places of all faces in an order that the generator alone decides.
+
+        Where faces come out of packs it is a `WindowedOrder` by shard, which holds none of them.
+        """
+        if any(isinstance(source.faces, PackedFaces) for source in self.sources):
+            return WindowedOrder(self._blocks(), WINDOW, generator)
+        order: list[int] = torch.randperm(len(self), generator=generator).tolist()
         return order
+
+    def _blocks(self) -> Places:
+        starts = [
+            start + (source.faces.starts[:-1] if isinstance(source.faces, PackedFaces)
+            else np.arange(0, len(source.faces), BLOCK))
+            for start, source in zip(self.starts, self.sources, strict=False)
+        ]  # fmt: skip
+        return np.concatenate([*starts, [len(self)]])
 
     def batches(
         self, order: Sequence[int], batch_size: int, first: int = 0, steps: int | None = None

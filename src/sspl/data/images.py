@@ -1,12 +1,12 @@
 """Pictures and masks from disk, upright, in one colour space, cut to a square canvas."""
 
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sspl.data.pictures import Picture, content
 from sspl.domain.taxonomy import UNKNOWN
 from sspl.errors import DataError
 
@@ -16,13 +16,13 @@ Box = tuple[float, float, float, float]
 WHOLE_FRAME: Final[Box] = (0.0, 0.0, 1.0, 1.0)
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: Picture) -> Image.Image:
     """Return the picture upright (EXIF orientation applied) in RGB.
 
     Raises `DataError` naming the file when it is missing, truncated or not a picture.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(content(path)) as opened:
             return upright_rgb(opened)
     except FileNotFoundError:
         raise DataError(f"{path}: no such image.") from None
@@ -45,7 +45,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
 
 
-def read_mask(path: Path, size: tuple[int, int] | None, classes: int) -> Image.Image:
+def read_mask(path: Picture, size: tuple[int, int] | None, classes: int) -> Image.Image:
     """Return a mask of class ids in mode L.
 
     Args:
@@ -57,7 +57,7 @@ def read_mask(path: Path, size: tuple[int, int] | None, classes: int) -> Image.I
     or holds an id that is not a class.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(content(path)) as opened:
             opened.load()
             if opened.mode not in {"P", "L"}:
                 raise DataError(

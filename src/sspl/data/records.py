@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sspl.data.images import WHOLE_FRAME, Box
+from sspl.data.pictures import Picture
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
 
@@ -29,20 +31,33 @@ def mask_path(root: Path, name: str) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """What pictures were cut to when they were packed.
+
+    Args:
+        box: crop of the original picture.
+        canvas: side in px of the square that it became.
+    """
+
+    box: Box
+    canvas: int
+
+
+@dataclass(frozen=True, slots=True)
 class FaceRecord:
     """One face.
 
     Args:
         name: its key in label files, unique in its set (relative POSIX path of the image).
-        image: path of the picture.
-        mask: path of its semantic mask, or None.
+        image: where the picture lies.
+        mask: where its semantic mask lies, or None.
         split: `train`, `val`, `test` or None when the set has no splits.
         labels: int8 (attributes,), 1 yes, 0 no, `MISSING` unknown.
     """
 
     name: str
-    image: Path
-    mask: Path | None
+    image: Picture
+    mask: Picture | None
     split: str | None
     labels: Labels
 
@@ -59,22 +74,29 @@ class FaceSet:
         groups: by name, such as `age`, what each face belongs to, such as `20-29`, empty where
             unknown; for reports by subgroup, never learnt from. The group `identity` says who
             is in the picture.
+        cut: what the pictures were cut to already; None: they are whole.
     """
 
     source: str
     schema: AttributeSchema
     names: tuple[str, ...]
-    images: tuple[Path, ...]
-    masks: tuple[Path | None, ...]
+    images: tuple[Picture, ...]
+    masks: tuple[Picture | None, ...]
     splits: tuple[str | None, ...]
     labels: Labels
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    cut: Cut | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.names), len(self.images), len(self.masks), len(self.splits)}
         lengths |= {len(values) for values in self.groups.values()}
         if lengths != {len(self.labels)} or self.labels.shape[1:] != (len(self.schema),):
             raise ValueError(f"{self.source}: columns of unequal length")
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every face has a mask."""
+        return all(mask is not None for mask in self.masks)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -136,3 +158,45 @@ class FaceSet:
                 f"is {absent[0]}; make them with 'sspl parser run'."
             )
         return replace(self, masks=masks)
+
+
+class Faces(Protocol):
+    """What is needed to read pictures and masks: of a `FaceSet`, or of a stream that holds none."""
+
+    @property
+    def source(self) -> str:
+        """Where they came from, for messages."""
+
+    @property
+    def cut(self) -> Cut | None:
+        """What the pictures were cut to already."""
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every face has a mask."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> FaceRecord: ...
+
+
+def box_in(faces: Faces, box: Box, canvas: int) -> Box:
+    """Return the crop that shows `box` of the original pictures, as they are now.
+
+    Raises `DataError` when they were cut to another box, or to fewer than `canvas` px.
+    """
+    if faces.cut is None:
+        return box
+    if not np.allclose(box, faces.cut.box, rtol=0, atol=1e-6):
+        there, wanted = (":".join(f"{x:.4g}" for x in b) for b in (faces.cut.box, box))
+        raise DataError(
+            f"{faces.source} holds faces cut to {there}, but {wanted} is needed; pack them again "
+            "with that crop, or without --canvas."
+        )
+    if canvas > faces.cut.canvas:
+        side = faces.cut.canvas
+        raise DataError(
+            f"{faces.source} holds squares of {side} px, too few for a canvas of {canvas}; set "
+            f"canvas={side} or less, or pack again with --canvas {canvas}."
+        )
+    return WHOLE_FRAME

@@ -1,5 +1,6 @@
 """Where faces come from, as settings and as one word on the command line."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -9,7 +10,9 @@ from sspl.data.adapters import FORMATS, Format, open_faces
 from sspl.data.adapters.celeba import ATTRIBUTES_FILE
 from sspl.data.adapters.source import OnMissing
 from sspl.data.images import WHOLE_FRAME, Box
-from sspl.data.records import FaceSet
+from sspl.data.packs.layout import INDEX_FILE, PLAN_FILE
+from sspl.data.packs.read import PackedFaces
+from sspl.data.records import Faces, FaceSet
 from sspl.errors import SettingsError
 
 CELEBA_BOX: Final[Box] = (4 / 178, 28 / 218, 174 / 178, 198 / 218)
@@ -23,7 +26,7 @@ class DataSettings(BaseModel):
     """One source of faces.
 
     Args:
-        format: `celeba`, `lfwa`, `maad`, `utkface`, `folder` or `csv`.
+        format: `celeba`, `lfwa`, `maad`, `utkface`, `folder`, `csv` or `packed`.
         root: folder or file to read, see `sspl.data.adapters.open_faces`.
         images: folder of the images, where it is not the format's own.
         masks: folder of semantic masks, one PNG for each face name.
@@ -57,6 +60,12 @@ class DataSettings(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _pack_has_all(self) -> Self:
+        if self.format == "packed" and self.masks is not None:
+            raise ValueError("a pack takes no 'masks'; pack the faces together with them")
+        return self
+
     def absolute(self) -> Self:
         """Return the same with absolute paths, which mean the same from any folder."""
         paths = {k: v.absolute() for k, v in dict(self).items() if isinstance(v, Path)}
@@ -65,6 +74,35 @@ class DataSettings(BaseModel):
     def box(self) -> Box:
         """Return the crop as left, top, right, bottom fractions of width and height."""
         return _NAMED_BOXES[self.crop] if isinstance(self.crop, str) else self.crop
+
+    def box_of(self, faces: Faces) -> Box:
+        """Return the crop of the original pictures that is used of these faces of the source.
+
+        Faces that were cut when they were packed have theirs; raises `SettingsError` for another.
+        """
+        if faces.cut is None:
+            return self.box()
+        if self.crop != "none":
+            raise SettingsError(
+                f"crop: the faces of {faces.source} were cut when they were packed; leave crop out."
+            )
+        return faces.cut.box
+
+    def stream(self, splits: Sequence[str]) -> Faces:
+        """Open faces to be learnt from without labels: these splits, where the set has any.
+
+        What is held of a pack does not grow with its faces. Raises as `open`, and
+        `SettingsError` when a set has splits, but none of these.
+        """
+        if self.format == "packed":
+            return PackedFaces(self.root, splits)
+        faces = self.open()
+        if all(split is None for split in faces.splits):
+            return faces
+        chosen = [i for i, split in enumerate(faces.splits) if split in splits]
+        if not chosen:
+            raise SettingsError(f"splits: {faces.source} has no face in {tuple(splits)}.")
+        return faces.select(chosen)
 
     def open(self) -> FaceSet:
         """Read the faces, with their masks where `masks` is set.
@@ -91,7 +129,7 @@ def parse_data_spec(text: str) -> DataSettings:
     Keys are the fields of `DataSettings`; lists take `:` between their items, as in
     `crop=0.1:0.1:0.9:0.9` or `ignore_columns=identity:age`. Paths with a comma cannot be
     written so. A format left out is guessed: `csv` for a .csv file, `celeba` for a folder
-    with its attribute file, `folder` otherwise.
+    with its attribute file, `packed` for a pack, `folder` otherwise.
 
     Raises `SettingsError` naming the field and what it may be.
     """
@@ -123,6 +161,8 @@ def _format_and_root(place: str) -> tuple[str, str]:
 def _guess(root: Path) -> str:
     if root.suffix.lower() == ".csv":
         return "csv"
+    if any((root / file).is_file() for file in (INDEX_FILE, PLAN_FILE)):
+        return "packed"
     official = (root / ATTRIBUTES_FILE, root / "Anno" / ATTRIBUTES_FILE)
     return "celeba" if any(file.is_file() for file in official) else "folder"
 

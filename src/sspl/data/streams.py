@@ -4,13 +4,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sspl.data.images import Box, image_canvas, read_image
+from sspl.data.pictures import Picture
 from sspl.device import usable_cores
 
 BATCHES_AHEAD: Final = 2
@@ -55,15 +55,15 @@ def in_batches(items: Iterable[K], size: int) -> Iterator[list[K]]:
 
 
 def stream_canvases(
-    images: Sequence[Path], box: Box, canvas: int, batch_size: int, threads: int = 0
+    images: Sequence[Picture], box: Box, canvas: int, batch_size: int, threads: int = 0
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield uint8 (n, canvas, canvas, 3) for the pictures in order, `batch_size` at a time.
 
     Threads as in `read_ahead`. Raises `DataError` naming the picture that cannot be used.
     """
 
-    def decode(path: Path) -> NDArray[np.uint8]:
-        return image_canvas(read_image(path), box, canvas)
+    def decode(picture: Picture) -> NDArray[np.uint8]:
+        return image_canvas(read_image(picture), box, canvas)
 
     chunks = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     for batch in read_ahead(decode, chunks, threads):

@@ -112,7 +112,7 @@ def detect_folder(
     done = _read_journal(out)
     skipped = Skipped(on_error)
     for face in tqdm(faces, desc="find faces", unit="photo"):
-        size = face.image.stat().st_size
+        size = (photographs / face.name).stat().st_size
         if face.name in done and done[face.name].is_whole(out, size):
             continue
         try:

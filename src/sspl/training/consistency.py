@@ -78,9 +78,9 @@ class UnlabelledFaces:
     def batches(self, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Yield canvases uint8 (batch, 3, c, c) for `steps` steps, in a new order each round."""
         order: list[int] = []
-        while len(order) < steps * self.batch_size:
-            order += torch.randperm(len(self.canvases), generator=generator).tolist()
-        for batch in self.canvases.batches(order[: steps * self.batch_size], self.batch_size):
+        while (missing := steps * self.batch_size - len(order)) > 0:
+            order += self.canvases.random_order(generator)[:missing]
+        for batch in self.canvases.batches(order, self.batch_size):
             yield batch.images
 
     def strong(self, canvas: Tensor, generator: torch.Generator) -> Tensor:

@@ -140,7 +140,7 @@ class Finetuning:
     def labelled(self, faces: FaceSet) -> Canvases:
         """Return the canvases of faces of the labelled set."""
         assert self.settings.data is not None
-        return self.canvases([FaceSource(faces, self.settings.data.box())])
+        return self.canvases([FaceSource(faces, self.settings.data.box_of(faces))])
 
     def unlabelled(self) -> UnlabelledFaces | None:
         """Return the faces to learn from without labels; None where that is switched off."""
@@ -148,7 +148,7 @@ class Finetuning:
         if not settings.weight:
             return None
         assert self.settings.data is not None
-        sources = [FaceSource(self.parts.rest, self.settings.data.box())]
+        sources = [FaceSource(self.parts.rest, self.settings.data.box_of(self.parts.rest))]
         sources += unlabelled_sources(settings.data, ("train",))
         sources = [source for source in sources if len(source.faces)]
         if not sources:
@@ -233,8 +233,8 @@ class Finetuning:
         assert settings.data is not None
         return AttributeModel(
             self.judged, self.parts.train.schema,
-            settings.data.box(), settings.canvas, settings.input_size, settings.flip_average,
-            self.rates, temperatures,
+            settings.data.box_of(self.parts.train), settings.canvas, settings.input_size,
+            settings.flip_average, self.rates, temperatures,
         )  # fmt: skip
 
 

@@ -20,13 +20,8 @@ def unlabelled_sources(data: Sequence[DataSettings], splits: Sequence[str]) -> l
     """
     sources = []
     for part in data:
-        faces = part.open()
-        if any(split is not None for split in faces.splits):
-            chosen = [i for i, split in enumerate(faces.splits) if split in splits]
-            if not chosen:
-                raise SettingsError(f"splits: {faces.source} has no face in {tuple(splits)}.")
-            faces = faces.select(chosen)
-        sources.append(FaceSource(faces, part.box()))
+        faces = part.stream(splits)
+        sources.append(FaceSource(faces, part.box_of(faces)))
     return sources
 
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
+from sspl.data.packs.read import PackedFaces
+from sspl.data.records import Faces, FaceSet
 from sspl.data.skipping import SKIPPED_FILE, Skipped, usable, without
 from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images, warp_masks
 from sspl.device import (
@@ -155,7 +157,8 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     skipped = Skipped(settings.on_error)
     sources = _usable(sources, skipped, len(taxonomy), out / SKIPPED_FILE if resume else None)
     _require_masks(sources, [str(n) for n, t in network.tasks.items() if t.needs_masks])
-    has_masks = all(mask is not None for source in sources for mask in source.faces.masks)
+    _require_classes(sources, taxonomy)
+    has_masks = all(source.faces.has_masks for source in sources)
     canvases = Canvases(
         sources, settings.canvas, len(taxonomy) if has_masks else None,
         settings.runtime.cache_gb, settings.runtime.workers,
@@ -243,21 +246,37 @@ def _usable(
     """Leave out faces that cannot be read; a run that goes on leaves out those it has listed."""
     if skipped.policy == "fail":
         return sources
-    if listed is not None and (listed.parent / STATE_FILE).exists():
+    begun = listed is not None and (listed.parent / STATE_FILE).exists()
+    if listed is not None and begun:
         skipped.read(listed)
-        chosen = [without(s.faces, skipped.names(s.faces.source)) for s in sources]
-    else:
-        chosen = [usable(s.faces, classes, skipped) for s in sources]
-    return [replace(s, faces=faces) for s, faces in zip(sources, chosen, strict=True)]
+
+    def chosen(faces: Faces) -> Faces:
+        if not isinstance(faces, FaceSet):
+            return faces  # a pack, whose faces were all read when it was made
+        if begun:
+            return without(faces, skipped.names(faces.source))
+        return usable(faces, classes, skipped)
+
+    return [replace(s, faces=chosen(s.faces)) for s in sources]
 
 
 def _require_masks(sources: list[FaceSource], tasks: list[str]) -> None:
     for source in sources:
-        if tasks and any(mask is None for mask in source.faces.masks):
+        if tasks and not source.faces.has_masks:
             raise SettingsError(
                 f"tasks: {' and '.join(tasks)} cannot do without masks, and {source.faces.source} "
                 "has none; make them with 'sspl parser run' and add masks=FOLDER, or use "
                 "tasks=[prt]."
+            )
+
+
+def _require_classes(sources: list[FaceSource], taxonomy: Taxonomy) -> None:
+    for source in sources:
+        classes = source.faces.classes if isinstance(source.faces, PackedFaces) else None
+        if classes is not None and classes != taxonomy.classes:
+            raise SettingsError(
+                f"taxonomy: the masks in {source.faces.source} were packed with other classes than "
+                f"{taxonomy.name} has; set the taxonomy that they were packed with."
             )
 
 
@@ -269,7 +288,7 @@ def _run_epoch(
     """Go on with an epoch where `progress` stands, to its end."""
     optim = settings.optim
     weights = settings.loss_weights()
-    order = canvases.epoch_order(settings.seed, epoch)
+    order = canvases.random_order(generator_for(settings.seed, epoch))
     # A last batch of a face or two would give BatchNorm meaningless statistics.
     steps = max(1, len(order) // optim.batch_size)
     first = progress.steps

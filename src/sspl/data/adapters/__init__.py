@@ -10,11 +10,12 @@ from sspl.data.adapters.maad import read_maad
 from sspl.data.adapters.source import OnMissing
 from sspl.data.adapters.table import read_table
 from sspl.data.adapters.utkface import read_utkface
+from sspl.data.packs.read import read_pack
 from sspl.data.records import FaceSet
 from sspl.domain.attributes import load_schema
 from sspl.errors import SettingsError
 
-Format = Literal["celeba", "lfwa", "maad", "utkface", "folder", "csv"]
+Format = Literal["celeba", "lfwa", "maad", "utkface", "folder", "csv", "packed"]
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
 
 _OPTIONS: Final = {
@@ -24,6 +25,7 @@ _OPTIONS: Final = {
     "utkface": {"split_file"},
     "folder": set[str](),
     "csv": {"images", "schema", "ignore", "groups"},
+    "packed": set[str](),
 }
 
 
@@ -77,6 +79,8 @@ def open_faces(
             return read_table(
                 root, images, attributes, ignore=ignore, groups=groups, missing=missing
             )
+        case "packed":
+            return read_pack(root)
         case _:
             return read_folder(root)
 

@@ -1,0 +1,1 @@
+"""Packs: faces in tar shards of the WebDataset layout, with an index."""
