@@ -55,7 +55,7 @@ def main(run: Path, images: str, count: int, batch_size: int, rounds: int) -> No
 def network_work(
     model: AttributeModel, faces: FaceSet, batch_size: int, plain: Path, small: Path
 ) -> dict[str, Work]:
-    arrays = list(stream_canvases(faces.images, model.box, model.canvas, batch_size))
+    arrays = list(stream_canvases(faces, model.box, model.canvas, batch_size))
     tensors = [torch.from_numpy(a).permute(0, 3, 1, 2).contiguous() for a in arrays]
     network, size, flip = model.network, model.input_size, model.flip_average
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sspl.data.images import Box, image_canvas, read_image
-from sspl.data.pictures import Picture
+from sspl.data.records import Faces, box_in
 from sspl.device import usable_cores
 
 BATCHES_AHEAD: Final = 2
@@ -55,16 +55,19 @@ def in_batches(items: Iterable[K], size: int) -> Iterator[list[K]]:
 
 
 def stream_canvases(
-    images: Sequence[Picture], box: Box, canvas: int, batch_size: int, threads: int = 0
+    faces: Faces, box: Box, canvas: int, batch_size: int, threads: int = 0
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield uint8 (n, canvas, canvas, 3) for the pictures in order, `batch_size` at a time.
+    """Yield uint8 (n, canvas, canvas, 3) for the faces in order, `batch_size` at a time.
 
-    Threads as in `read_ahead`. Raises `DataError` naming the picture that cannot be used.
+    `box` is that of the original pictures. Threads as in `read_ahead`. Raises `DataError` naming
+    the picture that cannot be used, and where faces were cut to another box when they were packed.
     """
+    inner = box_in(faces, box, canvas)
 
-    def decode(picture: Picture) -> NDArray[np.uint8]:
-        return image_canvas(read_image(picture), box, canvas)
+    def decode(index: int) -> NDArray[np.uint8]:
+        return image_canvas(read_image(faces[index].image), inner, canvas)
 
-    chunks = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+    places = range(len(faces))
+    chunks = (places[i : i + batch_size] for i in range(0, len(faces), batch_size))
     for batch in read_ahead(decode, chunks, threads):
         yield np.stack(batch)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sspl.data.canvases import Canvases, FaceSource
-from sspl.data.records import FaceSet, box_in
+from sspl.data.records import FaceSet
 from sspl.data.streams import stream_canvases
 from sspl.device import keep_freed_memory, pick_device
 from sspl.files import write_csv
@@ -43,9 +43,8 @@ def predict_portable(file: Path, faces: FaceSet, out: Path, threads: int, batch_
     model = load_portable(file)
     facts = model.facts
     rows = []
-    box = box_in(faces, facts.box, facts.canvas)
     with tqdm(total=len(faces), desc="predict", unit="face", leave=False) as bar:
-        for images in stream_canvases(faces.images, box, facts.canvas, batch_size, threads):
+        for images in stream_canvases(faces, facts.box, facts.canvas, batch_size, threads):
             rows.append(model.probabilities(images))
             bar.update(len(images))
     names = tuple(facts.attributes)

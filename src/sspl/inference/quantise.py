@@ -19,7 +19,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from sspl.data.images import Box
-from sspl.data.records import FaceSet, box_in
+from sspl.data.records import FaceSet
 from sspl.data.streams import stream_canvases
 from sspl.device import generator_for
 from sspl.errors import DataError
@@ -91,7 +91,7 @@ def quantise(
 
 
 def _batches(faces: FaceSet, box: Box, canvas: int) -> Iterator[NDArray[np.uint8]]:
-    return stream_canvases(faces.images, box_in(faces, box, canvas), canvas, BATCH)
+    return stream_canvases(faces, box, canvas, BATCH)
 
 
 def _probabilities(

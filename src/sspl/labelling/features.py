@@ -153,7 +153,7 @@ def extract(
     values = logits = None
     done = 0
     used = box or source.box or WHOLE_FRAME
-    for images in stream_canvases(faces.images, used, source.canvas, batch_size):
+    for images in stream_canvases(faces, used, source.canvas, batch_size):
         with torch.inference_mode():
             pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(where)
             geometry = identity_geometry(len(pixels)).to(where)

@@ -36,7 +36,13 @@ class Answers:
 
 def images_root(faces: FaceSet) -> Path:
     """Return the folder that the names of faces are relative to."""
-    return faces.images[0].parents[len(PurePosixPath(faces.names[0]).parts) - 1]
+    first = faces.images[0]
+    if not isinstance(first, Path):
+        raise SettingsError(
+            f"labels: the faces of {faces.source} are in a pack, not beside the labels; add "
+            "images=FOLDER to the labels."
+        )
+    return first.parents[len(PurePosixPath(faces.names[0]).parts) - 1]
 
 
 def join_answers(

@@ -70,7 +70,7 @@ def extract_features(
     """Return float32 (len(faces), features), in the order of the faces."""
     bar = tqdm(total=len(faces), desc=title, unit="face", leave=False)
     rows = []
-    for pixels in stream_canvases(faces.images, box, canvas, BATCH):
+    for pixels in stream_canvases(faces, box, canvas, BATCH):
         rows.append(extract(pixels))
         bar.update(len(pixels))
     bar.close()
@@ -81,7 +81,7 @@ def some_canvases(faces: FaceSet, box: Box, canvas: int) -> Iterable[Pixels]:
     """Yield batches of canvases of at most `ENOUGH_FACES` faces, spread evenly over the set."""
     count = min(len(faces), ENOUGH_FACES)
     chosen = [i * len(faces) // count for i in range(count)]
-    return stream_canvases([faces.images[i] for i in chosen], box, canvas, BATCH)
+    return stream_canvases(faces.select(chosen), box, canvas, BATCH)
 
 
 def network_extractor(

@@ -85,7 +85,8 @@ def probed(
     """Fit a probe on frozen features: those of the trunk, or of an extractor from outside."""
     assert settings.data is not None
     begun = time.monotonic()
-    parts, box = partition(settings), settings.data.box()
+    parts = partition(settings)
+    box = settings.data.box_of(parts.train)
     extract = _extractor(settings, outside, parts)
 
     def features(faces: FaceSet, title: str) -> NDArray[np.float32]:
@@ -117,7 +118,7 @@ def _extractor(
     assert settings.data is not None
     # Statistics that need no labels come from training faces that were not drawn, where there are.
     faces = parts.rest if len(parts.rest) else parts.train
-    plain = some_canvases(faces, settings.data.box(), settings.canvas)
+    plain = some_canvases(faces, settings.data.box_of(faces), settings.canvas)
     if isinstance(outside, HogSettings):
         return hog_extractor(outside, plain, settings.input_size)
     if outside is not None:
