@@ -195,7 +195,7 @@ def onnx_extractor(settings: OnnxSettings) -> Extractor:
     `SettingsError` when its side is given nowhere, `SsplError` without onnxruntime.
     """
     # Imported here: it says what to install where onnxruntime is absent.
-    from sspl.inference.portable import start_session
+    from sspl.onnx_files import start_session
 
     if not settings.path.is_file():
         raise DataError(f"features.path: {settings.path}: no such file.")
