@@ -36,7 +36,7 @@ from sspl.tasks.pct import PatchClassification
 from sspl.tasks.prt import PatchRotation
 from sspl.tasks.pst import PatchSegmentation
 from sspl.training.adversarial import Adversary
-from sspl.training.checkpoint import STATE_FILE, load_state, save_state
+from sspl.training.checkpoint import has_state, load_state, save_state
 from sspl.training.optimiser import make_optimiser, set_lr, step
 from sspl.training.partition import unlabelled_sources
 from sspl.training.settings import PretrainSettings
@@ -189,7 +189,7 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
         rows.append(row | {name: _figure(tally) for name, tally in progress.tallies.items()})
         progress.steps, progress.tallies = 0, {}
         save()
-        write_metrics(out, rows, rows[-1] | {"finished": epoch + 1 == settings.optim.epochs})
+        write_metrics(out, rows, rows[-1] | {"finished": False})
     facts = {
         "kind": "pretrained",
         "architecture": settings.architecture,
@@ -203,6 +203,7 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
         "faces": len(canvases),
     }
     save_tensors(out / MODEL_FILE, network.state_dict(), facts)
+    write_metrics(out, rows, rows[-1] | {"finished": True})
     return rows[-1]
 
 
@@ -246,7 +247,7 @@ def _usable(
     """Leave out faces that cannot be read; a run that goes on leaves out those it has listed."""
     if skipped.policy == "fail":
         return sources
-    begun = listed is not None and (listed.parent / STATE_FILE).exists()
+    begun = listed is not None and has_state(listed.parent)
     if listed is not None and begun:
         skipped.read(listed)
 
