@@ -18,6 +18,7 @@ from sspl.cli.judge import evaluate, predict
 from sspl.cli.label import suggest
 from sspl.cli.model import model
 from sspl.cli.parser import parser
+from sspl.cli.report import report
 from sspl.cli.serve import serve
 from sspl.cli.train import finetune, pretrain
 from sspl.errors import SsplError
@@ -46,7 +47,7 @@ data.add_command(check)
 for command in (
     demo, data, faces, parser,
     pretrain, finetune,
-    evaluate, compare, benchmark,
+    evaluate, compare, report, benchmark,
     suggest,
     predict, model, export, serve,
 ):  # fmt: skip
