@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sspl.data.transforms import normalise
 from sspl.domain.taxonomy import Taxonomy
+from sspl.draws import randint
 from sspl.models.trunk import Trunk, pooled
 from sspl.tasks.base import TaskResult, Views, accuracy_tally
 from sspl.tasks.loading import UserTask
@@ -47,7 +48,7 @@ class Jigsaw(UserTask):
         top, left = draw_offsets(n, canvas, GRID, views.generator)
         side = patch_side(canvas, GRID)
         patches = cut_patches(views.canvas, top.to(device), left.to(device), side)
-        order = torch.randint(len(ORDERS), (n,), generator=views.generator)
+        order = randint(len(ORDERS), (n,), views.generator)
         shuffled = patches[torch.arange(n)[:, None], ORDERS[order]].float()
         small = F.interpolate(
             shuffled.flatten(0, 1), self.size // GRID, mode="bilinear", align_corners=False

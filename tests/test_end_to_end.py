@@ -147,7 +147,7 @@ def test_killed_pretraining_resumes_to_the_same_weights(
     original, epochs = stage1._run_epoch, []
 
     def recorded(*arguments: Any) -> Any:
-        epochs.append(arguments[5])
+        epochs.append(arguments[3])
         return original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -166,7 +166,7 @@ def test_pretraining_stopped_inside_an_epoch_resumes_to_the_same_weights_and_log
 
     out = tmp_path / "stopped"
     command = ("pretrain", "--settings", pretrained / "settings.yaml", "--out", out, "save_every=2")
-    original = stage1.step
+    original = stage1.back_propagate
     steps: list[str] = []
 
     def stopped(*arguments: Any) -> None:
@@ -176,7 +176,7 @@ def test_pretraining_stopped_inside_an_epoch_resumes_to_the_same_weights_and_log
         original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage1, "step", stopped)
+        patch.setattr(stage1, "back_propagate", stopped)
         result = CliRunner().invoke(cli, [str(a) for a in command], standalone_mode=False)
         assert isinstance(result.exception, click.exceptions.Abort | KeyboardInterrupt)
         sspl(*command, "--resume")

@@ -21,15 +21,15 @@ LAYERS = (
     {"training"},
     {"evaluation", "inference"},
     {"serving", "study"},
-    {"labelling", "reporting"},
+    {"labelling"},
     {"demo_figure"},
     {"demo"},
     {"cli"},
     {"__main__"},
 )
 BASE = {
-    "averaging", "device", "errors", "files", "onnx_files", "runs", "schedules", "settings",
-    "weights", "yaml_files",
+    "averaging", "device", "distributed", "draws", "errors", "files", "onnx_files", "runs",
+    "schedules", "settings", "weights", "yaml_files",
 }  # fmt: skip
 """Single modules that know nothing of faces; they import each other alone."""
 

@@ -232,7 +232,8 @@ def test_loss_is_finite_and_without_which_part_when_every_angle_is_zero(
     result = subject(trunk, batch, None)
     result.loss.backward()
     assert torch.isfinite(result.loss)
-    assert subject.which.weight.grad is None
+    assert subject.which.weight.grad is not None
+    assert not subject.which.weight.grad.any()
     assert subject.angle.weight.grad is not None
     assert float(subject.angle.weight.grad.abs().sum()) > 0
     assert result.tallies["which_accuracy"].count == 0  # type: ignore[union-attr]

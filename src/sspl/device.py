@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from sspl.distributed.group import local_count, local_rank, process_count
 from sspl.errors import SettingsError
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -26,14 +27,28 @@ def pick_device(name: str) -> torch.device:
         found = (
             torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         )
-        return found or torch.device("cpu")
+        return _own(found) if found else torch.device("cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(f"device: '{name}' cannot be used here ({reason}).") from None
-    return device
+    return _own(device)
+
+
+def _own(device: torch.device) -> torch.device:
+    """Return the accelerator that belongs to this process, of those that its machine has."""
+    if process_count() == 1 or device.type == "cpu" or device.index is not None:
+        return device
+    found = torch.accelerator.device_count()
+    if local_rank() >= found:
+        raise SettingsError(
+            f"device: this machine has {found} of kind {device.type} for {local_count()} "
+            f"processes; start it with --nproc-per-node {found}."
+        )
+    torch.accelerator.set_device_index(local_rank())
+    return torch.device(device.type, local_rank())
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -19,3 +19,7 @@ class SettingsError(SsplError):
 
 class TrainingError(SsplError):
     """Training that cannot go on, such as a loss that is not a number."""
+
+
+class ReportedElsewhereError(SsplError):
+    """Something that another process of the run has failed at and reports."""

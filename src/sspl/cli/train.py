@@ -47,20 +47,29 @@ def pretrain(
     Settings follow as key=value, such as tasks=[prt,pst] optim.epochs=40.
     """
     from sspl.data.settings import parse_data_spec
+    from sspl.distributed.group import agreed, is_first, joined
     from sspl.settings import build
     from sspl.training.pretrain import pretrain as run
     from sspl.training.settings import PretrainSettings
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    given: dict[str, Any] = {} if seed is None else {"seed": seed}
-    if on_error != "fail":
-        given["on_error"] = on_error
-    if specs:
-        given["data"] = [parse_data_spec(s).absolute().model_dump() for s in specs]
-    content = gather("pretrain", preset, settings_file, given)
-    last = run(build(PretrainSettings, content, overrides), out, resume)
-    for name, value in last.items():
-        click.echo(f"{name:<22} {value}")
+    def chosen() -> PretrainSettings:
+        given: dict[str, Any] = {} if seed is None else {"seed": seed}
+        if on_error != "fail":
+            given["on_error"] = on_error
+        if specs:
+            given["data"] = [parse_data_spec(s).absolute().model_dump() for s in specs]
+        return build(PretrainSettings, gather("pretrain", preset, settings_file, given), overrides)
+
+    with joined():
+        _log(is_first())
+        last = run(agreed(chosen), out, resume)
+        if is_first():
+            for name, value in last.items():
+                click.echo(f"{name:<22} {value}")
+
+
+def _log(speaks: bool) -> None:
+    logging.basicConfig(level=logging.INFO if speaks else logging.ERROR, format="%(message)s")
 
 
 @click.command()
@@ -82,25 +91,31 @@ def finetune(
 ) -> None:  # fmt: skip
     """Stage 2: learn attributes from a few labelled faces."""
     from sspl.data.settings import parse_data_spec
+    from sspl.distributed.group import agreed, is_first, joined
     from sspl.errors import SettingsError
     from sspl.settings import build
     from sspl.training.finetune import finetune as run
     from sspl.training.settings import FinetuneSettings
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    chosen = {"count": labels, "fraction": fraction, "subset_seed": subset_seed}
-    given: dict[str, Any] = {"labels": {k: v for k, v in chosen.items() if v is not None}}
-    if source is not None:
-        given["pretrained"] = None if source == "none" else str(Path(source).absolute())
-    elif settings_file is None:
-        raise SettingsError(
-            "--from: give the run folder of stage 1, or 'none' to learn from scratch."
-        )
-    if seed is not None:
-        given["seed"] = seed
-    if spec is not None:
-        given["data"] = parse_data_spec(spec).absolute().model_dump()
-    content = gather("finetune", preset, settings_file, given)
-    summary = run(build(FinetuneSettings, content, overrides), out, resume)
-    for name, value in summary["best"].items():
-        click.echo(f"{name:<28} {value}")
+    def chosen() -> FinetuneSettings:
+        subset = {"count": labels, "fraction": fraction, "subset_seed": subset_seed}
+        given: dict[str, Any] = {"labels": {k: v for k, v in subset.items() if v is not None}}
+        if source is not None:
+            given["pretrained"] = None if source == "none" else str(Path(source).absolute())
+        elif settings_file is None:
+            raise SettingsError(
+                "--from: give the run folder of stage 1, or 'none' to learn from scratch."
+            )
+        if seed is not None:
+            given["seed"] = seed
+        if spec is not None:
+            given["data"] = parse_data_spec(spec).absolute().model_dump()
+        content = gather("finetune", preset, settings_file, given)
+        return build(FinetuneSettings, content, overrides)
+
+    with joined():
+        _log(is_first())
+        summary = run(agreed(chosen), out, resume)
+        if is_first():
+            for name, value in summary["best"].items():
+                click.echo(f"{name:<28} {value}")

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from sspl.domain.taxonomy import UNKNOWN
+from sspl.draws import rand, uniform
 from sspl.settings import Settings
 
 
@@ -64,11 +65,6 @@ class Geometry:
         return Geometry(self.theta.to(device), self.flipped.to(device))
 
 
-def uniform(generator: torch.Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:
-    """Return float32 draws from [low, high), on the CPU."""
-    return torch.rand(shape, generator=generator) * (high - low) + low
-
-
 def identity_geometry(n: int) -> Geometry:
     """Return the geometry that shows each whole canvas as it is."""
     return Geometry(torch.eye(2, 3).repeat(n, 1, 1), torch.zeros(n, dtype=torch.bool))
@@ -81,7 +77,7 @@ def draw_geometry(n: int, settings: GeometrySettings, generator: torch.Generator
     angle = uniform(generator, (n,), -1, 1) * math.radians(settings.rotation)
     slack = (1 - scale).abs() * settings.shift
     centre = uniform(generator, (n, 2), -1, 1) * slack[:, None]
-    flipped = torch.rand(n, generator=generator) < settings.flip
+    flipped = rand((n,), generator) < settings.flip
     cos, sin = scale * angle.cos(), scale * angle.sin()
     mirror = torch.where(flipped, -1.0, 1.0)
     rows = [
@@ -130,7 +126,7 @@ def jitter_colour(images: Tensor, settings: ColourSettings, generator: torch.Gen
     images = (images - mean) * factor(settings.contrast) + mean
     grey = (images * weights).sum(1, keepdim=True)
     saturation = factor(settings.saturation)
-    drop = torch.rand((n, 1, 1, 1), generator=generator).to(images.device) < settings.grey
+    drop = rand((n, 1, 1, 1), generator).to(images.device) < settings.grey
     images = (images - grey) * torch.where(drop, 0.0, saturation) + grey
     return images.clamp(0, 255)
 

@@ -51,12 +51,11 @@ def _missing(what: str) -> SsplError:
     return SsplError(f"{what} is not installed; run pip install 'sspl[faces]'.")
 
 
-def opencv(purpose: str = "which finds faces") -> Any:
-    """Return the module; raise `SsplError` naming the purpose when it is not installed."""
+def _opencv() -> Any:
     try:
         import cv2
     except ImportError:
-        raise _missing(f"OpenCV, {purpose},") from None
+        raise _missing("OpenCV, which finds faces,") from None
     return cv2
 
 
@@ -76,7 +75,7 @@ class YuNet:
     """
 
     def __init__(self, min_score: float) -> None:
-        self._cv2 = opencv()
+        self._cv2 = _opencv()
         weights = str(_yunet_weights())
         self._network = self._cv2.FaceDetectorYN.create(weights, "", (1, 1), min_score, SAME_FACE)
 
@@ -135,7 +134,7 @@ class Haar:
     """
 
     def __init__(self, min_score: float) -> None:
-        self._cv2 = opencv()
+        self._cv2 = _opencv()
         if not hasattr(self._cv2, "CascadeClassifier"):
             raise _missing("OpenCV 4, the last with Haar cascades,")
         folder = Path(self._cv2.data.haarcascades)

@@ -1,6 +1,6 @@
 """Small accumulators for figures that grow batch by batch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,3 +59,23 @@ def restored(facts: Mapping[str, Any]) -> Mean | Confusion:
     if "counts" in facts:
         return Confusion(torch.tensor(facts["counts"]))
     return Mean(**facts)
+
+
+Tally = Mean | Confusion
+
+
+def add(tallies: dict[str, Tally], more: Mapping[str, Tally]) -> None:
+    """Add other observations to tallies by name, in place."""
+    for name, tally in more.items():
+        if name in tallies:
+            tallies[name].merge(tally)  # type: ignore[arg-type]
+        else:
+            tallies[name] = tally
+
+
+def together(everyones: Sequence[dict[str, Tally]]) -> dict[str, Tally]:
+    """Return the tallies of all processes as one: the first ones, grown by the others."""
+    whole, *others = everyones
+    for tallies in others:
+        add(whole, tallies)
+    return whole

@@ -18,7 +18,6 @@ from sspl.data.transforms import (
     draw_geometry,
     jitter_colour,
     normalise,
-    uniform,
     warp_images,
     warp_masks,
 )
@@ -31,6 +30,7 @@ from sspl.device import (
     seed_everything,
 )
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy
+from sspl.draws import uniform
 from sspl.errors import TrainingError
 from sspl.metrics.pixels import confusion_matrix
 from sspl.metrics.tallies import Mean

@@ -8,10 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sspl.metrics.tallies import Confusion, Mean
+from sspl.metrics.tallies import Mean, Tally
 from sspl.models.trunk import Trunk
-
-Tally = Mean | Confusion
 
 
 @dataclass(frozen=True)

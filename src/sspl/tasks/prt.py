@@ -13,7 +13,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from sspl.distributed.group import shared_count
+from sspl.draws import rand, randint
 from sspl.models.trunk import Trunk, pooled
 from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskResult, Views, accuracy_tally
@@ -64,7 +67,7 @@ def draw_offsets(
 
     def draw(cells: Tensor) -> Tensor:
         room = slack[cells].expand(n, -1) + 1
-        return edges[cells] + (torch.rand(room.shape, generator=generator) * room).long()
+        return edges[cells] + (rand(room.shape, generator) * room).long()
 
     return draw(rows.flatten()), draw(columns.flatten())
 
@@ -88,7 +91,7 @@ def choose_patches(background: Tensor, limit: float, generator: torch.Generator)
 
     Returns int64 (n,); where every patch exceeds the limit, the one with the least background.
     """
-    score = torch.rand(background.shape, generator=generator).to(background.device)
+    score = rand(background.shape, generator).to(background.device)
     score = torch.where(background <= limit, score, -1 - background)
     return score.argmax(1)
 
@@ -153,7 +156,7 @@ class PatchRotation(PretextTask):
         side = patch_side(canvas, grid)
         top, left = (x.to(device) for x in draw_offsets(n, canvas, grid, generator))
         patches = cut_patches(views.canvas, top, left, side).float()
-        shift = torch.rand((n, grid**2, 3, 1, 1), generator=generator) * 2 - 1
+        shift = rand((n, grid**2, 3, 1, 1), generator) * 2 - 1
         patches = patches + shift.to(device) * self.settings.jitter
         patches = standardise(self._resize(patches))
         which = choose_patches(
@@ -161,7 +164,7 @@ class PatchRotation(PretextTask):
             self.settings.background_limit,
             generator,
         )
-        quarters = torch.randint(ANGLES, (n,), generator=generator).to(device)
+        quarters = randint(ANGLES, (n,), generator).to(device)
         face = torch.arange(n, device=device)
         patches[face, which] = turn(patches[face, which], quarters)
         if self.settings.angle_zero == "ignore":
@@ -198,8 +201,8 @@ class PatchRotation(PretextTask):
         feature = pooled(self._through(trunk, reduced, crops=maps is not None))
         which_logits, angle_logits = self.which(feature).float(), self.angle(feature).float()
         loss = F.cross_entropy(angle_logits, quarters)
-        if bool((which != NO_LABEL).any()):
-            loss = loss + F.cross_entropy(which_logits, which, ignore_index=NO_LABEL)
+        told = F.cross_entropy(which_logits, which, ignore_index=NO_LABEL, reduction="sum")
+        loss = loss + told / shared_count((which != NO_LABEL).sum())
         return TaskResult(
             loss,
             {
@@ -218,7 +221,7 @@ class OwnNorms(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        found = {n: m for n, m in module.named_modules() if isinstance(m, nn.BatchNorm2d)}
+        found = {n: m for n, m in module.named_modules() if isinstance(m, _BatchNorm)}
         self.places = list(found)
         self.layers = nn.ModuleList(copy.deepcopy(layer) for layer in found.values())
 
@@ -237,7 +240,7 @@ class frozen_running_averages:  # noqa: N801 - used like a function
     """Context in which a module's BatchNorm layers leave their running averages alone."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+        self.layers = [m for m in module.modules() if isinstance(m, _BatchNorm)]
 
     def __enter__(self) -> None:
         """Set the weight of new statistics to 0."""

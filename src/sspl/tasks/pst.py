@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from sspl.distributed.group import shared_count
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy
 from sspl.metrics.pixels import confusion_matrix
 from sspl.metrics.tallies import Confusion
@@ -115,6 +116,6 @@ class PatchSegmentation(PretextTask):
             logits, target, ignore_index=UNKNOWN, label_smoothing=smoothing, reduction="sum"
         )
         # A batch without any known pixel teaches nothing; its mean would be 0 / 0.
-        loss = loss / (target != UNKNOWN).sum().clamp(min=1)
+        loss = loss / shared_count((target != UNKNOWN).sum())
         counts = confusion_matrix(target, logits.argmax(1), self.classes)
         return TaskResult(loss, {"miou": Confusion(counts)})

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from sspl.distributed.group import for_all_processes
 from sspl.domain.regions import REGIONS, WHOLE
 from sspl.metrics.tallies import Mean
 from sspl.settings import Settings
@@ -49,12 +50,17 @@ class Adversary:
     def __init__(self, settings: AdversarialSettings, features: int, device: torch.device) -> None:
         self.settings = settings
         self.discriminator = build_discriminator(features).to(device)
+        self.engine: nn.Module = self.discriminator
         self.optimiser = torch.optim.Adam(self.discriminator.parameters(), lr=settings.lr)
 
     @property
     def learner(self) -> tuple[nn.Module, torch.optim.Optimizer]:
         """The discriminator and its optimiser, for the checkpoint."""
         return self.discriminator, self.optimiser
+
+    def start(self) -> None:
+        """Bind the discriminators of all processes together."""
+        self.engine = for_all_processes(self.discriminator)
 
     def term(self, features: Mapping[str, Tensor]) -> TaskResult:
         """Return the network's loss, which leaves the discriminator's gradients alone.
@@ -78,7 +84,7 @@ class Adversary:
         if step % self.settings.every:
             return
         whole, parts = features[WHOLE].detach(), fused(features).detach()
-        verdict = self.discriminator(torch.cat([whole, parts]))
+        verdict = self.engine(torch.cat([whole, parts]))
         truth = torch.cat([torch.ones(len(whole), 1), torch.zeros(len(parts), 1)]).to(verdict)
         self.optimiser.zero_grad(set_to_none=True)
         loss = F.binary_cross_entropy_with_logits(verdict, truth)

@@ -57,11 +57,6 @@ def load_state(
     return facts
 
 
-def has_state(folder: Path) -> bool:
-    """Tell whether a run in this folder has saved anything."""
-    return any((folder / name).exists() for name in (STATE_FILE, PREVIOUS_FILE))
-
-
 def _newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]] | None:
     files = [folder / name for name in (STATE_FILE, PREVIOUS_FILE)]
     problems: list[str] = []
@@ -77,7 +72,7 @@ def _newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]] | No
             # Else the next state would keep the damaged one beside itself, and drop this.
             path.replace(files[0])
         return path, tensors, facts
-    if not has_state(folder):
+    if not any(path.exists() for path in files):
         return None
     raise DataError(f"{problems[0]} The checkpoint before it is of no use either; start again.")
 
@@ -118,3 +113,8 @@ def _restore(
     load_strictly(network, weights, where)
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": slots, "param_groups": groups})
+    # A fused optimiser pairs numbers by their place in memory, and a file knows one order alone.
+    for parameter, kept in optimiser.state.items():
+        for name, value in kept.items():
+            if value.shape == parameter.shape:
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

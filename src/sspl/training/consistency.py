@@ -13,7 +13,10 @@ from torch import Tensor
 
 from sspl.data.canvases import Canvases
 from sspl.data.settings import DataSettings
-from sspl.data.transforms import ColourSettings, GeometrySettings, random_view, uniform
+from sspl.data.transforms import ColourSettings, GeometrySettings, random_view
+from sspl.distributed.dealing import Deal, Dealt
+from sspl.distributed.group import process_count, process_rank
+from sspl.draws import turn_to, uniform
 from sspl.settings import Settings
 from sspl.training.losses import mean_over_known
 
@@ -69,23 +72,31 @@ class UnlabelledFaces:
     """An endless stream of unlabelled faces in two views."""
 
     def __init__(
-        self, canvases: Canvases, settings: ConsistencySettings, input_size: int, batch_size: int
-    ) -> None:
+        self, canvases: Canvases, settings: ConsistencySettings, input_size: int, batch_size: int,
+        parts: int = 1,
+    ) -> None:  # fmt: skip
+        """Deal out `settings.ratio` faces for each of the `batch_size` labelled ones of a step."""
         self.canvases, self.settings = canvases, settings
         self.input_size = input_size
         self.batch_size = batch_size * settings.ratio
+        self.deal = Deal(self.batch_size, parts, process_rank(), process_count())
 
     def batches(self, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Yield canvases uint8 (batch, 3, c, c) for `steps` steps, in a new order each round."""
+        """Yield this process's canvases uint8 (share, 3, c, c) for each part of `steps` steps.
+
+        Every round through the faces has an order of its own.
+        """
         order: list[int] = []
         while (missing := steps * self.batch_size - len(order)) > 0:
             order += self.canvases.random_order(generator)[:missing]
-        for batch in self.canvases.batches(order, self.batch_size):
+        own = Dealt(order, self.deal)
+        for batch in self.canvases.batches(own, self.deal.share):
             yield batch.images
 
-    def strong(self, canvas: Tensor, generator: torch.Generator) -> Tensor:
-        """Return what the network sees, float (n, 3, s, s) in [-1, 1]."""
+    def strong(self, canvas: Tensor, generator: torch.Generator, part: int = 0) -> Tensor:
+        """Return what the network sees in a part of a step, float (n, 3, s, s) in [-1, 1]."""
         settings = self.settings
+        turn_to(generator, self.deal.rows(part), self.deal.batch)
         view = random_view(canvas, settings.geometry, settings.colour, self.input_size, generator)
         return erase(view, settings.erase, generator)
 

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,25 @@ from sspl.data.records import FaceSet
 from sspl.data.subsets import save_subset
 from sspl.data.transforms import random_view
 from sspl.device import autocast, generator_for, keep_freed_memory, pick_device, seed_everything
+from sspl.distributed.dealing import Dealt, deal_of, own_places, rounds_of
+from sspl.distributed.group import (
+    agreed,
+    for_all_processes,
+    gathered,
+    gradients_wait,
+    in_turn,
+    is_first,
+    level,
+    local_count,
+    process_rank,
+    same_everywhere,
+)
+from sspl.distributed.norms import synchronise_norms
 from sspl.domain.taxonomy import load_taxonomy
+from sspl.draws import share_of
 from sspl.errors import SettingsError
 from sspl.metrics.attributes import all_figures, means, positive_rates
-from sspl.metrics.tallies import Mean
+from sspl.metrics.tallies import Mean, Tally, add, together
 from sspl.models.attributes import RegionPooling
 from sspl.models.branches import Branches, RegionHeads
 from sspl.models.bundle import AttributeModel, save_model
@@ -32,7 +49,7 @@ from sspl.training.calibration import fit_temperatures
 from sspl.training.checkpoint import load_state, save_state
 from sspl.training.consistency import UnlabelledFaces, consistency_loss
 from sspl.training.losses import attribute_loss
-from sspl.training.optimiser import make_optimiser, set_lr, step
+from sspl.training.optimiser import back_propagate, make_optimiser, set_lr, update
 from sspl.training.partition import partition, unlabelled_sources
 from sspl.training.settings import FinetuneSettings
 from sspl.training.transfer import transfer
@@ -116,9 +133,17 @@ class Finetuning:
         self.log_odds = log_odds(self.rates)
         initialise_bias(self.network.head, self.log_odds)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if settings.optim.sync_batchnorm:
+            synchronise_norms(self.network)
         self.average = averaged_model(self.network, settings.ema) if settings.ema else None
         self.optimiser = make_optimiser(parameter_groups(self.network, settings), settings.optim)
         self.rows: list[dict[str, Any]] = []
+        self.engine: nn.Module = self.network
+
+    def start(self) -> None:
+        """Bind the processes' networks together."""
+        # `splnet` runs the branches of those regions alone that have attributes.
+        self.engine = for_all_processes(self.network, self.settings.architecture == "sspl")
 
     @property
     def judged(self) -> AnyAttributeNetwork:
@@ -135,7 +160,8 @@ class Finetuning:
     def canvases(self, sources: Sequence[FaceSource]) -> Canvases:
         """Return the canvases of some faces as this run cuts them."""
         runtime = self.settings.runtime
-        return Canvases(sources, self.settings.canvas, None, runtime.cache_gb, runtime.workers)
+        cache = runtime.cache_gb / local_count()
+        return Canvases(sources, self.settings.canvas, None, cache, runtime.workers)
 
     def labelled(self, faces: FaceSet) -> Canvases:
         """Return the canvases of faces of the labelled set."""
@@ -157,8 +183,8 @@ class Finetuning:
                 "no others; give unlabelled faces or set the weight to 0."
             )
         canvases = self.canvases(sources)
-        batch_size = self.settings.optim.batch_size
-        return UnlabelledFaces(canvases, settings, self.settings.input_size, batch_size)
+        optim, size = self.settings.optim, self.settings.input_size
+        return UnlabelledFaces(canvases, settings, size, optim.batch_size, optim.accumulate)
 
     def train_epoch(
         self, canvases: Canvases, labels: Tensor, unlabelled: UnlabelledFaces | None, epoch: int
@@ -166,36 +192,47 @@ class Finetuning:
         """Train one 0-based epoch; return the mean of each loss."""
         settings, optim = self.settings, self.settings.optim
         generator = generator_for(settings.seed, settings.labels.subset_seed, epoch)
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)) + process_rank())
         order = torch.randperm(len(canvases), generator=generator).tolist()
-        # Drop a last batch of one face: BatchNorm cannot train on it.
-        if len(order) % optim.batch_size == 1 and len(order) > 1:
-            order.pop()
-        steps = -(-len(order) // optim.batch_size)
-        more = unlabelled.batches(steps, generator) if unlabelled else None
+        rounds = rounds_of(order, optim.batch_size, optim.accumulate)
+        deals = [deal for deal, faces in rounds for _ in range(len(faces) // deal.batch)]
+        shares = chain.from_iterable(
+            canvases.batches(Dealt(faces, deal), deal.share) for deal, faces in rounds
+        )
+        more = unlabelled.batches(len(deals), generator) if unlabelled else None
         self.network.train()
         freeze_statistics(self.network, settings.freeze)
-        means: dict[str, Mean] = {}
-        for number, batch in enumerate(canvases.batches(order, optim.batch_size)):
-            progress = (number + 1) / steps
+        means: dict[str, Tally] = {}
+        for number, deal in enumerate(deals):
+            progress = (number + 1) / len(deals)
             set_lr(self.optimiser, optim.lr * optim.schedule.factor(epoch, progress, optim.epochs))
-            losses = self._losses(batch.images, labels[batch.index], unlabelled, more, generator)
-            total, faces = losses["loss"], {"loss": len(batch.index)}
-            if unlabelled:
-                total = total + unlabelled.weight(epoch, progress) * losses["consistency_loss"]
-                faces["consistency_loss"] = unlabelled.batch_size
-            step(self.optimiser, total, optim.clip, f"epoch {epoch + 1}, step {number + 1}")
+            weight = unlabelled.weight(epoch, progress) if unlabelled else 0.0
+            for part, batch in enumerate(islice(shares, deal.parts)):
+                own = share_of(generator, deal.rows(part), deal.batch)
+                faces = {"loss": len(batch.index)}
+                with gradients_wait(self.engine) if part + 1 < deal.parts else nullcontext():
+                    truth = labels[batch.index]
+                    losses = self._losses(batch.images, truth, unlabelled, more, own, part)
+                    total = losses["loss"]
+                    if unlabelled:
+                        total = total + weight * losses["consistency_loss"]
+                        faces["consistency_loss"] = unlabelled.deal.share
+                    where = f"epoch {epoch + 1}, step {number + 1}"
+                    back_propagate(total / deal.parts, where)
+                for name, loss in losses.items():
+                    add(means, {name: Mean(loss.item() * faces[name], faces[name])})
+            generator.set_state(own.get_state())
+            update(self.optimiser, optim.clip)
             if self.average is not None:
                 self.average.update_parameters(self.network)
-            for name, loss in losses.items():
-                means.setdefault(name, Mean()).add(loss.item() * faces[name], faces[name])
-        return {name: mean.value() for name, mean in means.items()}
+        level(self.state())
+        return {name: mean.value() for name, mean in together(gathered(means)).items()}
 
     def _losses(
         self, canvas: Tensor, labels: Tensor, unlabelled: UnlabelledFaces | None,
-        more: Iterator[Tensor] | None, generator: torch.Generator,
+        more: Iterator[Tensor] | None, generator: torch.Generator, part: int,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Return the loss of a labelled batch and, with unlabelled faces, their consistency.
+        """Return the loss of labelled faces and, with unlabelled ones, their consistency.
 
         Both kinds pass through the network together, so that BatchNorm sees more than a few faces.
         """
@@ -209,9 +246,9 @@ class Finetuning:
             # The averaged copy, not the network in training: the settings see to it.
             judged = self.judged.eval()
             teacher = logits_of(judged, images, size, True, settings.runtime.precision).sigmoid()
-            views.append(unlabelled.strong(images, generator))
+            views.append(unlabelled.strong(images, generator, part))
         with autocast(self.device, settings.runtime.precision):
-            logits = self.network(torch.cat(views).contiguous(memory_format=torch.channels_last))
+            logits = self.engine(torch.cat(views).contiguous(memory_format=torch.channels_last))
         truth, odds = labels.to(self.device), self.log_odds.to(self.device)
         losses = {"loss": attribute_loss(logits[: len(view)], truth, odds, settings.loss)}
         if unlabelled:
@@ -222,10 +259,11 @@ class Finetuning:
     def scores(self, canvases: Canvases) -> NDArray[np.float32]:
         """Return logits float32 (n, attributes) of the judged network."""
         settings = self.settings
-        return face_logits(
-            self.judged, canvases, range(len(canvases)), settings.input_size,
+        logits = face_logits(
+            self.judged, canvases, own_places(len(canvases)), settings.input_size,
             settings.flip_average, self.device, settings.runtime.precision, title="validate",
         )  # fmt: skip
+        return np.concatenate(gathered(logits))
 
     def model(self, temperatures: NDArray[np.float64]) -> AttributeModel:
         """Return the judged network as it is, with the facts that a prediction needs."""
@@ -244,18 +282,17 @@ def finetune(settings: FinetuneSettings, out: Path, resume: bool = False) -> dic
     The weights that are kept are those of the best epoch on the validation faces; the test
     split is never opened (METHOD.md "Do not repeat" 1).
     """
-    run = Finetuning(settings)
-    train, val = run.labelled(run.parts.train), run.labelled(run.parts.val)
-    unlabelled = run.unlabelled()
-    start_run(out, "finetune", settings, settings.seed, resume)
-    log.info(run.transferred)
-    save_subset(out / LABELLED_FILE, run.parts.train.names)
-    save_subset(out / VALIDATION_FILE, run.parts.val.names)
-    state = load_state(out, run.state(), run.optimiser) if resume else None
-    run.rows = state["rows"] if state else []
+    run = agreed(lambda: Finetuning(settings))
+    train, val, unlabelled = agreed(lambda: _open(run, out, resume))
+    if resume:
+        state = in_turn(lambda: load_state(out, run.state(), run.optimiser))
+        run.rows = state["rows"] if state else []
+        same_everywhere(len(run.rows), f"the checkpoint in {out}")
+    run.start()
     labels = torch.from_numpy(run.parts.train.labels)
     epochs, every = settings.optim.epochs, settings.evaluate_every
-    for epoch in (bar := tqdm(range(len(run.rows), epochs), "finetune", unit="epoch")):
+    left = range(len(run.rows), epochs)
+    for epoch in (bar := tqdm(left, "finetune", unit="epoch", disable=not is_first())):
         if _out_of_patience(run.rows, settings):
             break
         losses = run.train_epoch(train, labels, unlabelled, epoch)
@@ -265,14 +302,37 @@ def finetune(settings: FinetuneSettings, out: Path, resume: bool = False) -> dic
             continue
         logits = run.scores(val)
         row |= {f"val/{name}": value for name, value in _figures(run, logits).items()}
-        if best_row(run.rows, settings) is row:
-            save_model(out, run.model(_temperatures(run, logits)))
-        save_state(out, run.state(), run.optimiser, {"kind": "finetune-state", "rows": run.rows})
-        write_metrics(out, run.rows, _summary(run, settings, finished=False))
+        if is_first():
+            _save(run, out, logits)
         bar.set_postfix(val=f"{row[f'val/{settings.select_by}'] or 0:.4f}")
     summary = _summary(run, settings, finished=True)
-    write_metrics(out, run.rows, summary)
+    if is_first():
+        write_metrics(out, run.rows, summary)
     return summary
+
+
+def _open(
+    run: Finetuning, out: Path, resume: bool
+) -> tuple[Canvases, Canvases, UnlabelledFaces | None]:
+    """Read the faces to train on, to validate on and without labels; make the run folder."""
+    settings = run.settings
+    train, val = run.labelled(run.parts.train), run.labelled(run.parts.val)
+    unlabelled = run.unlabelled()
+    deal_of(settings.optim.batch_size, len(train), settings.optim.accumulate)
+    if is_first():
+        start_run(out, "finetune", settings, settings.seed, resume)
+        log.info(run.transferred)
+        save_subset(out / LABELLED_FILE, run.parts.train.names)
+        save_subset(out / VALIDATION_FILE, run.parts.val.names)
+    return train, val, unlabelled
+
+
+def _save(run: Finetuning, out: Path, logits: NDArray[np.float32]) -> None:
+    """Write the state, the log and, where it is the best yet, the model."""
+    if best_row(run.rows, run.settings) is run.rows[-1]:
+        save_model(out, run.model(_temperatures(run, logits)))
+    save_state(out, run.state(), run.optimiser, {"kind": "finetune-state", "rows": run.rows})
+    write_metrics(out, run.rows, _summary(run, run.settings, finished=False))
 
 
 def _figures(run: Finetuning, logits: NDArray[np.float32]) -> dict[str, float | None]:

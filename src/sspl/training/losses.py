@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sspl.data.records import MISSING
+from sspl.distributed.group import shared_count
 from sspl.settings import Settings
 
 
@@ -30,8 +31,11 @@ class LossSettings(Settings):
 
 
 def mean_over_known(losses: Tensor, known: Tensor) -> Tensor:
-    """Average losses (n, a) where `known` (n, a) holds; 0 where nothing is known."""
-    return (losses * known).sum() / known.sum().clamp(min=1)
+    """Average losses (n, a) where `known` (n, a) holds; 0 where nothing is known.
+
+    Among several processes the average is over the whole batch (`shared_count`).
+    """
+    return (losses * known).sum() / shared_count(known.sum())
 
 
 def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:

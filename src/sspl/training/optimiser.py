@@ -1,12 +1,17 @@
 """Optimisers, their parameter groups and one guarded step."""
 
 from collections.abc import Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from sspl.distributed.group import mean_over_processes
 from sspl.errors import TrainingError
 from sspl.training.settings import OptimSettings
+
+FUSED: Final = {"cpu", "cuda"}
+"""Devices on which torch has updated all tensors in one pass since 2.4."""
 
 
 def make_optimiser(
@@ -25,13 +30,14 @@ def make_optimiser(
             matrices = [p for p in parameters if p.ndim > 1]
             vectors = [p for p in parameters if p.ndim <= 1]
             parts += [(matrices, scale, settings.weight_decay), (vectors, scale, 0.0)]
-    options = [
+    options: list[dict[str, Any]] = [
         {"params": parameters, "lr": settings.lr * scale, "lr_scale": scale, "weight_decay": decay}
         for parameters, scale, decay in parts
         if parameters
     ]
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
-    return kind(options, lr=settings.lr)
+    devices = {p.device.type for group in options for p in group["params"]}
+    return kind(options, lr=settings.lr, fused=devices <= FUSED or None)
 
 
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
@@ -42,13 +48,24 @@ def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
 
 def step(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float, where: str) -> None:
     """Back-propagate and update; raise `TrainingError` when the loss is not a number."""
-    if not torch.isfinite(loss):
+    back_propagate(loss, where)
+    update(optimiser, clip)
+
+
+def back_propagate(loss: Tensor, where: str) -> None:
+    """Add to the gradients; raise `TrainingError` when the loss of any process is not a number."""
+    value = mean_over_processes(loss)
+    if not torch.isfinite(value):
         raise TrainingError(
-            f"the loss is {loss.item()} in {where}; the last checkpoint is kept: "
+            f"the loss is {value.item()} in {where}; the last checkpoint is kept: "
             "lower optim.lr or set runtime.precision=fp32."
         )
-    optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+
+
+def update(optimiser: torch.optim.Optimizer, clip: float) -> None:
+    """Take one step along the gradients, whose norm is cut to `clip`, and clear them."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     nn.utils.clip_grad_norm_(parameters, clip)
     optimiser.step()
+    optimiser.zero_grad(set_to_none=True)

@@ -2,8 +2,10 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,23 +25,38 @@ from sspl.device import (
     pick_device,
     seed_everything,
 )
+from sspl.distributed.dealing import Deal, Dealt, deal_of
+from sspl.distributed.group import (
+    agreed,
+    for_all_processes,
+    gathered,
+    gradients_wait,
+    in_turn,
+    is_first,
+    level,
+    local_count,
+    same_everywhere,
+)
+from sspl.distributed.norms import synchronise_norms
+from sspl.domain.regions import REGIONS
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
+from sspl.draws import share_of
 from sspl.errors import SettingsError
-from sspl.metrics.tallies import Mean, restored
+from sspl.metrics.tallies import Mean, Tally, add, restored, together
 from sspl.models.backbones import build_trunk
 from sspl.models.branches import Branches
 from sspl.models.trunk import Trunk
 from sspl.runs import start_run, write_metrics
-from sspl.tasks.base import PretextTask, Tally, TaskResult, Views
+from sspl.tasks.base import PretextTask, TaskResult, Views
 from sspl.tasks.loading import load_task
 from sspl.tasks.pct import PatchClassification
 from sspl.tasks.prt import PatchRotation
 from sspl.tasks.pst import PatchSegmentation
 from sspl.training.adversarial import Adversary
-from sspl.training.checkpoint import has_state, load_state, save_state
-from sspl.training.optimiser import make_optimiser, set_lr, step
+from sspl.training.checkpoint import STATE_FILE, Learner, load_state, save_state
+from sspl.training.optimiser import back_propagate, make_optimiser, set_lr, update
 from sspl.training.partition import unlabelled_sources
-from sspl.training.settings import PretrainSettings
+from sspl.training.settings import BUILT_IN, PretrainSettings
 from sspl.training.trunk_weights import load_trunk
 from sspl.weights import save_tensors
 
@@ -137,74 +154,151 @@ def make_views(
     return Views(images, masks, crop, crop_mask, generator)
 
 
+class Pretraining:
+    """One stage-1 run in one process: what learns, and how it takes a step."""
+
+    def __init__(self, settings: PretrainSettings) -> None:
+        keep_freed_memory()
+        self.settings = settings
+        self.taxonomy = load_taxonomy(settings.taxonomy)
+        self.device = pick_device(settings.runtime.device)
+        seed_everything(settings.seed)
+        self.network = build_network(settings, self.taxonomy).to(self.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if settings.optim.sync_batchnorm:
+            synchronise_norms(self.network)
+        self.adversary = build_adversary(settings, self.network, self.device)
+        self.optimiser = make_optimiser([(list(self.network.parameters()), 1.0)], settings.optim)
+        self.mirror = torch.from_numpy(self.taxonomy.mirror_table())
+        self.engine: nn.Module = self.network
+
+    @property
+    def others(self) -> dict[str, Learner]:
+        """What has an optimiser of its own, for the checkpoint."""
+        return {} if self.adversary is None else {"adversary": self.adversary.learner}
+
+    def start(self) -> None:
+        """Compile where that is asked for, and bind the processes' networks together."""
+        if self.settings.runtime.compile:
+            self.network.trunk.compile()
+            if self.network.branches is not None:
+                self.network.branches.compile()
+        self.engine = for_all_processes(self.network, self._all_used())
+        if self.adversary is not None:
+            self.adversary.start()
+
+    def _all_used(self) -> bool:
+        """Tell whether every parameter surely has a part in the loss."""
+        settings = self.settings
+        return (
+            all(task in BUILT_IN for task in settings.tasks)
+            and settings.prt.norm_averages != "separate"
+            and (settings.architecture == "sspl" or all(map(self.taxonomy.group, REGIONS)))
+        )
+
+    def step(
+        self, batches: Iterable[CanvasBatch], deal: Deal, epoch: int, number: int
+    ) -> dict[str, Tally]:
+        """Learn from this process's shares of one batch; return their figures.
+
+        `number` is that of the step in its epoch, from 0.
+        """
+        settings, tallies = self.settings, dict[str, Tally]()
+        weights, seen = settings.loss_weights(), []
+        for part, batch in enumerate(batches):
+            drawn = generator_for(settings.seed, epoch, number)
+            generator = share_of(drawn, deal.rows(part), deal.batch)
+            views = make_views(batch, settings, self.mirror, generator, self.device)
+            with gradients_wait(self.engine) if part + 1 < deal.parts else nullcontext():
+                with autocast(self.device, settings.runtime.precision):
+                    results, regions = self.engine(views)
+                if self.adversary is not None:
+                    results["adversarial"] = self.adversary.term(regions)
+                    seen.append({name: feature.detach() for name, feature in regions.items()})
+                terms = [weights.get(name, 1.0) * r.loss for name, r in results.items()]
+                total = torch.stack(terms).sum()
+                back_propagate(total / deal.parts, f"epoch {epoch + 1}, step {number + 1}")
+            add(tallies, _figures(results, total, len(batch.index)))
+        update(self.optimiser, settings.optim.clip)
+        if self.adversary is not None:
+            features = {name: torch.cat([part[name] for part in seen]) for name in seen[0]}
+            self.adversary.learn(features, number)
+        return tallies
+
+
 def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dict[str, Any]:
     """Run stage 1 into the run folder `out`; return the last epoch's metrics.
 
     Every random draw is a function of seed, epoch and step, so a run that was interrupted and
-    resumed ends with the same weights. Raises `TrainingError` when the loss is not a number.
+    resumed ends with the same weights, with whatever number of processes. Raises `TrainingError`
+    when the loss is not a number.
     """
-    keep_freed_memory()
-    taxonomy = load_taxonomy(settings.taxonomy)
-    device = pick_device(settings.runtime.device)
-    seed_everything(settings.seed)
-    network = build_network(settings, taxonomy).to(device)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    adversary = build_adversary(settings, network, device)
-    others = {} if adversary is None else {"adversary": adversary.learner}
+    run = agreed(lambda: Pretraining(settings))
+    canvases, deal = agreed(lambda: _open(run, out, resume))
+    progress = _progress(run, out) if resume else Progress.restored({})
+    rows = progress.rows
+    run.start()
+
+    def save() -> None:
+        level(run.network)
+        tallies = together(gathered(progress.tallies))
+        if is_first():
+            facts = replace(progress, tallies=tallies).facts()
+            save_state(out, run.network, run.optimiser, facts, run.others)
+
+    for epoch in range(len(rows), settings.optim.epochs):
+        _run_epoch(run, canvases, deal, epoch, progress, save)
+        tallies = together(gathered(progress.tallies))
+        row = {"epoch": epoch + 1, "lr": run.optimiser.param_groups[0]["lr"]}
+        rows.append(row | {name: _figure(tally) for name, tally in tallies.items()})
+        progress.steps, progress.tallies = 0, {}
+        save()
+        if is_first():
+            write_metrics(out, rows, rows[-1] | {"finished": epoch + 1 == settings.optim.epochs})
+    if is_first():
+        save_tensors(out / MODEL_FILE, run.network.state_dict(), _facts(run, len(canvases)))
+    return rows[-1]
+
+
+def _open(run: Pretraining, out: Path, resume: bool) -> tuple[Canvases, Deal]:
+    """Open the faces and make the run folder; return how batches are dealt out, too."""
+    settings, classes = run.settings, len(run.taxonomy)
     if not settings.data:
         raise SettingsError("data: no faces given; add --data FORMAT:FOLDER.")
     sources = unlabelled_sources(settings.data, settings.splits)
     skipped = Skipped(settings.on_error)
-    sources = _usable(sources, skipped, len(taxonomy), out / SKIPPED_FILE if resume else None)
-    _require_masks(sources, [str(n) for n, t in network.tasks.items() if t.needs_masks])
-    _require_classes(sources, taxonomy)
+    sources = _usable(sources, skipped, classes, out / SKIPPED_FILE if resume else None)
+    _require_masks(sources, [str(n) for n, t in run.network.tasks.items() if t.needs_masks])
+    _require_classes(sources, run.taxonomy)
     has_masks = all(source.faces.has_masks for source in sources)
     canvases = Canvases(
-        sources, settings.canvas, len(taxonomy) if has_masks else None,
-        settings.runtime.cache_gb, settings.runtime.workers,
+        sources, settings.canvas, classes if has_masks else None,
+        settings.runtime.cache_gb / local_count(), settings.runtime.workers,
     )  # fmt: skip
-    start_run(out, "pretrain", settings, settings.seed, resume)
-    if settings.on_error == "skip":
-        skipped.write(out / SKIPPED_FILE)
-    if skipped:
-        log.warning(skipped.text(out / SKIPPED_FILE))
-    optimiser = make_optimiser([(list(network.parameters()), 1.0)], settings.optim)
-    state = load_state(out, network, optimiser, others) if resume else None
-    progress = Progress.restored(state or {})
-    rows = progress.rows
-    if settings.runtime.compile:
-        network.trunk.compile()
-        if network.branches is not None:
-            network.branches.compile()
-    mirror = torch.from_numpy(taxonomy.mirror_table())
+    deal = deal_of(settings.optim.batch_size, len(canvases), settings.optim.accumulate)
+    if is_first():
+        start_run(out, "pretrain", settings, settings.seed, resume)
+        if settings.on_error == "skip":
+            skipped.write(out / SKIPPED_FILE)
+        if skipped:
+            log.warning(skipped.text(out / SKIPPED_FILE))
+    return canvases, deal
 
-    def save() -> None:
-        save_state(out, network, optimiser, progress.facts(), others)
 
-    for epoch in range(len(rows), settings.optim.epochs):
-        _run_epoch(
-            network, canvases, optimiser, settings, mirror, epoch, device, adversary, progress, save
-        )
-        row = {"epoch": epoch + 1, "lr": optimiser.param_groups[0]["lr"]}
-        rows.append(row | {name: _figure(tally) for name, tally in progress.tallies.items()})
-        progress.steps, progress.tallies = 0, {}
-        save()
-        write_metrics(out, rows, rows[-1] | {"finished": False})
-    facts = {
+def _facts(run: Pretraining, faces: int) -> dict[str, Any]:
+    settings = run.settings
+    return {
         "kind": "pretrained",
         "architecture": settings.architecture,
         "trunk": settings.trunk.model_dump(mode="json"),
         "segmentation": settings.segmentation.model_dump(mode="json"),
         "canvas": settings.canvas,
         "input_size": settings.input_size,
-        "taxonomy": taxonomy.name,
-        "classes": taxonomy.classes,
-        "tasks": [str(name) for name in network.tasks],
-        "faces": len(canvases),
+        "taxonomy": run.taxonomy.name,
+        "classes": run.taxonomy.classes,
+        "tasks": [str(name) for name in run.network.tasks],
+        "faces": faces,
     }
-    save_tensors(out / MODEL_FILE, network.state_dict(), facts)
-    write_metrics(out, rows, rows[-1] | {"finished": True})
-    return rows[-1]
 
 
 @dataclass
@@ -235,6 +329,19 @@ class Progress:
         return cls(facts.get("rows", []), facts.get("steps", 0), tallies)
 
 
+def _progress(run: Pretraining, out: Path) -> Progress:
+    """Restore what a run has saved; return how far it had come.
+
+    Raises `SsplError` when the processes do not see the same checkpoint.
+    """
+    facts = in_turn(lambda: load_state(out, run.network, run.optimiser, run.others))
+    progress = Progress.restored(facts or {})
+    same_everywhere((len(progress.rows), progress.steps), f"the checkpoint in {out}")
+    if not is_first():
+        progress.tallies = {}
+    return progress
+
+
 def _figure(tally: Tally) -> float | None:
     """Return a metric for the log; None where nothing could be counted."""
     value = tally.value()
@@ -247,7 +354,7 @@ def _usable(
     """Leave out faces that cannot be read; a run that goes on leaves out those it has listed."""
     if skipped.policy == "fail":
         return sources
-    begun = listed is not None and has_state(listed.parent)
+    begun = listed is not None and (listed.parent / STATE_FILE).exists()
     if listed is not None and begun:
         skipped.read(listed)
 
@@ -282,51 +389,36 @@ def _require_classes(sources: list[FaceSource], taxonomy: Taxonomy) -> None:
 
 
 def _run_epoch(
-    network: Pretrainer, canvases: Canvases, optimiser: torch.optim.Optimizer,
-    settings: PretrainSettings, mirror: Tensor, epoch: int, device: torch.device,
-    adversary: Adversary | None, progress: Progress, save: Callable[[], None],
+    run: Pretraining, canvases: Canvases, deal: Deal, epoch: int, progress: Progress,
+    save: Callable[[], None],
 ) -> None:  # fmt: skip
     """Go on with an epoch where `progress` stands, to its end."""
-    optim = settings.optim
-    weights = settings.loss_weights()
+    settings, optim = run.settings, run.settings.optim
     order = canvases.random_order(generator_for(settings.seed, epoch))
     # A last batch of a face or two would give BatchNorm meaningless statistics.
-    steps = max(1, len(order) // optim.batch_size)
-    first = progress.steps
-    network.train()
-    bar = tqdm(
-        canvases.batches(order, optim.batch_size, first, steps),
-        f"pretrain {epoch + 1}/{optim.epochs}", steps, unit="step", leave=False, initial=first,
+    steps = len(order) // deal.batch
+    done = progress.steps
+    shares = canvases.batches(
+        Dealt(order, deal), deal.share, done * deal.parts, steps * deal.parts
     )  # fmt: skip
-    for number, batch in enumerate(bar, first):
-        generator = generator_for(settings.seed, epoch, number)
+    run.network.train()
+    bar = tqdm(
+        range(done, steps), f"pretrain {epoch + 1}/{optim.epochs}", steps, unit="step",
+        leave=False, initial=done, disable=not is_first(),
+    )  # fmt: skip
+    for number in bar:
         factor = optim.schedule.factor(epoch, (number + 1) / steps, optim.epochs)
-        set_lr(optimiser, optim.lr * factor)
-        views = make_views(batch, settings, mirror, generator, device)
-        with autocast(device, settings.runtime.precision):
-            results, regions = network(views)
-        if adversary is not None:
-            results["adversarial"] = adversary.term(regions)
-        total = torch.stack([weights.get(n, 1.0) * r.loss for n, r in results.items()]).sum()
-        step(optimiser, total, optim.clip, f"epoch {epoch + 1}, step {number + 1}")
-        if adversary is not None:
-            adversary.learn(regions, number)
-        _merge(progress.tallies, results, total, len(batch.index))
+        set_lr(run.optimiser, optim.lr * factor)
+        add(progress.tallies, run.step(islice(shares, deal.parts), deal, epoch, number))
         progress.steps = number + 1
         if progress.steps % settings.save_every == 0 and progress.steps < steps:
             save()
         bar.set_postfix({name: f"{progress.tallies[name].value():.3f}" for name in ("loss",)})
 
 
-def _merge(
-    tallies: dict[str, Tally], results: dict[str, TaskResult], total: Tensor, faces: int
-) -> None:
-    new: dict[str, Tally] = {"loss": Mean(float(total.detach()) * faces, faces)}
+def _figures(results: dict[str, TaskResult], total: Tensor, faces: int) -> dict[str, Tally]:
+    figures: dict[str, Tally] = {"loss": Mean(float(total.detach()) * faces, faces)}
     for name, result in results.items():
-        new[f"{name}/loss"] = Mean(float(result.loss.detach()) * faces, faces)
-        new |= {f"{name}/{metric}": tally for metric, tally in result.tallies.items()}
-    for key, tally in new.items():
-        if key in tallies:
-            tallies[key].merge(tally)  # type: ignore[arg-type]
-        else:
-            tallies[key] = tally
+        figures[f"{name}/loss"] = Mean(float(result.loss.detach()) * faces, faces)
+        figures |= {f"{name}/{metric}": tally for metric, tally in result.tallies.items()}
+    return figures

@@ -1,0 +1,1 @@
+"""Several processes that train one network; one alone is the plain case."""

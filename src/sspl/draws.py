@@ -1,0 +1,59 @@
+"""Random draws for the faces of a batch, the same however many processes deal with it."""
+
+import torch
+from torch import Tensor
+
+
+class ShareGenerator(torch.Generator):
+    """A CPU generator for some of the faces of a batch.
+
+    `rand` and `randint` draw with it for every face of the batch and return the rows of its own
+    faces, so that a face gets the same numbers whichever process has it. Other functions take it
+    as the plain generator it is.
+    """
+
+    rows: slice
+    total: int
+
+
+def share_of(generator: torch.Generator, rows: slice, total: int) -> torch.Generator:
+    """Return a generator for `rows` of a batch of `total` faces, in the state of `generator`.
+
+    For the whole of a batch that is `generator` itself.
+    """
+    if rows == slice(0, total):
+        return generator
+    own = ShareGenerator()
+    own.set_state(generator.get_state())
+    own.rows, own.total = rows, total
+    return own
+
+
+def turn_to(generator: torch.Generator, rows: slice, total: int) -> None:
+    """Let a share's generator go on for rows of another batch."""
+    if isinstance(generator, ShareGenerator):
+        generator.rows, generator.total = rows, total
+
+
+def rand(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Return float32 draws from [0, 1), one row a face, on the CPU."""
+    if isinstance(generator, ShareGenerator):
+        return _own(torch.rand((generator.total, *shape[1:]), generator=generator), generator)
+    return torch.rand(shape, generator=generator)
+
+
+def randint(high: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Return int64 draws from 0 to `high` - 1, one row a face, on the CPU."""
+    if isinstance(generator, ShareGenerator):
+        drawn = torch.randint(high, (generator.total, *shape[1:]), generator=generator)
+        return _own(drawn, generator)
+    return torch.randint(high, shape, generator=generator)
+
+
+def uniform(generator: torch.Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:
+    """Return float32 draws from [low, high), one row a face, on the CPU."""
+    return rand(shape, generator) * (high - low) + low
+
+
+def _own(drawn: Tensor, generator: ShareGenerator) -> Tensor:
+    return drawn[generator.rows]

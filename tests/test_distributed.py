@@ -1,0 +1,154 @@
+"""Several processes learn what one does."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from torch import Tensor, nn
+
+from processes import in_processes
+from sspl.data.synthetic import write_synthetic
+from sspl.distributed.dealing import Deal, Dealt, deal_of
+from sspl.distributed.group import agreed, gathered, process_rank, shared_count
+from sspl.distributed.norms import BatchNormOverProcesses, synchronise_norms
+from sspl.draws import rand, randint, share_of
+from sspl.errors import DataError, ReportedElsewhereError, SettingsError, SsplError
+from sspl.settings import build
+from sspl.training.pretrain import pretrain
+from sspl.training.settings import PretrainSettings, preset
+
+JIGSAW = Path(__file__).resolve().parents[1] / "examples" / "jigsaw.py"
+
+
+def test_a_share_of_the_draws_is_the_same_rows_of_all_draws() -> None:
+    def generator() -> torch.Generator:
+        return torch.Generator().manual_seed(4)
+
+    whole = generator()
+    numbers, places = rand((6, 2), whole), randint(9, (6,), whole)
+    own = share_of(generator(), slice(2, 4), 6)
+    assert torch.equal(rand((2, 2), own), numbers[2:4])
+    assert torch.equal(randint(9, (2,), own), places[2:4])
+
+
+def test_a_batch_is_dealt_out_part_after_part_and_process_after_process() -> None:
+    """Twelve faces in two parts for three processes: two faces each time."""
+    order = list(range(100, 126))
+    first, last = Deal(12, 2, 0, 3), Deal(12, 2, 2, 3)
+    assert [first.rows(0), first.rows(1)] == [slice(0, 2), slice(6, 8)]
+    assert [last.rows(0), last.rows(1)] == [slice(4, 6), slice(10, 12)]
+    own = Dealt(order, last)
+    assert own[:] == [104, 105, 110, 111, 116, 117, 122, 123]
+    assert len(own) == 8
+    assert own[4:6] == [116, 117]
+    assert own[-1] == 123
+
+
+@pytest.mark.parametrize(("batch", "faces", "parts", "share"), [(8, 100, 2, 4), (8, 7, 3, 2)])
+def test_shares_of_one_process(batch: int, faces: int, parts: int, share: int) -> None:
+    if batch % parts:
+        with pytest.raises(SettingsError, match=r"optim\.batch_size: 8 .* a multiple of 3"):
+            deal_of(batch, faces, parts)
+        return
+    assert deal_of(batch, faces, parts).share == share
+
+
+def test_batchnorm_over_processes_is_batchnorm_of_the_whole_batch(tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(5, 3, 4, 4, generator=draw) * 3 + 2, torch.tensor([0.5, 1.0, 2.0])
+    shares = (x[:2], x[2:])
+
+    def work() -> list[Tensor]:
+        network = nn.Sequential(nn.BatchNorm2d(3))
+        with torch.no_grad():
+            network[0].weight.copy_(weight)
+        synchronise_norms(network)
+        assert isinstance(network[0], BatchNormOverProcesses)
+        mine = shares[process_rank()].clone().requires_grad_()
+        y = network(mine)
+        y.square().mul(torch.arange(4.0)).sum().backward()
+        return [y.detach(), mine.grad, network[0].running_mean, network[0].running_var]
+
+    one, other = in_processes(2, work, tmp_path)
+    norm = nn.BatchNorm2d(3)
+    with torch.no_grad():
+        norm.weight.copy_(weight)
+    whole = x.clone().requires_grad_()
+    expected = norm(whole)
+    expected.square().mul(torch.arange(4.0)).sum().backward()
+    torch.testing.assert_close(torch.cat([one[0], other[0]]), expected.detach())
+    torch.testing.assert_close(torch.cat([one[1], other[1]]), whole.grad, rtol=1e-4, atol=1e-4)
+    for averages in (one[2:], other[2:]):
+        torch.testing.assert_close(averages, [norm.running_mean, norm.running_var])
+
+
+def test_counts_are_shared_and_one_error_is_everyones(tmp_path: Path) -> None:
+    def work() -> list[Any]:
+        count = shared_count(torch.tensor(3 + 2 * process_rank()))
+
+        def fails() -> None:
+            if process_rank() == 1:
+                raise DataError("no such picture")
+
+        try:
+            agreed(fails)
+        except SsplError as error:
+            said = error
+        return [float(count), gathered(process_rank()), said]
+
+    one, other = in_processes(2, work, tmp_path)
+    # 3 and 5 terms are 8, divided by two processes.
+    assert one[:2] == other[:2] == [4.0, [0, 1]]
+    assert isinstance(one[2], ReportedElsewhereError)
+    assert str(other[2]) == "no such picture"
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("distributed") / "faces"
+    write_synthetic(out, 48, 1, 48)
+    return out
+
+
+def settings(faces: Path, *overrides: str) -> PretrainSettings:
+    tiny = (
+        "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2", "splits=[train]",
+        "optim.batch_size=16", "optim.epochs=2", "prt.patch_size=16", "runtime.precision=fp32",
+        "segmentation.width=16", "runtime.device=cpu",
+    )  # fmt: skip
+    data = {"format": "celeba", "root": str(faces), "masks": str(faces / "masks")}
+    content = preset("demo", "pretrain") | {"data": [data]}
+    return build(PretrainSettings, content, (*tiny, *overrides))
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """On average: Adam begins with a gradient's sign, so that rounding shows where it is near 0."""
+    a, b = (load_file(run / "pretrained.safetensors") for run in (one, other))
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        apart = np.abs(value - b[name]).mean()
+        assert apart <= 3e-4 + 0.01 * np.abs(value).mean(), name
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["optim.accumulate=2"],
+        ["architecture=splnet", f"tasks=[pct,'{JIGSAW}:Jigsaw']", "adversarial.every=1"],
+    ],
+)
+def test_two_processes_learn_what_one_does(
+    overrides: list[str], faces: Path, tmp_path: Path
+) -> None:
+    chosen = settings(faces, *overrides)
+    alone = pretrain(chosen, tmp_path / "one")
+    one, other = in_processes(2, lambda: pretrain(chosen, tmp_path / "two"), tmp_path / "results")
+    assert one == other
+    assert one.keys() == alone.keys()
+    for name, value in alone.items():
+        assert one[name] == pytest.approx(value, abs=2e-3), name
+    assert_same_run(tmp_path / "two", tmp_path / "one")
