@@ -19,15 +19,17 @@ import torch
 
 from sspl.data.records import FaceSet
 from sspl.data.settings import parse_data_spec
+from sspl.data.skipping import Skipped
 from sspl.data.streams import stream_canvases
 from sspl.data.transforms import normalise
-from sspl.device import usable_cores
+from sspl.device import Precision, usable_cores
 from sspl.inference.export import export_onnx
 from sspl.inference.portable import load_portable
-from sspl.inference.predict import predict, predict_portable
+from sspl.inference.predict import PredictSettings, predict
+from sspl.inference.scorers import load_scorer
+from sspl.inference.sources import Stills
 from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.scoring import logits_of
-from sspl.training.settings import RuntimeSettings
 
 Work = Callable[[], object]
 
@@ -88,18 +90,18 @@ def network_work(
 def whole_work(
     run: Path, faces: FaceSet, batch_size: int, plain: Path, small: Path, out: Path
 ) -> dict[str, Work]:
-    def eager(precision: str) -> Work:
-        runtime = RuntimeSettings.model_validate({"device": "cpu", "precision": precision})
-        return lambda: predict(run, faces, out, runtime, batch_size)
+    settings = PredictSettings(batch_size=batch_size)
 
-    def portable(file: Path) -> Work:
-        return lambda: predict_portable(file, faces, out, 0, batch_size)
+    def work(model: Path, precision: Precision = "auto") -> Work:
+        return lambda: predict(
+            load_scorer(model, "cpu", precision), [Stills.of(faces)], out, settings, Skipped("fail")
+        )
 
     return {
-        "torch fp32, channels last": eager("fp32"),
-        "torch bf16, channels last": eager("bf16"),
-        "onnxruntime float32": portable(plain),
-        "onnxruntime int8": portable(small),
+        "torch fp32, channels last": work(run, "fp32"),
+        "torch bf16, channels last": work(run, "bf16"),
+        "onnxruntime float32": work(plain),
+        "onnxruntime int8": work(small),
     }
 
 

@@ -19,12 +19,14 @@ from shared import BOX, CANVAS, INPUT_SIZE, SCHEMA, drawn, make_model, refused
 from shared import sspl as command
 from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.settings import parse_data_spec
+from sspl.data.skipping import Skipped
 from sspl.data.synthetic.render import render_face
 from sspl.errors import DataError, SsplError
-from sspl.inference.predict import predict
+from sspl.inference.predict import PredictSettings, predict
+from sspl.inference.scorers import load_scorer
+from sspl.inference.sources import Stills
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.scoring import face_probabilities
-from sspl.training.settings import RuntimeSettings
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -136,7 +138,9 @@ def test_file_names_nothing_of_the_machine_that_made_it(exported: Path) -> None:
 def test_prediction_files_agree(run: Path, exported: Path, faces: Path, tmp_path: Path) -> None:
     from_torch, from_onnx = tmp_path / "torch.csv", tmp_path / "onnx.csv"
     data = parse_data_spec(f"folder:{faces}").open()
-    predict(run, data, from_torch, RuntimeSettings(device="cpu", precision="fp32"), 8)
+    scorer = load_scorer(run, "cpu", "fp32")
+    settings = PredictSettings(batch_size=8)
+    predict(scorer, [Stills.of(data)], from_torch, settings, Skipped("fail"))
     command("predict", exported, faces, "--out", from_onnx, "--batch-size", 7)
     wanted, got = (list(csv.DictReader(p.open())) for p in (from_torch, from_onnx))
     assert [r["image"] for r in got] == [f"{i:02d}.jpg" for i in range(30)]
@@ -319,7 +323,8 @@ def test_missing_packages_are_named_with_their_extra(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     for arguments in (("export", run), ("predict", exported, faces)):
-        sentence = refused(*arguments, "--out", tmp_path / "out.onnx")
+        suffix = "onnx" if arguments[0] == "export" else "csv"
+        sentence = refused(*arguments, "--out", tmp_path / f"out.{suffix}")
         assert f"({missing})" in sentence
         assert "pip install 'sspl[export]'" in sentence
 

@@ -21,7 +21,7 @@ LAYERS = (
     {"training"},
     {"evaluation", "inference"},
     {"serving", "study"},
-    {"labelling"},
+    {"labelling", "reporting"},
     {"demo_figure"},
     {"demo"},
     {"cli"},

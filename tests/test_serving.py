@@ -24,6 +24,7 @@ from sspl.data.images import image_canvas
 from sspl.data.synthetic.render import render_face
 from sspl.domain.attributes import AttributeSchema
 from sspl.faces.face import Face, Pixels
+from sspl.inference.crops import FaceCrop
 from sspl.models.attributes import HeadSettings
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.scoring import logits_of
@@ -32,7 +33,7 @@ from sspl.models.trunk import TrunkSettings
 from sspl.serving.app import make_app
 from sspl.serving.batching import Batcher, BusyError
 from sspl.serving.guards import RateLimit, from_another_site
-from sspl.serving.reader import FaceCrop, Reader
+from sspl.serving.reader import Reader
 from sspl.serving.settings import ServeSettings
 from sspl.tasks.pst import SegmentationSettings
 

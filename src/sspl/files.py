@@ -31,7 +31,7 @@ def atomic_path(path: Path, previous: Path | None = None) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
         if previous is not None and path.exists():
-            path.replace(previous)
+            _keep(path, previous)
         temporary.replace(path)
     except OSError as error:
         raise SsplError(
@@ -41,6 +41,21 @@ def atomic_path(path: Path, previous: Path | None = None) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name, so that there is no moment without it under its own."""
+    previous.unlink(missing_ok=True)
+    try:
+        previous.hardlink_to(path)
+    except OSError:  # a file system without hard links
+        path.replace(previous)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers left in a folder that were killed before their file was whole."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def _umask() -> int:

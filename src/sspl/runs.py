@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sspl import __version__
 from sspl.errors import SsplError
-from sspl.files import read_json, write_csv, write_json, write_text
+from sspl.files import read_json, remove_leftovers, write_csv, write_json, write_text
 from sspl.settings import Settings, dump_yaml
 
 SETTINGS_FILE: Final = "settings.yaml"
@@ -45,6 +45,7 @@ def start_run(folder: Path, kind: str, settings: Settings, seed: int, resume: bo
                 f"{folder} was started with other settings ({settings_file}); "
                 "resume with the same ones or choose another --out."
             )
+        remove_leftovers(folder)
         return
     write_json(
         folder / RUN_FILE,

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import folder_in, folder_out, on_error_option
+from sspl.cli.options import (
+    detector_option,
+    folder_in,
+    folder_out,
+    min_score_option,
+    min_size_option,
+    on_error_option,
+)
 
 if TYPE_CHECKING:
     from sspl.data.skipping import OnError
@@ -19,21 +26,9 @@ def faces() -> None:
 @faces.command()
 @click.argument("photos", type=folder_in)
 @click.option("--out", type=folder_out, required=True, help="Folder for the crops.")
-@click.option(
-    "--detector", type=click.Choice(["yunet", "haar"]), default="yunet", show_default=True
-)
-@click.option(
-    "--min-score",
-    type=click.FloatRange(0),
-    help="Least score of a face: yunet 0 to 1 (default 0.6), haar a number of hits (default 3).",
-)
-@click.option(
-    "--min-size",
-    type=click.IntRange(1),
-    default=40,
-    show_default=True,
-    help="Px that the shorter side of a face must have in the photograph.",
-)
+@detector_option
+@min_score_option
+@min_size_option
 @click.option("--all/--largest", "every", default=True, help="Faces of a photograph to crop.")
 @click.option(
     "--height",

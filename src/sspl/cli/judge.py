@@ -5,9 +5,18 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sspl.cli.options import data_without, folder_in, on_error_option
+from sspl.cli.options import (
+    data_without,
+    detector_option,
+    folder_in,
+    folder_out,
+    min_score_option,
+    min_size_option,
+    on_error_option,
+)
 
 if TYPE_CHECKING:
+    from sspl.data.records import FaceSet
     from sspl.data.skipping import OnError
 
 MODEL_DECIDES: Final = "the crop of the model is used, and no masks"
@@ -60,44 +69,99 @@ def evaluate(
 
 
 @click.command()
-@click.argument("run", type=folder_in)
-@click.argument("images")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
-@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
+@click.argument("model", type=folder_in)
+@click.argument("inputs", nargs=-1, required=True)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="Table to write: .csv, .jsonl (JSON lines) or .parquet.",
+)
+@click.option(
+    "--annotate",
+    type=folder_out,
+    help="Folder for drawings: the pictures with boxes and what was found.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Attributes to write on a drawing.",
+)
+@click.option(
+    "--detect/--no-detect",
+    default=None,
+    help="Find the faces of each picture, or take it as one aligned face. "
+    "Default: find them in videos and before cameras only.",
+)
+@detector_option
+@min_score_option
+@min_size_option
+@click.option("--all/--largest", "every_face", default=True, help="Faces of a picture to report.")
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Take each so many-th frame of a video or camera.",
+)
+@click.option("--frames", type=click.IntRange(1), help="Stop after so many frames of each.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=128,
+    show_default=True,
+    help="Faces that pass through the network together.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Processes that read pictures; for an ONNX file threads, 0 being one a core.",
+    help="Threads that read pictures and find faces; 0: one a core.",
 )
 @click.option("--device", default="auto", show_default=True)
 @on_error_option
 def predict(
-    run: Path, images: str, out: Path, batch_size: int, workers: int, device: str,
+    model: Path, inputs: tuple[str, ...], out: Path, annotate: Path | None, top: int,
+    detect: bool | None, detector: str, min_score: float | None, min_size: int, every_face: bool,
+    every: int, frames: int | None, batch_size: int, workers: int, device: str,
     on_error: "OnError",
 ) -> None:  # fmt: skip
-    """Write probabilities and decisions of RUN for every picture of IMAGES as CSV.
+    """Write probabilities and decisions of MODEL for the faces of INPUTS.
 
-    RUN is a run folder, or a .onnx file made by 'sspl export'.
+    MODEL is a run folder, a packed model, or a .onnx file made by 'sspl export'. Each of INPUTS is
+    a picture, a folder or set of faces, a pattern in quotes ('photos/**/*.jpg'), a video, or a
+    camera (camera:0; ends with Ctrl-C). An interrupted run goes on when it is repeated.
     """
-    from sspl.data.skipping import SKIPPED_FILE, Skipped, usable
-    from sspl.errors import SettingsError
-    from sspl.inference import predict as prediction
-    from sspl.training.settings import RuntimeSettings
+    from sspl.data.skipping import Skipped
+    from sspl.inference.predict import PredictSettings, model_digest, skipped_list
+    from sspl.inference.predict import predict as run
+    from sspl.inference.scorers import load_scorer
+    from sspl.inference.sources import open_source, with_full_names
+    from sspl.settings import build
 
-    faces = data_without(images, MODEL_DECIDES, "crop", "masks").open()
+    given = {
+        "batch_size": batch_size,
+        "threads": workers,
+        "detect": {None: "auto", True: "yes", False: "no"}[detect],
+        "detection": {
+            "detector": detector, "min_score": min_score, "min_size": min_size,
+            "largest": not every_face,
+        },
+        "top": top,
+    }  # fmt: skip
+    settings = build(PredictSettings, given)
+
+    def open_faces(spec: str) -> "FaceSet":
+        return data_without(spec, MODEL_DECIDES, "crop", "masks").open()
+
+    sources = with_full_names([open_source(text, open_faces, every, frames) for text in inputs])
     skipped = Skipped(on_error)
-    faces = usable(faces, None, skipped) if on_error == "skip" else faces
-    if run.suffix == ".onnx":
-        if device not in ("auto", "cpu"):
-            raise SettingsError(f"device: an ONNX file runs on the CPU here, not on '{device}'.")
-        count = prediction.predict_portable(run, faces, out, workers, batch_size)
-    else:
-        runtime = RuntimeSettings(device=device, workers=workers)
-        count = prediction.predict(run, faces, out, runtime, batch_size)
-    click.echo(f"{count} faces in {out}")
-    listed = out.with_suffix(f".{SKIPPED_FILE}")
-    skipped.write(listed)
+    found = run(
+        load_scorer(model, device), sources, out, settings, skipped, annotate, model_digest(model)
+    )
+    click.echo(found.text())
     if skipped:
-        click.echo(skipped.text(listed))
+        click.echo(skipped.text(skipped_list(out)))

@@ -1,7 +1,8 @@
 """The `sspl` command: a table of commands, and what an error looks like."""
 
+import signal
 import sys
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 
@@ -17,12 +18,23 @@ from sspl.cli.judge import evaluate, predict
 from sspl.cli.label import suggest
 from sspl.cli.model import model
 from sspl.cli.parser import parser
+from sspl.cli.report import report
 from sspl.cli.serve import serve
 from sspl.cli.train import finetune, pretrain
 from sspl.errors import ReportedElsewhereError, SsplError
 
 EXIT_BAD_INPUT: Final = 2
 EXIT_INTERRUPTED: Final = 130
+EXIT_TERMINATED: Final = 143
+
+INTERRUPTED: Final = (
+    "Interrupted; what was finished is kept. Repeat the command to go on, "
+    "with --resume where it has that option."
+)
+NO_MEMORY: Final = (
+    "there is not enough memory for this; use a smaller batch (optim.batch_size or --batch-size), "
+    "fewer workers, or keep fewer faces in memory (runtime.cache_gb)."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -35,7 +47,7 @@ data.add_command(check)
 for command in (
     demo, data, faces, parser,
     pretrain, finetune,
-    evaluate, compare, benchmark,
+    evaluate, compare, report, benchmark,
     suggest,
     predict, model, export, serve,
 ):  # fmt: skip
@@ -43,19 +55,60 @@ for command in (
 
 
 def main() -> None:
-    """Run the command line; bad input prints one sentence and exits with code 2."""
+    """Run the command line; bad input prints one sentence and exits with code 2.
+
+    A request to end (SIGTERM) is taken like Ctrl-C: what is finished is kept.
+    """
+    ended: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        ended.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        _run()
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        # A second request must not cut the sentence short.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        click.echo(INTERRUPTED, err=True)
+        sys.exit(EXIT_TERMINATED if ended else EXIT_INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run() -> None:
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as exit_request:
         sys.exit(exit_request.exit_code)
+    except click.exceptions.Abort:
+        raise
     except click.ClickException as error:
         error.show()
         sys.exit(EXIT_BAD_INPUT)
     except ReportedElsewhereError:
         sys.exit(EXIT_BAD_INPUT)
     except SsplError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(EXIT_BAD_INPUT)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("Interrupted; what was finished is kept.", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        _refuse(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _refuse(f"{where}{error.strerror or error}.")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_want_of_memory(error):
+            raise
+        _refuse(NO_MEMORY)
+
+
+def _refuse(sentence: str) -> NoReturn:
+    click.echo(f"Error: {sentence}", err=True)
+    sys.exit(EXIT_BAD_INPUT)
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    """Tell whether memory ran out; torch says so in a RuntimeError, on a GPU of a class of its own.
+
+    Its class is known by name, since torch is not imported here.
+    """
+    named = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or named or "can't allocate memory" in str(error)

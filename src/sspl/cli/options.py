@@ -22,6 +22,21 @@ on_error_option = click.option(
     show_default=True,
     help="What to do with a picture that cannot be read; skip leaves it out and lists it.",
 )
+detector_option = click.option(
+    "--detector", type=click.Choice(["yunet", "haar"]), default="yunet", show_default=True
+)
+min_score_option = click.option(
+    "--min-score",
+    type=click.FloatRange(0),
+    help="Least score of a face: yunet 0 to 1 (default 0.6), haar a number of hits (default 3).",
+)
+min_size_option = click.option(
+    "--min-size",
+    type=click.IntRange(1),
+    default=40,
+    show_default=True,
+    help="Px that the shorter side of a face must have in the photograph.",
+)
 
 
 def data_without(spec: str, why: str, *options: str) -> "DataSettings":

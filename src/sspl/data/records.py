@@ -185,18 +185,23 @@ def box_in(faces: Faces, box: Box, canvas: int) -> Box:
 
     Raises `DataError` when they were cut to another box, or to fewer than `canvas` px.
     """
-    if faces.cut is None:
+    return box_in_cut(faces.cut, faces.source, box, canvas)
+
+
+def box_in_cut(cut: Cut | None, source: str, box: Box, canvas: int) -> Box:
+    """Return what `box_in` does, of pictures from `source` that were cut so."""
+    if cut is None:
         return box
-    if not np.allclose(box, faces.cut.box, rtol=0, atol=1e-6):
-        there, wanted = (":".join(f"{x:.4g}" for x in b) for b in (faces.cut.box, box))
+    if not np.allclose(box, cut.box, rtol=0, atol=1e-6):
+        there, wanted = (":".join(f"{x:.4g}" for x in b) for b in (cut.box, box))
         raise DataError(
-            f"{faces.source} holds faces cut to {there}, but {wanted} is needed; pack them again "
+            f"{source} holds faces cut to {there}, but {wanted} is needed; pack them again "
             "with that crop, or without --canvas."
         )
-    if canvas > faces.cut.canvas:
-        side = faces.cut.canvas
+    if canvas > cut.canvas:
+        side = cut.canvas
         raise DataError(
-            f"{faces.source} holds squares of {side} px, too few for a canvas of {canvas}; set "
+            f"{source} holds squares of {side} px, too few for a canvas of {canvas}; set "
             f"canvas={side} or less, or pack again with --canvas {canvas}."
         )
     return WHOLE_FRAME

@@ -166,8 +166,8 @@ def _mean_facts(
     for name in FIGURES:
         able = enough[name].sum(1)
         compared = np.flatnonzero((able > 0) & (2 * able >= able.max()))
-        shared = np.flatnonzero(enough[name][compared].all(0)) if len(compared) else compared
-        if not len(shared):
+        shared = np.flatnonzero(enough[name][compared].all(0))
+        if len(compared) < 2 or not len(shared):
             found[name] = {"attributes": [], "groups": {}, "gap": None}
             continue
         groups = [grouping.groups[i] for i in compared.tolist()]

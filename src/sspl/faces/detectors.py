@@ -51,11 +51,12 @@ def _missing(what: str) -> SsplError:
     return SsplError(f"{what} is not installed; run pip install 'sspl[faces]'.")
 
 
-def _opencv() -> Any:
+def opencv(purpose: str = "which finds faces") -> Any:
+    """Return the module; raise `SsplError` naming the purpose when it is not installed."""
     try:
         import cv2
     except ImportError:
-        raise _missing("OpenCV, which finds faces,") from None
+        raise _missing(f"OpenCV, {purpose},") from None
     return cv2
 
 
@@ -75,7 +76,7 @@ class YuNet:
     """
 
     def __init__(self, min_score: float) -> None:
-        self._cv2 = _opencv()
+        self._cv2 = opencv()
         weights = str(_yunet_weights())
         self._network = self._cv2.FaceDetectorYN.create(weights, "", (1, 1), min_score, SAME_FACE)
 
@@ -134,7 +135,7 @@ class Haar:
     """
 
     def __init__(self, min_score: float) -> None:
-        self._cv2 = _opencv()
+        self._cv2 = opencv()
         if not hasattr(self._cv2, "CascadeClassifier"):
             raise _missing("OpenCV 4, the last with Haar cascades,")
         folder = Path(self._cv2.data.haarcascades)

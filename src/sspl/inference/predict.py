@@ -1,69 +1,359 @@
-"""Attributes of pictures without labels."""
+"""Attributes of pictures without labels: read, found, cut and scored in overlapping steps."""
 
-from collections.abc import Sequence
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
 from tqdm import tqdm
 
-from sspl.data.canvases import Canvases, FaceSource
-from sspl.data.records import FaceSet
-from sspl.data.streams import stream_canvases
-from sspl.device import keep_freed_memory, pick_device
-from sspl.files import write_csv
-from sspl.metrics.attributes import THRESHOLD
-from sspl.models.bundle import load_model
-from sspl.models.scoring import face_probabilities
-from sspl.training.settings import RuntimeSettings
+from sspl.data.palette import write_image
+from sspl.data.records import box_in_cut
+from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped
+from sspl.data.streams import in_batches, read_ahead
+from sspl.errors import DataError, SettingsError
+from sspl.faces.detectors import make_detector
+from sspl.faces.face import FaceDetector
+from sspl.faces.photographs import WITHOUT_FILE, DetectSettings
+from sspl.files import write_text
+from sspl.inference.crops import FaceCrop, crop_faces, whole_picture
+from sspl.inference.drawing import Note, annotated, annotated_path, lines_about
+from sspl.inference.journal import Journal
+from sspl.inference.scorers import Scorer
+from sspl.inference.sources import Shot, Source, Stills
+from sspl.inference.tables import CHUNK, Layout, Row, check_table, write_table
+from sspl.models.bundle import CONFIG_FILE, MODEL_FILE
+from sspl.settings import Settings
+
+FRAMES_AT_ONCE: Final = 16
+"""Most frames of a video that are read as one batch: three batches are in memory."""
+
+LISTS_WAITING: Final = 4
 
 
-def predict(run: Path, faces: FaceSet, out: Path, runtime: RuntimeSettings, batch_size: int) -> int:
-    """Write a CSV with the probability and decision of each attribute; return the face count.
+class PredictSettings(Settings):
+    """How pictures are looked at.
 
-    Columns: `image`, then `NAME` (1 or 0) and `NAME_probability` for each attribute.
+    Attributes:
+        batch_size: faces that pass through the network together.
+        threads: threads that read pictures and find faces; 0: one a core.
+        detect: search for faces, or take each picture as one; `auto`: search the frames of
+            videos and cameras alone.
+        detection: what counts as a face.
+        top: attributes to write on a drawing.
     """
-    keep_freed_memory()
-    model = load_model(run)
-    device = pick_device(runtime.device)
-    canvases = Canvases([FaceSource(faces, model.box)], model.canvas, None, 0.0, runtime.workers)
-    probabilities = face_probabilities(model, canvases, device, runtime.precision, batch_size)
-    names = model.schema.names
-    return write_predictions(out, names, [THRESHOLD] * len(names), faces.names, probabilities)
+
+    batch_size: int = Field(128, ge=1)
+    threads: int = Field(0, ge=0)
+    detect: Literal["auto", "yes", "no"] = "auto"
+    detection: DetectSettings = DetectSettings()
+    top: int = Field(5, ge=1)
+
+    def detects_in(self, moving: bool) -> bool:
+        """Return whether faces are searched for in frames, or in still pictures."""
+        return moving if self.detect == "auto" else self.detect == "yes"
 
 
-def predict_portable(file: Path, faces: FaceSet, out: Path, threads: int, batch_size: int) -> int:
-    """Write the CSV of `predict` with an exported model; return the face count.
+@dataclass(frozen=True)
+class Looked:
+    """A picture and its faces, or why it cannot be used."""
 
-    `threads` threads (0: one a core) read the next pictures while the graph runs.
+    shot: Shot
+    faces: Sequence[FaceCrop]
+    error: DataError | None = None
+
+
+class Looker:
+    """Reads pictures and cuts out their faces; threads may share it.
+
+    Args:
+        scorer: whose box and canvas are used.
+        settings: whether and how faces are found.
+        make: returns a detector; each thread has its own.
+        keeps: whether frames of videos are kept, to draw on them.
     """
-    from sspl.inference.portable import load_portable
 
-    model = load_portable(file)
-    facts = model.facts
-    rows = []
-    with tqdm(total=len(faces), desc="predict", unit="face", leave=False) as bar:
-        for images in stream_canvases(faces, facts.box, facts.canvas, batch_size, threads):
-            rows.append(model.probabilities(images))
-            bar.update(len(images))
-    names = tuple(facts.attributes)
-    return write_predictions(out, names, facts.thresholds, faces.names, np.concatenate(rows))
+    def __init__(
+        self, scorer: Scorer, settings: PredictSettings, make: Callable[[], FaceDetector],
+        keeps: bool,
+    ) -> None:  # fmt: skip
+        self.scorer, self.settings, self.make, self.keeps = scorer, settings, make, keeps
+        self._own = threading.local()
+
+    def look(self, shot: Shot) -> Looked:
+        """Return the faces of a picture."""
+        try:
+            image = shot.read()
+        except DataError as error:
+            return Looked(shot, (), error)
+        moving = shot.frame is not None
+        faces = (
+            self._faces(image) if self.settings.detects_in(moving) else [self._whole(shot, image)]
+        )
+        # Frames are large and many wait for company in a batch.
+        return Looked(shot if self.keeps else replace(shot, image=None), faces)
+
+    def _whole(self, shot: Shot, image: Image.Image) -> FaceCrop:
+        scorer = self.scorer
+        box = box_in_cut(shot.cut, shot.source, scorer.box, scorer.canvas)
+        return whole_picture(image, box, scorer.canvas)
+
+    def _faces(self, image: Image.Image) -> list[FaceCrop]:
+        if not hasattr(self._own, "detector"):
+            self._own.detector = self.make()
+        wanted = self.settings.detection
+        found = [
+            face
+            for face in self._own.detector.detect(np.asarray(image))
+            if face.short_side >= wanted.min_size
+        ]
+        crops = crop_faces(image, found, self.scorer.box, self.scorer.canvas)
+        return crops[:1] if wanted.largest else crops
 
 
-def write_predictions(
-    out: Path, attributes: Sequence[str], thresholds: Sequence[float], images: Sequence[str],
-    probabilities: NDArray[Any],
-) -> int:  # fmt: skip
-    """Write probabilities (images, attributes) and the decisions by threshold; return the rows."""
-    header = ["image"]
-    for name in attributes:
-        header += [name, f"{name}_probability"]
-    rows = []
-    for image, row in zip(images, probabilities, strict=True):
-        cells: list[object] = [image]
-        for probability, threshold in zip(row, thresholds, strict=True):
-            cells += [int(probability >= threshold), f"{probability:.4f}"]
-        rows.append(cells)
-    write_csv(out, header, rows)
-    return len(rows)
+Scored = tuple[Looked, NDArray[np.float64]]
+
+
+def scored(
+    looked: Iterator[list[Looked]], scorer: Scorer, batch_size: int
+) -> Iterator[list[Scored]]:
+    """Yield pictures in order with the probabilities of their faces, (faces, attributes).
+
+    Faces of several pictures pass through the network together, `batch_size` at a time; no more
+    than four lists of pictures wait until there are so many faces.
+    """
+    waiting: list[Looked] = []
+    for number, pictures in enumerate(looked, 1):
+        waiting += pictures
+        faces = sum(len(picture.faces) for picture in waiting)
+        if faces >= batch_size or number % LISTS_WAITING == 0:
+            yield _score(waiting, scorer, batch_size)
+            waiting = []
+    if waiting:
+        yield _score(waiting, scorer, batch_size)
+
+
+def _score(pictures: list[Looked], scorer: Scorer, batch_size: int) -> list[Scored]:
+    canvases = (face.canvas for picture in pictures for face in picture.faces)
+    parts = [np.empty((0, len(scorer.attributes)))]
+    parts += [scorer.probabilities(np.stack(batch)) for batch in in_batches(canvases, batch_size)]
+    ends = np.cumsum([len(picture.faces) for picture in pictures])
+    return list(zip(pictures, np.split(np.concatenate(parts), ends[:-1]), strict=True))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How many faces and pictures there were, and where the lists lie."""
+
+    faces: int
+    pictures: int
+    without: int
+    skipped: int
+    out: Path
+
+    def text(self) -> str:
+        """Return it in words."""
+        line = f"{self.faces} faces in {self.out}"
+        if self.without:
+            line += f"; {self.without} of {self.pictures} pictures without a face"
+            line += f" ({without_list(self.out)})"
+        return line
+
+
+def skipped_list(out: Path) -> Path:
+    """Return where the list of unusable pictures goes."""
+    return out.with_suffix(f".{SKIPPED_FILE}")
+
+
+def without_list(out: Path) -> Path:
+    """Return where the list of pictures without a face goes."""
+    return out.with_suffix(f".{WITHOUT_FILE}")
+
+
+def predict(
+    scorer: Scorer, sources: Sequence[Source], out: Path, settings: PredictSettings,
+    skipped: Skipped, annotate: Path | None = None, model: str = "",
+    make: Callable[[], FaceDetector] | None = None,
+) -> Summary:  # fmt: skip
+    """Write a table of what a model says of the faces of pictures, and the lists beside it.
+
+    An interrupted run goes on when it is repeated; one that looks at a camera ends with Ctrl-C
+    and writes what it has.
+
+    Args:
+        scorer: the model.
+        sources: pictures.
+        out: `.csv`, `.jsonl` or `.parquet`.
+        settings: how pictures are looked at.
+        skipped: what to do with unusable pictures, and their list.
+        annotate: folder for drawings.
+        model: what tells the model from others, so that no two models' results are mixed.
+        make: returns a face detector, in place of the one that the settings name.
+
+    Raises `DataError` for a picture that cannot be used, and when none can.
+    """
+    check_table(out)
+    _check_places(sources, out, annotate)
+    for source in sources:
+        box_in_cut(source.cut, source.source, scorer.box, scorer.canvas)
+    found = settings.detection
+    make = make or (lambda: make_detector(found.detector, found.least))
+    moving = any(source.moving for source in sources)
+    detected = any(settings.detects_in(source.moving) for source in sources)
+    if detected:
+        make()  # Whether it is installed is said before any work is done.
+    layout = Layout(scorer.attributes, moving, detected)
+    looker = Looker(scorer, settings, make, annotate is not None)
+    endless = any(source.endless for source in sources)
+    identity = [model, settings.model_dump(mode="json"), [s.identity() for s in sources]]
+    with Journal(out, identity, anew=endless) as journal:
+        try:
+            _fill(journal, sources, looker, skipped.policy, annotate)
+        except KeyboardInterrupt:
+            if not endless:
+                raise
+        journal.flush()
+        summary = _finish(journal, scorer, layout, out, skipped, sources)
+    journal.remove()
+    return summary
+
+
+def _fill(
+    journal: Journal, sources: Sequence[Source], looker: Looker, policy: OnError,
+    annotate: Path | None,
+) -> None:  # fmt: skip
+    """Look at every picture that the journal has not yet, and note what is found."""
+    scorer, settings = looker.scorer, looker.settings
+    counts = [source.count() for source in sources]
+    total = None if None in counts else sum(n for n in counts if n is not None)
+    shots = chain.from_iterable(source.shots() for source in sources)
+    at_once = settings.batch_size
+    if any(source.moving for source in sources):
+        at_once = min(at_once, FRAMES_AT_ONCE)
+    batches = in_batches(islice(shots, journal.done, None), at_once)
+    looked = read_ahead(looker.look, batches, settings.threads)
+    bar = tqdm(total=total, initial=journal.done, desc="predict", unit="picture", leave=False)
+    with bar:
+        for pictures in scored(looked, scorer, settings.batch_size):
+            for picture, probabilities in pictures:
+                if picture.error is not None and policy == "fail":
+                    journal.flush()
+                    raise picture.error
+                if annotate is not None and picture.error is None:
+                    _draw(annotate, picture, probabilities, scorer, settings.top)
+                journal.add(_entry(picture, probabilities))
+            journal.flush()
+            bar.update(len(pictures))
+
+
+def _entry(picture: Looked, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    shot = picture.shot
+    entry: dict[str, Any] = {"image": shot.name, "frame": shot.frame, "seconds": shot.seconds}
+    if picture.error is not None:
+        return entry | {"source": shot.source, "error": str(picture.error)}
+    faces = [
+        (f.box, f.score, p.tolist()) for f, p in zip(picture.faces, probabilities, strict=True)
+    ]
+    return entry | {"faces": faces}
+
+
+def _draw(
+    folder: Path, picture: Looked, probabilities: NDArray[np.float64], scorer: Scorer, top: int
+) -> None:
+    image = picture.shot.read()
+    answers = _answers(scorer, probabilities)
+    notes = [
+        Note(face.box, lines_about(scorer.attributes, row.tolist(), answer, top))
+        for face, row, answer in zip(picture.faces, probabilities, answers, strict=True)
+    ]
+    path = annotated_path(folder, picture.shot.name, picture.shot.frame)
+    write_image(path, annotated(image, notes))
+
+
+def _answers(scorer: Scorer, probabilities: NDArray[np.float64]) -> list[list[bool | None]]:
+    """Return for each face and attribute whether it is there, None where that is not sure."""
+    present, unsure = scorer.decisions.decide(scorer.attributes, probabilities)
+    return [
+        [None if u else yes for yes, u in zip(one, other, strict=True)]
+        for one, other in zip(present.tolist(), unsure.tolist(), strict=True)
+    ]
+
+
+def _finish(
+    journal: Journal, scorer: Scorer, layout: Layout, out: Path, skipped: Skipped,
+    sources: Sequence[Source],
+) -> Summary:  # fmt: skip
+    """Write the table and the lists from the journal."""
+    without: list[str] = []
+    faces = pictures = 0
+    for entry in journal.entries():
+        pictures += 1
+        if "error" in entry:
+            skipped.note(entry["source"], entry["image"], DataError(entry["error"]))
+        elif not entry["faces"]:
+            without.append(_title(entry))
+        else:
+            faces += len(entry["faces"])
+    if pictures and len(skipped) == pictures:
+        names = ", ".join(source.source for source in sources)
+        raise DataError(f"{names}: not one of its {pictures} faces can be used.")
+    write_table(out, layout, _rows(journal, scorer))
+    skipped.write(skipped_list(out))
+    if without:
+        write_text(without_list(out), "".join(f"{name}\n" for name in without))
+    else:
+        without_list(out).unlink(missing_ok=True)
+    return Summary(faces, pictures, len(without), len(skipped), out)
+
+
+def _title(entry: dict[str, Any]) -> str:
+    frame = entry["frame"]
+    return entry["image"] if frame is None else f"{entry['image']}, frame {frame}"
+
+
+def _rows(journal: Journal, scorer: Scorer) -> Iterator[Row]:
+    faces = (
+        (entry, number, *face)
+        for entry in journal.entries()
+        for number, face in enumerate(entry.get("faces", ()))
+    )
+    for batch in in_batches(faces, CHUNK):
+        answers = _answers(scorer, np.array([face[-1] for face in batch]))
+        for (entry, number, box, score, probabilities), present in zip(batch, answers, strict=True):
+            yield Row(
+                entry["image"], entry["frame"], entry["seconds"], None if box is None else number,
+                None if box is None else tuple(box), score, probabilities, present,
+            )  # fmt: skip
+
+
+def _check_places(sources: Sequence[Source], out: Path, annotate: Path | None) -> None:
+    """Refuse to write over what is read, or to draw where pictures would be taken for new ones."""
+    for source in sources:
+        if Path(source.source).resolve() == out.resolve():
+            raise SettingsError(f"--out {out} is what is read; choose another name.")
+        if annotate is None or not isinstance(source, Stills):
+            continue
+        folder = annotate.resolve()
+        for parent in {path.parent for path in source.paths if isinstance(path, Path)}:
+            place = parent.resolve()
+            if place.is_relative_to(folder) or folder.is_relative_to(place):
+                raise SettingsError(
+                    f"--annotate {annotate} and the pictures in {parent} lie in one another; "
+                    "choose a folder elsewhere."
+                )
+
+
+def model_digest(path: Path) -> str:
+    """Return what tells the model at a path from others."""
+    files = [path / MODEL_FILE, path / CONFIG_FILE] if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes() if file.is_file() else b"")
+    return digest.hexdigest()

@@ -22,9 +22,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from sspl import __version__
 from sspl.device import usable_cores
 from sspl.errors import DataError
+from sspl.inference.crops import FaceCrop
 from sspl.serving.batching import Batcher, BusyError
 from sspl.serving.guards import RateLimit, from_another_site
-from sspl.serving.reader import FaceCrop, Reader, open_picture
+from sspl.serving.reader import Reader, open_picture
 from sspl.serving.settings import ServeSettings
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 import io
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +10,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sspl.data.images import image_canvas, upright_rgb
+from sspl.data.images import upright_rgb
 from sspl.device import Precision, pick_device
 from sspl.errors import DataError
-from sspl.faces.alignment import cut, place
 from sspl.faces.face import FaceDetector
+from sspl.inference.crops import FaceCrop, crop_faces, whole_picture
 from sspl.models.bundle import load_model
 from sspl.models.scoring import logits_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-
-
-@dataclass(frozen=True)
-class FaceCrop:
-    """A face as the network sees it.
-
-    Args:
-        box: left, top, right, bottom in px of the upright picture; None when the whole picture
-            is the face.
-        score: the detector's, on its own scale; None without detection.
-        canvas: uint8 (c, c, 3).
-    """
-
-    box: tuple[float, float, float, float] | None
-    score: float | None
-    canvas: NDArray[np.uint8]
 
 
 def open_picture(content: bytes, max_pixels: int) -> Image.Image:
@@ -84,19 +67,13 @@ class Reader:
 
     def faces(self, image: Image.Image) -> list[FaceCrop]:
         """Return the faces of an upright RGB picture, the largest first."""
-        model = self.model
+        box, canvas = self.model.box, self.model.canvas
         if self.detector is None:
-            return [FaceCrop(None, None, image_canvas(image, model.box, model.canvas))]
+            return [whole_picture(image, box, canvas)]
         # Detectors keep the picture's size as state.
         with self._detecting:
             found = self.detector.detect(np.asarray(image))
-        crops = []
-        for face in sorted(found, key=lambda f: f.area, reverse=True):
-            crop = cut(image, place(face))
-            crops.append(
-                FaceCrop(face.box, face.score, image_canvas(crop, model.box, model.canvas))
-            )
-        return crops
+        return crop_faces(image, found, box, canvas)
 
     def probabilities(self, pictures: Sequence[Sequence[FaceCrop]]) -> list[NDArray[np.float64]]:
         """Return calibrated probabilities float64 (faces, attributes) of each picture.

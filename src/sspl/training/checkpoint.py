@@ -57,6 +57,11 @@ def load_state(
     return facts
 
 
+def has_state(folder: Path) -> bool:
+    """Tell whether a run in this folder has saved anything."""
+    return any((folder / name).exists() for name in (STATE_FILE, PREVIOUS_FILE))
+
+
 def _newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]] | None:
     files = [folder / name for name in (STATE_FILE, PREVIOUS_FILE)]
     problems: list[str] = []
@@ -72,7 +77,7 @@ def _newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]] | No
             # Else the next state would keep the damaged one beside itself, and drop this.
             path.replace(files[0])
         return path, tensors, facts
-    if not any(path.exists() for path in files):
+    if not has_state(folder):
         return None
     raise DataError(f"{problems[0]} The checkpoint before it is of no use either; start again.")
 

@@ -53,7 +53,7 @@ from sspl.tasks.pct import PatchClassification
 from sspl.tasks.prt import PatchRotation
 from sspl.tasks.pst import PatchSegmentation
 from sspl.training.adversarial import Adversary
-from sspl.training.checkpoint import STATE_FILE, Learner, load_state, save_state
+from sspl.training.checkpoint import Learner, has_state, load_state, save_state
 from sspl.training.optimiser import back_propagate, make_optimiser, set_lr, update
 from sspl.training.partition import unlabelled_sources
 from sspl.training.settings import BUILT_IN, PretrainSettings
@@ -254,9 +254,10 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
         progress.steps, progress.tallies = 0, {}
         save()
         if is_first():
-            write_metrics(out, rows, rows[-1] | {"finished": epoch + 1 == settings.optim.epochs})
+            write_metrics(out, rows, rows[-1] | {"finished": False})
     if is_first():
         save_tensors(out / MODEL_FILE, run.network.state_dict(), _facts(run, len(canvases)))
+        write_metrics(out, rows, rows[-1] | {"finished": True})
     return rows[-1]
 
 
@@ -354,7 +355,7 @@ def _usable(
     """Leave out faces that cannot be read; a run that goes on leaves out those it has listed."""
     if skipped.policy == "fail":
         return sources
-    begun = listed is not None and (listed.parent / STATE_FILE).exists()
+    begun = listed is not None and has_state(listed.parent)
     if listed is not None and begun:
         skipped.read(listed)
 

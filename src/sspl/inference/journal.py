@@ -1,0 +1,99 @@
+"""Results kept picture by picture while a prediction runs, so that an interrupted one goes on."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from sspl.errors import SsplError
+
+HEADER: Final = "prediction"
+
+
+class Journal:
+    """A file beside the result with a line for each picture, removed when the result is there.
+
+    Args:
+        out: file of the result.
+        identity: JSON values that tell this prediction from others; what another one left is
+            thrown away.
+        anew: throw away what this one left, too.
+    """
+
+    def __init__(self, out: Path, identity: Any, anew: bool = False) -> None:
+        self.anew = anew
+        self.path = out.with_name(f".{out.name}.partial")
+        self.header = json.dumps({HEADER: identity}, sort_keys=True)
+        self.done = 0
+
+    def __enter__(self) -> Self:
+        end = self._end_of_whole_lines()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("r+" if end else "w", encoding="utf-8")
+            self._file.seek(end)
+            self._file.truncate()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        if not end:
+            self._write(self.header)
+            self.flush()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._file.close()
+
+    def _end_of_whole_lines(self) -> int:
+        """Count the lines of an earlier run of this prediction; return where they end, else 0."""
+        if self.anew or not self.path.exists():
+            return 0
+        end = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file):
+                if number == 0 and line.decode("utf-8", "replace").rstrip("\n") != self.header:
+                    return 0
+                # Only the last line can be torn: of a run that was killed while writing it.
+                if not line.endswith(b"\n"):
+                    break
+                end += len(line)
+                self.done = number
+        return end
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Note what was found on the next picture."""
+        self._write(json.dumps(entry))
+        self.done += 1
+
+    def flush(self) -> None:
+        """Hand what was noted to the operating system."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Yield what was noted, picture by picture."""
+        with self.path.open(encoding="utf-8") as file:
+            next(file)
+            for line in file:
+                yield json.loads(line)
+
+    def remove(self) -> None:
+        """Throw the file away."""
+        self.path.unlink(missing_ok=True)
+
+    def _write(self, line: str) -> None:
+        try:
+            self._file.write(line + "\n")
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> SsplError:
+        return SsplError(
+            f"cannot write {self.path}: {error.strerror or error}; free some space or choose "
+            "another --out."
+        )

@@ -1,0 +1,25 @@
+"""The real faces that a report may show when it is asked to."""
+
+from pathlib import Path
+
+from sspl.data.images import Box
+from sspl.data.records import FaceSet
+from sspl.data.settings import DataSettings, parse_data_spec
+from sspl.errors import SettingsError
+from sspl.runs import SETTINGS_FILE
+from sspl.settings import read_settings
+
+
+def faces_of_run(run: Path, spec: str | None) -> tuple[FaceSet, Box]:
+    """Return the faces that a run used, or those of `spec`, and the part of each to show.
+
+    The part is the run's own crop. Raises `SettingsError` when the run's data are not recorded.
+    """
+    data = read_settings(run / SETTINGS_FILE).get("data")
+    recorded = data[0] if isinstance(data, list) and data else data
+    if not recorded and spec is None:
+        raise SettingsError(f"data: {run} does not say where its faces are; give --data.")
+    own = DataSettings.model_validate(recorded) if recorded else None
+    source = parse_data_spec(spec) if spec else own
+    assert source is not None
+    return source.open(), (own or source).box()

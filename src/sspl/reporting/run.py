@@ -1,0 +1,444 @@
+"""The report of one run: what it is, how it learnt, how good it is and for whom."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from sspl.data.canvases import Canvases, FaceSource
+from sspl.data.images import WHOLE_FRAME, Box
+from sspl.data.records import MISSING, FaceSet
+from sspl.errors import DataError
+from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
+from sspl.evaluation.statistics import RESAMPLED, drawn_text
+from sspl.evaluation.subgroups import is_clear
+from sspl.inference.card import CONTESTED, RESPONSIBLE
+from sspl.metrics.attributes import THRESHOLD
+from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart
+from sspl.reporting.notes import label_noise, notes
+from sspl.reporting.page import picture, render, words
+from sspl.reporting.pretext import pretext_pictures
+from sspl.runs import METRICS_CSV, METRICS_JSON, RUN_FILE, SETTINGS_FILE
+from sspl.settings import read_settings
+
+KINDS: Final = {
+    "finetune": "Fine-tuned model",
+    "pretrain": "Pre-training without labels",
+    "parser": "Face parser",
+}
+SURE: Final = 0.9
+THUMBNAIL: Final = 128
+MOST_FACES: Final = 24
+MOST_FACES_PER_ATTRIBUTE: Final = 2
+MOST_BARS: Final = 14
+
+
+def run_report(
+    run: Path, split: str = "test", faces: FaceSet | None = None, box: Box | None = None
+) -> str:
+    """Return the HTML page of one run.
+
+    Args:
+        run: its folder.
+        split: which of its evaluations to show.
+        faces: the faces of the evaluation, to show some of them with confident mistakes; for a
+            run of stage 1 any, to show the tasks on them. Without them no real face is in the page.
+        box: part of each picture to show.
+
+    Raises `DataError` when the folder holds no run.
+    """
+    about = _json(run / RUN_FILE)
+    if not about:
+        raise DataError(f"{run}: no run folder ({RUN_FILE} is not there).")
+    kind = about["kind"]
+    settings = read_settings(run / SETTINGS_FILE)
+    metrics = _json(run / METRICS_JSON)
+    found = _json(run / f"evaluation-{split}.json") if kind == "finetune" else {}
+    content = _evaluation_content(found, split) if found else {"groupings": [], "calibration": ""}
+    mistakes = {}
+    if found and predictions_file(run, split).is_file():
+        predictions = load_predictions(predictions_file(run, split))
+        mistakes = confident_mistakes(predictions, faces, box)
+    pretext = pretext_pictures(run, faces, box) if kind == "pretrain" else {}
+    attributes = tuple(found.get("attributes", {}))
+    sections = {
+        "what": "What it is",
+        "curves": "Training",
+        "tasks": "The tasks" if pretext else "",
+        "attributes": "Every attribute" if found else "",
+        "calibration": "Calibration" if found else "",
+        "groups": "Groups" if found else "",
+        "mistakes": "Mistakes" if mistakes else "",
+        "use": "Responsible use",
+        "again": "Make it again",
+    }
+    return render(
+        "run.html",
+        title=f"{KINDS.get(kind, kind)}: {run.resolve().name}",
+        lead=_lead(kind, settings, metrics, found),
+        kind=kind,
+        split=split,
+        sections=[(id_, name) for id_, name in sections.items() if name],
+        facts=_facts(about, settings, metrics, found),
+        settings=yaml.safe_dump(without_folders(settings), sort_keys=False, allow_unicode=True),
+        transfer=metrics.get("transfer", ""),
+        curves=_curves(run, kind, metrics),
+        classes=metrics.get("iou", {}),
+        found=found,
+        noise=label_noise(attributes),
+        noise_note=notes("label_noise")["general"],
+        mistakes=mistakes,
+        pretext=pretext,
+        faces_shown=bool(mistakes.get("faces") or pretext.get("real")),
+        responsible=RESPONSIBLE,
+        contested={name: CONTESTED[name] for name in attributes if name in CONTESTED},
+        commands=_commands(run, kind, split, settings),
+        **content,
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file}: not JSON that can be read ({error}).") from None
+    return content
+
+
+def without_folders(content: Any) -> Any:
+    """Return settings with every absolute path cut down to its last part."""
+    if isinstance(content, dict):
+        return {key: without_folders(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [without_folders(value) for value in content]
+    if isinstance(content, str) and content.startswith("/"):
+        return f".../{Path(content).name}"
+    return content
+
+
+def _lead(
+    kind: str, settings: Mapping[str, Any], metrics: Mapping[str, Any], found: Mapping[str, Any]
+) -> str:
+    if kind == "finetune":
+        text = f"{len(found.get('attributes', {})) or 'Some'} attributes of a face"
+        if "labelled" in metrics:
+            text += f", learnt from {metrics['labelled']:,} labelled faces"
+        start = settings.get("pretrained")
+        return text + (", after pre-training." if start else ", without pre-training.")
+    if kind == "pretrain":
+        return f"Stage 1 with the tasks {', '.join(settings['tasks'])}; no label is used."
+    return "A network that says of every pixel what part of a face it is."
+
+
+def _facts(
+    about: Mapping[str, Any], settings: Mapping[str, Any], metrics: Mapping[str, Any],
+    found: Mapping[str, Any],
+) -> list[tuple[str, str]]:  # fmt: skip
+    facts = [("Started", str(about["started"])), ("Seed", str(about["seed"]))]
+    facts.append(("Data", _data_text(settings)))
+    if about["kind"] == "finetune":
+        facts += _stage_two_facts(settings, metrics, found)
+    if "tasks" in settings:
+        facts.append(("Tasks", ", ".join(Path(task).name for task in settings["tasks"])))
+    if "architecture" in settings:
+        trunk = settings["trunk"]
+        network = trunk["timm"] or f"ResNet-{trunk['depth']}, width {trunk['width']:g}"
+        facts.append(("Network", f"{settings['architecture']}: {network}"))
+        facts.append(("Input", f"{settings['input_size']} px of {settings['canvas']} px"))
+    if "optim" in settings:
+        optim = settings["optim"]
+        facts.append(
+            ("Training", f"{optim['epochs']} epochs, batch {optim['batch_size']}, "
+             f"{optim['name']}, rate {optim['lr']:g}")
+        )  # fmt: skip
+    facts.append(("Finished", "yes" if metrics.get("finished", True) else "no: still running"))
+    facts.append(("Versions", ", ".join(f"{k} {v}" for k, v in about["versions"].items())))
+    facts.append(("Machine", str(about.get("platform", "not recorded"))))
+    return facts
+
+
+def _stage_two_facts(
+    settings: Mapping[str, Any], metrics: Mapping[str, Any], found: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    labels, best = settings["labels"], metrics.get("best", {})
+    rule = "every k-th face" if labels["rule"] == "every_kth" else "a random subset, seed "
+    rule += "" if labels["rule"] == "every_kth" else str(labels["subset_seed"])
+    facts = [
+        ("Labelled faces", f"{metrics.get('labelled', '?'):,} ({rule})"),
+        ("Validation faces", f"{metrics.get('validation', '?'):,}, to choose the epoch by "
+         f"{words(settings['select_by'])}"),
+        ("Started from", _start_text(settings)),
+        ("Pooling", str(settings["head"]["pooling"])),
+    ]  # fmt: skip
+    if "epoch" in best:
+        facts.append(("Kept", f"epoch {best['epoch']} of {settings['optim']['epochs']}"))
+    if found:
+        mirrored = ", each averaged with its mirror image" if found.get("flip_average") else ""
+        facts.append(("Judged on", f"{found['faces']:,} faces{mirrored}"))
+    return facts
+
+
+def _start_text(settings: Mapping[str, Any]) -> str:
+    if not settings.get("pretrained"):
+        return "random weights"
+    folder = Path(settings["pretrained"])
+    stage = read_settings(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else {}
+    tasks = f" ({', '.join(Path(t).name for t in stage['tasks'])})" if stage else ""
+    return f"stage 1 in .../{folder.name}{tasks}"
+
+
+def _data_text(settings: Mapping[str, Any]) -> str:
+    data = settings.get("data") or []
+    sources = data if isinstance(data, list) else [data]
+    texts = [f"{s['format']} in .../{Path(s['root']).name}, crop {s['crop']}" for s in sources]
+    return "; ".join(texts) or "not recorded"
+
+
+def _curves(run: Path, kind: str, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    file = run / METRICS_CSV
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    if not rows:
+        return []
+    step = next(iter(rows[0]))
+    columns = {
+        name: [(float(row[step]), float(row[name])) for row in rows if row.get(name)]
+        for name in rows[0]
+        if name not in (step, "lr")
+    }
+    columns = {name: points for name, points in columns.items() if points}
+    plots: list[tuple[str, dict[str, str], float]] = []
+    if kind == "finetune":
+        plots.append(("Loss", {n: words(n) for n in columns if n.endswith("loss")}, 1))
+        shown = ("accuracy", "majority_accuracy", "balanced_accuracy", "average_precision")
+        plots.append(("Validation faces, %", {f"val/{n}": words(n) for n in shown}, 100))
+    else:
+        losses = {n: n.removesuffix("/loss") for n in columns if n.endswith("loss")}
+        losses = {n: "all together" if n == "loss" else name for n, name in losses.items()}
+        rest = {n: words(n.replace("/", " ")) for n in columns if not n.endswith("loss")}
+        plots += [("Losses", losses, 1), ("Figures of the training batches, %", rest, 100)]
+    best = metrics.get("best", {}).get("epoch")
+    note = f"The weights of epoch {best} were kept." if best else ""
+    return [
+        {
+            "title": title,
+            "note": note,
+            "chart": line_chart(
+                [
+                    Series(label, [(x, y * scale) for x, y in columns[name]])
+                    for name, label in names.items()
+                    if name in columns
+                ],
+                f"{title} by {step}", step, title,
+            ),
+        }
+        for title, names, scale in plots
+        if any(name in columns for name in names)
+    ]  # fmt: skip
+
+
+def _evaluation_content(found: Mapping[str, Any], split: str) -> dict[str, Any]:
+    intervals = found.get("intervals", {})
+    none = dict.fromkeys(RESAMPLED)
+    rows = [
+        {"name": name, "total": False, "bounds": intervals.get("attributes", {}).get(name, none)}
+        | figures
+        for name, figures in found["attributes"].items()
+    ]
+    mean = {"name": "mean", "total": True, "bounds": intervals.get("mean", none)}
+    rows.append(mean | {"positives": "", "negatives": ""} | found["mean"])
+    bins = [
+        (100 * b["probability"], 100 * b["frequency"], b["cases"])
+        for b in found.get("calibration", [])
+        if b["cases"]
+    ]
+    return {
+        "rows": rows,
+        "drawn": drawn_text(intervals) if intervals else "",
+        "tiles": _tiles(found, intervals.get("mean", none)),
+        "sentences": _sentences(found),
+        "calibration": reliability_chart(bins, "Reliability diagram of all attributes together")
+        if bins
+        else "",
+        "groupings": [grouping_content(way) for way in found.get("subgroups", [])],
+    }
+
+
+def _tiles(found: Mapping[str, Any], bounds: Mapping[str, Any]) -> list[dict[str, Any]]:
+    mean = found["mean"]
+    majority = f"majority {100 * mean['majority_accuracy']:.1f} %"
+    shown = {
+        "accuracy": ("Mean accuracy", majority),
+        "balanced_accuracy": ("Balanced accuracy", "chance 50 %"),
+        "average_precision": ("Average precision", ""),
+        "calibration_error": ("Calibration error", "0 is best"),
+    }
+    return [
+        {"name": title, "value": mean[name], "interval": bounds.get(name), "note": note}
+        for name, (title, note) in shown.items()
+    ]
+
+
+def _sentences(found: Mapping[str, Any]) -> list[str]:
+    rows = {n: r for n, r in found["attributes"].items() if r["accuracy"] is not None}
+    useless = [n for n, r in rows.items() if r["accuracy"] <= r["majority_accuracy"]]
+    few = [n for n, r in rows.items() if min(r["positives"], r["negatives"]) < 20]
+    lines = [
+        f"On {len(rows) - len(useless)} of {len(rows)} attributes its decisions are right more "
+        "often than always giving the commoner answer."
+    ]
+    if useless:
+        lines.append(f"Not so on: {', '.join(words(n) for n in useless)}.")
+    if few:
+        lines.append(
+            f"Fewer than 20 test faces of one kind, so that figures mean little: "
+            f"{', '.join(words(n) for n in few)}."
+        )
+    for way in found.get("subgroups", []):
+        gaps = [content["gaps"]["balanced_accuracy"] for content in way["attributes"].values()]
+        compared = [gap for gap in gaps if gap]
+        clear = sum(is_clear(gap) for gap in compared)
+        if compared:
+            lines.append(
+                f"Balanced accuracy differs between groups by {words(way['by'])} on {clear} of "
+                f"{len(compared)} attributes, beyond what the test faces leave to chance."
+            )
+    return lines
+
+
+def grouping_content(way: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of one grouping with a chart of its largest gaps in balanced accuracy."""
+    attributes = {
+        name: {
+            "groups": content["groups"],
+            "gaps": {figure: with_verdict(gap) for figure, gap in content["gaps"].items()},
+        }
+        for name, content in way["attributes"].items()
+    }
+    mean = {
+        figure: content | {"gap": with_verdict(content["gap"])}
+        for figure, content in way["mean"].items()
+    }
+    gaps = {n: content["gaps"]["balanced_accuracy"] for n, content in attributes.items()}
+    widest = sorted((n for n, gap in gaps.items() if gap), key=lambda n: -gaps[n]["gap"])
+    bars = [
+        Bar(
+            f"{words(n)} ({words(gaps[n]['low'])} lower)",
+            100 * gaps[n]["gap"],
+            scaled(gaps[n]["interval"]),
+            gaps[n]["clear"],
+        )
+        for n in widest[:MOST_BARS]
+    ]
+    title = f"Largest gaps in balanced accuracy by {words(way['by'])}"
+    chart = bar_chart(bars, title, "gap, points of balanced accuracy") if bars else ""
+    return dict(way) | {"attributes": attributes, "mean": mean, "chart": chart}
+
+
+def with_verdict(gap: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a gap with whether its interval excludes zero."""
+    return None if gap is None else dict(gap) | {"clear": is_clear(gap)}
+
+
+def scaled(ends: Sequence[float] | None) -> tuple[float, float] | None:
+    """Return an interval of shares in percent."""
+    return None if ends is None else (100 * ends[0], 100 * ends[1])
+
+
+def confident_mistakes(
+    predictions: Predictions, faces: FaceSet | None, box: Box | None
+) -> dict[str, Any]:
+    """Return counts of confident answers and of wrong ones among them, by attribute.
+
+    With `faces` some of the most confident mistakes come as thumbnails, of `box` of each picture.
+    """
+    known = predictions.labels != MISSING
+    said = predictions.probabilities
+    confident = known & ((said >= SURE) | (said <= 1 - SURE))
+    wrong = confident & ((said >= THRESHOLD) != (predictions.labels == 1))
+    counts = zip(predictions.attributes, confident.sum(0), wrong.sum(0), strict=True)
+    rows = [
+        {
+            "attribute": name, "confident": int(n), "wrong": int(w),
+            "share": float(w / n) if n else None,
+        }
+        for name, n, w in counts
+    ]  # fmt: skip
+    return {
+        "sure": SURE,
+        "answers": int(known.sum()),
+        "confident": int(confident.sum()),
+        "wrong": int(wrong.sum()),
+        "rows": sorted(rows, key=lambda row: -row["wrong"]),
+        "faces": [] if faces is None else _mistaken_faces(predictions, wrong, faces, box),
+    }
+
+
+def _mistaken_faces(
+    predictions: Predictions, wrong: NDArray[np.bool_], faces: FaceSet, box: Box | None
+) -> list[dict[str, Any]]:
+    places = {name: i for i, name in enumerate(faces.names)}
+    chosen = _most_mistaken(predictions, wrong)
+    for face, _ in chosen:
+        if predictions.names[face] not in places:
+            raise DataError(
+                f"{faces.source} has no face '{predictions.names[face]}', which the run was "
+                "judged on; give the data of that evaluation with --data."
+            )
+    if not chosen:
+        return []
+    some = faces.select([places[predictions.names[face]] for face, _ in chosen])
+    side = THUMBNAIL if faces.cut is None else min(THUMBNAIL, faces.cut.canvas)
+    canvases = Canvases([FaceSource(some, box or WHOLE_FRAME)], side, None)
+    batch = next(iter(canvases.batches(range(len(some)), len(some))))
+    pictures = batch.images.permute(0, 2, 3, 1).contiguous().numpy()
+    shown = []
+    for i, (face, attribute) in enumerate(chosen):
+        title = predictions.attributes[attribute]
+        label = "yes" if predictions.labels[face, attribute] == 1 else "no"
+        alt = f"Face with label {label} for {words(title)}, taken for the other."
+        probability = float(predictions.probabilities[face, attribute])
+        shown.append(
+            {"image": picture(pictures[i], alt), "attribute": title, "probability": probability,
+             "label": label}
+        )  # fmt: skip
+    return shown
+
+
+def _most_mistaken(predictions: Predictions, wrong: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return places (face, attribute) of the worst mistakes, each face once."""
+    distance = np.abs(predictions.probabilities - (predictions.labels == 1))
+    where = np.argwhere(wrong)[np.argsort(-distance[wrong], kind="stable")]
+    chosen: list[tuple[int, int]] = []
+    for face, attribute in where.tolist():
+        of_attribute = sum(other == attribute for _, other in chosen)
+        if of_attribute < MOST_FACES_PER_ATTRIBUTE and face not in {f for f, _ in chosen}:
+            chosen.append((face, attribute))
+        if len(chosen) == MOST_FACES:
+            break
+    return chosen
+
+
+def _commands(run: Path, kind: str, split: str, settings: Mapping[str, Any]) -> str:
+    name = run.resolve().name
+    if kind == "finetune":
+        source = Path(settings["pretrained"]).name if settings.get("pretrained") else "none"
+        return (
+            f"sspl finetune --settings {name}/{SETTINGS_FILE} --from {source} --out again\n"
+            f"sspl evaluate again --split {split}\nsspl report again --out report.html"
+        )
+    if kind == "pretrain":
+        return (
+            f"sspl pretrain --settings {name}/{SETTINGS_FILE} --out again\n"
+            "sspl report again --out report.html"
+        )
+    return f"sspl parser train IMAGES MASKS --settings {name}/{SETTINGS_FILE} --out again"
