@@ -4,7 +4,7 @@
 
 Each trial starts a command on a few drawn faces, ends it at a random moment with SIGKILL, SIGTERM
 or SIGINT, up to `--together` times, and lets it finish. After every kill each file under a final
-name must be whole; in the end every weight must be bit-equal and every table equal to those of a run
+name must be whole; in the end all weights must be bit-equal and all tables equal to those of a run
 that nobody disturbed. Prints a record as JSON; exits with 1 when something was not as it should be.
 """
 
