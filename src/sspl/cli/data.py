@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import folder_out, on_error_option
+from sspl.cli.options import folder_in, folder_out, on_error_option
 
 if TYPE_CHECKING:
     from sspl.data.skipping import OnError
@@ -90,3 +90,22 @@ def pack(
     )
     size = sum(shard.bytes for shard in index.shards)
     click.echo(f"{index.faces:,} faces in {len(index.shards)} shards of {out}, {size:,} bytes")
+
+
+@data.command("merge-masks")
+@click.argument("parts", type=folder_in)
+@click.option("--out", type=folder_out, required=True, help="Folder for the masks.")
+@click.option(
+    "--images",
+    type=folder_in,
+    help="Pictures whose names and sizes the masks take; faces without one are left out.",
+)
+def merge_masks(parts: Path, out: Path, images: Path | None) -> None:
+    """Merge masks of one file a part into one PNG of 19 classes a face.
+
+    PARTS is a folder with files such as 0/00001_skin.png and 0/00001_l_brow.png, as CelebAMask-HQ
+    ships them. Masks that are there already are not made again.
+    """
+    from sspl.data.part_masks import merge_folder
+
+    click.echo(merge_folder(parts, out, images).text(out))

@@ -1,0 +1,123 @@
+"""Masks that come as one file a part, as CelebAMask-HQ ships them, merged into one file a face."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from sspl.data.images import read_image
+from sspl.data.palette import write_mask
+from sspl.data.records import IMAGE_SUFFIXES, mask_path
+from sspl.domain.taxonomy import Taxonomy, built_in_taxonomy
+from sspl.errors import DataError
+
+PARTS: Final = (
+    "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth",
+    "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
+)  # fmt: skip
+"""Parts in the order of the annotation; where two overlap, the later one lies on top.
+
+METHOD.md "Semantic classes". l_ and r_ are the person's own left and right, as in the masks.
+"""
+
+ON: Final = 128
+"""Grey level from which a pixel belongs to a part."""
+
+PartFiles = dict[str, Path]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """How many masks there are now, and how many faces had no picture and were left out."""
+
+    masks: int
+    left_out: int
+
+    def text(self, out: Path) -> str:
+        """Return one line on it."""
+        left = f"; {self.left_out} faces without a picture left out" if self.left_out else ""
+        return f"{self.masks} masks in {out}{left}"
+
+
+def find_parts(folder: Path) -> dict[str, PartFiles]:
+    """Return for each face its files by part: `00001` has `00001_skin.png` and so on.
+
+    Raises `DataError` naming the first file whose name ends in no part, or that comes twice.
+    """
+    faces: dict[str, PartFiles] = {}
+    for path in sorted(folder.rglob("*.png")):
+        part = next((p for p in PARTS if path.stem.endswith(f"_{p}")), None)
+        if part is None:
+            raise DataError(
+                f"{path}: the name must be FACE_PART.png with one of the parts {', '.join(PARTS)}."
+            )
+        files = faces.setdefault(path.stem.removesuffix(f"_{part}"), {})
+        if part in files:
+            raise DataError(f"{path}: {files[part]} is the same part of the same face.")
+        files[part] = path
+    if not faces:
+        raise DataError(f"{folder}: holds no files such as 00001_skin.png.")
+    return faces
+
+
+def merge_parts(files: PartFiles, taxonomy: Taxonomy) -> NDArray[np.uint8]:
+    """Return uint8 (h, w) class ids of one face, parts told by name.
+
+    Raises `DataError` when the files differ in size or one cannot be read.
+    """
+    ids: NDArray[np.uint8] | None = None
+    for part in PARTS:
+        if part not in files:
+            continue
+        shown = np.asarray(read_image(files[part]).convert("L")) >= ON
+        if ids is None:
+            ids = np.full(shown.shape, taxonomy.background, np.uint8)
+        if shown.shape != ids.shape:
+            raise DataError(
+                f"{files[part]}: is {shown.shape[1]} x {shown.shape[0]}, but other parts of this "
+                f"face are {ids.shape[1]} x {ids.shape[0]}."
+            )
+        ids[shown] = taxonomy.index(part)
+    assert ids is not None, "a face of find_parts has a part"
+    return ids
+
+
+def _pictures(folder: Path, faces: dict[str, PartFiles]) -> dict[str, Path]:
+    """Return the picture of each face that has one: `00001` belongs to `00001.jpg` or `1.jpg`."""
+    found = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
+    pictures = {}
+    for face in faces:
+        for stem in (face, str(int(face)) if face.isdecimal() else face):
+            if stem in found:
+                pictures[face] = found[stem]
+                break
+    if not pictures:
+        raise DataError(f"{folder}: holds no picture of a face that has parts.")
+    return pictures
+
+
+def merge_folder(parts: Path, out: Path, images: Path | None) -> Merged:
+    """Write one palette PNG a face into `out`, of the classes of `celebamask19`.
+
+    With `images`, masks take the names and sizes of the pictures there (nearest neighbour), and
+    faces without one are left out. Masks that are there already are not made again.
+    """
+    taxonomy = built_in_taxonomy("celebamask19")
+    faces = find_parts(parts)
+    pictures = _pictures(images, faces) if images else {}
+    chosen = list(pictures) if images else list(faces)
+    for face in tqdm(chosen, "merge masks", unit="face"):
+        picture = pictures.get(face)
+        target = mask_path(out, picture.name if picture else f"{face}.png")
+        if target.exists():
+            continue
+        ids = merge_parts(faces[face], taxonomy)
+        if picture:
+            size = read_image(picture).size
+            ids = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
+        write_mask(target, ids, len(taxonomy))
+    return Merged(len(chosen), len(faces) - len(chosen))
