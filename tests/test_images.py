@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sspl.data import images
 from sspl.data.images import (
     WHOLE_FRAME,
     fit_pair,
     image_canvas,
     mask_canvas,
     pad_to_square,
+    read_canvas,
     read_image,
     read_mask,
     square_box,
@@ -279,3 +281,41 @@ def test_padding_by_hand() -> None:
     pixels = np.array([[1, 2, 3]], np.uint8)
     assert pad_to_square(pixels, 3, 9).tolist() == [[9, 9, 9], [1, 2, 3], [9, 9, 9]]
     assert pad_to_square(pixels, 3, None).tolist() == [[1, 2, 3]] * 3
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(("canvas", "decoded"), [(40, 2), (20, 4), (160, 1), (81, 1)])
+def test_large_jpegs_are_decoded_no_larger_than_twice_the_canvas(
+    tmp_path: Path, canvas: int, decoded: int, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The middle 160 of 200 px: at a canvas of 40 half of them are left, at 20 a quarter."""
+    rows, columns = np.mgrid[:200, :300]
+    wave = 127 + 60 * np.sin(rows / 17) + 60 * np.cos(columns / 23)
+    picture = Image.fromarray(np.stack([wave, wave[::-1], wave[:, ::-1]], 2).astype(np.uint8))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / "face.jpg"
+    picture.save(path, quality=95, exif=exif)
+    box = (0.1, 0.1, 0.9, 0.9)
+    whole = image_canvas(read_image(path), box, canvas)
+    sizes = []
+    original = images._own_upright_rgb
+
+    def watched(opened: Image.Image) -> Image.Image:
+        sizes.append(opened.size)
+        return original(opened)
+
+    monkeypatch.setattr(images, "_own_upright_rgb", watched)
+    pixels, size = read_canvas(path, box, canvas)
+    assert size == ((300, 200) if orientation == 1 else (200, 300))
+    assert sizes == [(300 // decoded, 200 // decoded)]
+    difference = np.abs(pixels.astype(int) - whole)
+    assert difference.max() <= (3 if decoded > 1 else 0)
+
+
+def test_a_canvas_of_a_damaged_picture_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "face.jpg"
+    Image.fromarray(noise(200, 200)).save(path)
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(DataError, match=r"face\.jpg: damaged picture"):
+        read_canvas(path, WHOLE_FRAME, 20)

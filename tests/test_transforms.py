@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -262,6 +263,34 @@ def test_saturation_scales_chroma_and_keeps_luma() -> None:
     factor = (view[:, 0] - view[:, 1]) / (pixels[:, 0] - pixels[:, 1])
     assert float(factor.min()) == pytest.approx(0.5, abs=0.02)
     assert float(factor.max()) == pytest.approx(1.5, abs=0.02)
+
+
+def test_changes_of_colour_follow_one_another() -> None:
+    """Brightness and cast, contrast around the mean luma, then saturation, with the same draws."""
+    pixels = torch.rand(40, 3, 5, 5, generator=generator(0)) * 80 + 80
+    chosen = ColourSettings(brightness=0.1, contrast=0.2, saturation=0.3, cast=0.05, grey=0.3)
+    drawn, n = generator(3), 40
+    brightness, cast, contrast, saturation = (
+        torch.rand((n, channels, 1, 1), generator=drawn) * 2 * amount + 1 - amount
+        for amount, channels in ((0.1, 1), (0.05, 3), (0.2, 1), (0.3, 1))
+    )
+    saturation[torch.rand((n, 1, 1, 1), generator=drawn) < 0.3] = 0
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    wanted = pixels * brightness * cast
+    mean = (wanted * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    wanted = (wanted - mean) * contrast + mean
+    grey = (wanted * weights).sum(1, keepdim=True)
+    wanted = ((wanted - grey) * saturation + grey).clamp(0, 255)
+    torch.testing.assert_close(
+        jitter_colour(pixels, chosen, generator(3)), wanted, atol=1e-3, rtol=0
+    )
+
+
+def test_the_grid_is_that_of_torch() -> None:
+    geometry = draw_geometry(6, GeometrySettings(scale=(0.3, 1.2), rotation=90), generator(0))
+    for size in (1, 7, 64):
+        wanted = F.affine_grid(geometry.theta, [6, 1, size, size], align_corners=False)
+        torch.testing.assert_close(geometry.grid(size), wanted, atol=1e-6, rtol=0)
 
 
 def test_colour_stays_in_range() -> None:

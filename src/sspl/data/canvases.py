@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from sspl.data.images import Box, image_canvas, mask_canvas, read_image, read_mask
+from sspl.data.images import Box, mask_canvas, read_canvas, read_mask
 from sspl.data.orders import WINDOW, Places, WindowedOrder
 from sspl.data.packs.read import PackedFaces
 from sspl.data.records import Faces, box_in
@@ -87,13 +87,12 @@ class Canvases:
         which = int(np.searchsorted(self.starts, index, side="right")) - 1
         face = self.sources[which].faces[index - int(self.starts[which])]
         box = self.boxes[which]
-        image = read_image(face.image)
-        pixels = torch.from_numpy(image_canvas(image, box, self.canvas).copy())
+        canvas, size = read_canvas(face.image, box, self.canvas)
+        pixels = torch.from_numpy(canvas).permute(2, 0, 1)
         if self.classes is None or face.mask is None:
-            return pixels.permute(2, 0, 1), torch.empty(0, dtype=torch.uint8)
-        mask = read_mask(face.mask, image.size, self.classes)
-        ids = torch.from_numpy(mask_canvas(mask, box, self.canvas).copy())
-        return pixels.permute(2, 0, 1), ids
+            return pixels, torch.empty(0, dtype=torch.uint8)
+        mask = read_mask(face.mask, size, self.classes)
+        return pixels, torch.from_numpy(mask_canvas(mask, box, self.canvas))
 
     def _decode_all(self) -> tuple[Tensor, Tensor]:
         side = self.canvas

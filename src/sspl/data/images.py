@@ -1,5 +1,8 @@
 """Pictures and masks from disk, upright, in one colour space, cut to a square canvas."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -13,28 +16,68 @@ from sspl.errors import DataError
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as fractions of width and height."""
 
+ORIENTATION: Final = 0x0112
+SIDEWAYS: Final = frozenset({5, 6, 7, 8})
+"""EXIF orientations that trade width and height."""
+
 WHOLE_FRAME: Final[Box] = (0.0, 0.0, 1.0, 1.0)
 
 
-def read_image(path: Picture) -> Image.Image:
+@contextmanager
+def _opened(picture: Picture) -> Iterator[Image.Image]:
+    """Open a picture; what goes wrong inside becomes a `DataError` that names it."""
+    try:
+        with Image.open(content(picture)) as opened:
+            yield opened
+    except FileNotFoundError:
+        raise DataError(f"{picture}: no such image.") from None
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"{picture}: not a picture that can be read ({error}).") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{picture}: damaged picture ({error}); replace or remove it.") from None
+
+
+def read_image(picture: Picture) -> Image.Image:
     """Return the picture upright (EXIF orientation applied) in RGB.
 
-    Raises `DataError` naming the file when it is missing, truncated or not a picture.
+    Raises `DataError` naming it when it is missing, truncated or not a picture.
     """
-    try:
-        with Image.open(content(path)) as opened:
-            return upright_rgb(opened)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such image.") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a picture that can be read ({error}).") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: damaged picture ({error}); replace or remove it.") from None
+    with _opened(picture) as opened:
+        return _own_upright_rgb(opened)
+
+
+def read_canvas(
+    picture: Picture, box: Box, canvas: int
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Return `image_canvas` of a picture, and the width and height of the picture upright.
+
+    A JPEG of at least four times the canvas is decoded at a half, a quarter or an eighth of its
+    size, so that at least twice the canvas is left; few pixels then differ from those of the whole
+    picture, by a grey level or two. Raises as `read_image`.
+    """
+    with _opened(picture) as opened:
+        size = opened.size
+        if opened.getexif().get(ORIENTATION, 1) in SIDEWAYS:
+            size = size[::-1]
+        left, _, right, _ = square_box(size, box)
+        keep = 2 * canvas / (right - left)
+        opened.draft(None, (math.ceil(opened.width * keep), math.ceil(opened.height * keep)))
+        return image_canvas(_own_upright_rgb(opened), box, canvas), size
 
 
 def upright_rgb(opened: Image.Image) -> Image.Image:
     """Return a picture that was opened, EXIF orientation applied, in 8-bit RGB."""
     return _eight_bits(ImageOps.exif_transpose(opened)).convert("RGB")
+
+
+def _own_upright_rgb(opened: Image.Image) -> Image.Image:
+    """As `upright_rgb`, without copies of the pixels; the picture that was opened may change."""
+    ImageOps.exif_transpose(opened, in_place=True)
+    image = _eight_bits(opened)
+    if image.mode != "RGB":
+        return image.convert("RGB")
+    image.load()
+    return image
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -73,8 +116,7 @@ def read_mask(path: Picture, size: tuple[int, int] | None, classes: int) -> Imag
             f"{path}: mask is {mask.width} x {mask.height} but its picture is "
             f"{size[0]} x {size[1]}; make the mask from that picture."
         )
-    ids = np.flatnonzero(np.bincount(np.asarray(mask).ravel(), minlength=256))
-    wrong = [int(i) for i in ids if classes <= i < 255]
+    wrong = [i for i, count in enumerate(mask.histogram()) if count and classes <= i < UNKNOWN]
     if wrong:
         raise DataError(f"{path}: mask holds class id {wrong[0]}, but there are {classes} classes.")
     return mask
@@ -99,13 +141,13 @@ def image_canvas(image: Image.Image, box: Box, canvas: int) -> NDArray[np.uint8]
     resized = image.resize(
         (canvas, canvas), Image.Resampling.BILINEAR, box=square, reducing_gap=2.0
     )
-    return np.asarray(resized)
+    return np.array(resized)
 
 
 def mask_canvas(mask: Image.Image, box: Box, canvas: int) -> NDArray[np.uint8]:
     """Return uint8 (canvas, canvas): the same square of the mask, nearest neighbour."""
     square = square_box(mask.size, box)
-    return np.asarray(mask.resize((canvas, canvas), Image.Resampling.NEAREST, box=square))
+    return np.array(mask.resize((canvas, canvas), Image.Resampling.NEAREST, box=square))
 
 
 def pad_to_square(pixels: NDArray[np.uint8], size: int, fill: int | None) -> NDArray[np.uint8]:

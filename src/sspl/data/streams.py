@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sspl.data.images import Box, image_canvas, read_image
+from sspl.data.images import Box, read_canvas
 from sspl.data.records import Faces, box_in
 from sspl.device import usable_cores
 
@@ -65,7 +65,7 @@ def stream_canvases(
     inner = box_in(faces, box, canvas)
 
     def decode(index: int) -> NDArray[np.uint8]:
-        return image_canvas(read_image(faces[index].image), inner, canvas)
+        return read_canvas(faces[index].image, inner, canvas)[0]
 
     places = range(len(faces))
     chunks = (places[i : i + batch_size] for i in range(0, len(faces), batch_size))

@@ -60,6 +60,13 @@ class Geometry:
     theta: Tensor
     flipped: Tensor
 
+    def grid(self, size: int) -> Tensor:
+        """Return where the pixels of a view of `size` px are taken from, float32 (n, s, s, 2)."""
+        middles = (torch.arange(size, device=self.theta.device) * 2 + 1) / size - 1
+        across, down = middles[None, None, :], middles[None, :, None]
+        rows = self.theta[:, :, :, None, None].unbind(1)
+        return torch.stack([r[:, 0] * across + r[:, 1] * down + r[:, 2] for r in rows], dim=3)
+
     def to(self, device: torch.device) -> "Geometry":
         """Return the geometry on a device."""
         return Geometry(self.theta.to(device), self.flipped.to(device))
@@ -92,9 +99,8 @@ def warp_images(images: Tensor, geometry: Geometry, size: int) -> Tensor:
 
     Outside the canvas the edge pixel is repeated.
     """
-    pixels = images.float()
-    grid = F.affine_grid(geometry.theta, [len(pixels), 1, size, size], align_corners=False)
-    return F.grid_sample(pixels, grid, "bilinear", "border", align_corners=False)
+    grid = geometry.grid(size)
+    return F.grid_sample(images.float(), grid, "bilinear", "border", align_corners=False)
 
 
 def warp_masks(masks: Tensor, geometry: Geometry, size: int, mirror: Tensor) -> Tensor:
@@ -103,13 +109,15 @@ def warp_masks(masks: Tensor, geometry: Geometry, size: int, mirror: Tensor) -> 
     Flipped masks trade left and right classes by the `mirror` table (uint8, 256 entries,
     `Taxonomy.mirror_table`). Outside the canvas the class is `UNKNOWN`.
     """
-    grid = F.affine_grid(geometry.theta, [len(masks), 1, size, size], align_corners=False)
-    # Shifting ids by one turns the zero padding of grid_sample into "no class known".
+    # Shifting ids by one turns the zero padding of grid_sample into -1, which is 255 in a byte.
     shifted = masks[:, None].float() + 1
-    sampled = F.grid_sample(shifted, grid, "nearest", "zeros", align_corners=False)[:, 0]
-    ids = torch.where(sampled == 0, UNKNOWN, sampled - 1).long()
-    swapped = mirror.to(ids.device).long()[ids]
-    return torch.where(geometry.flipped[:, None, None], swapped, ids).to(torch.uint8)
+    sampled = F.grid_sample(shifted, geometry.grid(size), "nearest", "zeros", align_corners=False)[
+        :, 0
+    ]
+    ids = (sampled.int() - (256 - UNKNOWN)).to(torch.uint8)
+    flipped = geometry.flipped
+    ids[flipped] = mirror.to(ids.device)[ids[flipped].int()]
+    return ids
 
 
 def jitter_colour(images: Tensor, settings: ColourSettings, generator: torch.Generator) -> Tensor:
@@ -121,14 +129,16 @@ def jitter_colour(images: Tensor, settings: ColourSettings, generator: torch.Gen
         return drawn.to(images.device)
 
     weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    images = images * factor(settings.brightness) * factor(settings.cast, 3)
-    mean = (images * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
-    images = (images - mean) * factor(settings.contrast) + mean
-    grey = (images * weights).sum(1, keepdim=True)
-    saturation = factor(settings.saturation)
+    colour = factor(settings.brightness) * factor(settings.cast, 3)
+    contrast, saturation = factor(settings.contrast), factor(settings.saturation)
     drop = rand((n, 1, 1, 1), generator).to(images.device) < settings.grey
-    images = (images - grey) * torch.where(drop, 0.0, saturation) + grey
-    return images.clamp(0, 255)
+    saturation = torch.where(drop, 0.0, saturation)
+    # One after the other: x = colour * image; x = (x - mean) * contrast + mean; then
+    # (x - grey) * saturation + grey. All are linear, so one pass over the pixels does it.
+    grey = torch.einsum("nchw,nc->nhw", images, (colour * weights)[:, :, 0, 0])[:, None]
+    mean = grey.mean((2, 3), keepdim=True)
+    rest = grey * (contrast * (1 - saturation)) + mean * (1 - contrast)
+    return torch.addcmul(rest, images, colour * contrast * saturation).clamp_(0, 255)
 
 
 def random_view(

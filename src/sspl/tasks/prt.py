@@ -74,12 +74,10 @@ def draw_offsets(
 
 def cut_patches(pictures: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
     """Cut (n, c, h, w) into (n, patches, c, side, side) at int64 offsets (n, patches)."""
-    reach = torch.arange(side, device=pictures.device)
-    rows = (top[:, :, None] + reach)[:, :, None, :, None]
-    columns = (left[:, :, None] + reach)[:, :, None, None, :]
-    batch = torch.arange(len(pictures), device=pictures.device)[:, None, None, None, None]
-    channel = torch.arange(pictures.shape[1], device=pictures.device)[None, None, :, None, None]
-    return pictures[batch, channel, rows, columns]
+    # A view of every place a patch could be cut at; only those that are asked for are copied.
+    places = pictures.unfold(2, side, 1).unfold(3, side, 1)
+    batch = torch.arange(len(pictures), device=pictures.device)[:, None]
+    return places[batch, :, top, left]
 
 
 def choose_patches(background: Tensor, limit: float, generator: torch.Generator) -> Tensor:
@@ -101,9 +99,12 @@ def standardise(patches: Tensor) -> Tensor:
 
     Both are taken over all channels together: per channel they would undo the colour jitter.
     """
-    mean = patches.mean((-3, -2, -1), keepdim=True)
-    deviation = patches.std((-3, -2, -1), correction=0, keepdim=True)
-    return (patches - mean) / (deviation + 1.0)
+    every, pixels = (-3, -2, -1), patches.shape[-3:].numel()
+    centred = patches - patches.mean(every, keepdim=True)
+    # Many times faster than `std`, which counts pixel by pixel.
+    deviation = torch.linalg.vector_norm(centred, dim=every, keepdim=True) / pixels**0.5
+    standardised: Tensor = centred / (deviation + 1.0)
+    return standardised
 
 
 def turn(patches: Tensor, quarters: Tensor) -> Tensor:
@@ -155,10 +156,8 @@ class PatchRotation(PretextTask):
         n, canvas, device = len(views.canvas), views.canvas.shape[-1], views.canvas.device
         side = patch_side(canvas, grid)
         top, left = (x.to(device) for x in draw_offsets(n, canvas, grid, generator))
-        patches = cut_patches(views.canvas, top, left, side).float()
+        patches = cut_patches(views.canvas, top, left, side)
         shift = rand((n, grid**2, 3, 1, 1), generator) * 2 - 1
-        patches = patches + shift.to(device) * self.settings.jitter
-        patches = standardise(self._resize(patches))
         which = choose_patches(
             self._background_share(views, top, left, side),
             self.settings.background_limit,
@@ -166,13 +165,17 @@ class PatchRotation(PretextTask):
         )
         quarters = randint(ANGLES, (n,), generator).to(device)
         face = torch.arange(n, device=device)
+        patches = self._resize(patches)
         patches[face, which] = turn(patches[face, which], quarters)
+        patches = standardise(patches.float() + shift.to(device) * self.settings.jitter)
         if self.settings.angle_zero == "ignore":
             which = which.where(quarters > 0, NO_LABEL)
         return patches.flatten(1, 2), which, quarters
 
     def _resize(self, patches: Tensor) -> Tensor:
         flat = patches.flatten(0, 1)
+        if flat.device.type != "cpu":
+            flat = flat.float()  # on a CPU whole grey levels are resized several times faster
         flat = F.interpolate(flat, (self.size, self.size), mode="bilinear", align_corners=False)
         return flat.view(*patches.shape[:3], self.size, self.size)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from sspl.data.images import Box, image_canvas, mask_canvas, read_image, read_mask
+from sspl.data.images import Box, mask_canvas, read_canvas, read_image, read_mask
 from sspl.data.packs.layout import (
     INDEX_FILE,
     PLAN_FILE,
@@ -87,17 +87,21 @@ class Encoder:
 
     def __call__(self, face: FaceRecord, groups: Sequence[str]) -> Encoded:
         """Read a face; raise `DataError` naming its picture or mask when it cannot be used."""
-        picture = read_image(face.image)
-        mask = None if face.mask is None else read_mask(face.mask, picture.size, self.classes)
+        whole = self.encoding == "as is"
+        if whole:
+            size = read_image(face.image).size
+        else:
+            pixels, size = read_canvas(face.image, self.box, self.canvas)
+        mask = None if face.mask is None else read_mask(face.mask, size, self.classes)
         labels = face.labels.tolist()
-        if self.encoding == "as is":
+        if whole:
             image = bytes_of(face.image)
             with Image.open(io.BytesIO(image)) as opened:
                 kind = opened.format or ""
             mask_bytes = b"" if face.mask is None else bytes_of(face.mask)
         else:
             kind = self.encoding
-            image = encoded(image_canvas(picture, self.box, self.canvas), kind)
+            image = encoded(pixels, kind)
             mask_bytes = b"" if mask is None else _png(mask_canvas(mask, self.box, self.canvas))
         suffix = SUFFIXES.get(kind, f".{kind.lower()}")
         return Encoded(face.name, image, suffix, mask_bytes, labels, groups)
