@@ -13,11 +13,15 @@ from sspl.distributed.group import joined
 
 
 def in_processes(count: int, work: Callable[[], object], folder: Path) -> list[Any]:
-    """Return what `work` returns in each of `count` processes, an exception where it raises."""
+    """Return what `work` returns in each of `count` processes, an exception where it raises.
+
+    None stands for a process that ended before it had a result.
+    """
     torch.multiprocessing.start_processes(
         _run, (count, free_port(), work, folder), count, start_method="fork"
     )
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
+    files = [folder / f"{rank}.pt" for rank in range(count)]
+    return [torch.load(f, weights_only=False) if f.exists() else None for f in files]
 
 
 def free_port() -> int:

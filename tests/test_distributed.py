@@ -1,6 +1,15 @@
 """Several processes learn what one does."""
 
+import contextlib
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,17 +17,20 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from processes import in_processes
+from sspl.cli import main as command_line
 from sspl.data.synthetic import write_synthetic
 from sspl.distributed.dealing import Deal, Dealt, deal_of
 from sspl.distributed.group import agreed, gathered, process_rank, shared_count
 from sspl.distributed.norms import BatchNormOverProcesses, synchronise_norms
 from sspl.draws import rand, randint, share_of
-from sspl.errors import DataError, ReportedElsewhereError, SettingsError, SsplError
+from sspl.errors import DataError, ReportedElsewhereError, SettingsError, SsplError, TrainingError
 from sspl.settings import build
+from sspl.training.finetune import finetune
 from sspl.training.pretrain import pretrain
-from sspl.training.settings import PretrainSettings, preset
+from sspl.training.settings import FinetuneSettings, PretrainSettings, preset
 
 JIGSAW = Path(__file__).resolve().parents[1] / "examples" / "jigsaw.py"
 
@@ -56,29 +68,34 @@ def test_shares_of_one_process(batch: int, faces: int, parts: int, share: int) -
     assert deal_of(batch, faces, parts).share == share
 
 
-def test_batchnorm_over_processes_is_batchnorm_of_the_whole_batch(tmp_path: Path) -> None:
-    draw = torch.Generator().manual_seed(0)
-    x, weight = torch.randn(5, 3, 4, 4, generator=draw) * 3 + 2, torch.tensor([0.5, 1.0, 2.0])
-    shares = (x[:2], x[2:])
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.BatchNorm1d])
+def test_batchnorm_over_processes_is_batchnorm_of_the_whole_batch(
+    kind: type[_BatchNorm], tmp_path: Path
+) -> None:
+    draw, places = torch.Generator().manual_seed(0), (4, 4) if kind is nn.BatchNorm2d else ()
+    x, weight = torch.randn(5, 3, *places, generator=draw) * 3 + 2, torch.tensor([0.5, 1.0, 2.0])
+    shares, last = (x[:2], x[2:]), torch.arange(1.0, x.shape[-1] + 1)
+
+    def made() -> _BatchNorm:
+        norm = kind(3, affine=kind is nn.BatchNorm2d)
+        if norm.affine:
+            norm.weight.data.copy_(weight)
+        return norm
 
     def work() -> list[Tensor]:
-        network = nn.Sequential(nn.BatchNorm2d(3))
-        with torch.no_grad():
-            network[0].weight.copy_(weight)
+        network = nn.Sequential(made())
         synchronise_norms(network)
         assert isinstance(network[0], BatchNormOverProcesses)
         mine = shares[process_rank()].clone().requires_grad_()
         y = network(mine)
-        y.square().mul(torch.arange(4.0)).sum().backward()
+        (y**3 * last).sum().backward()
         return [y.detach(), mine.grad, network[0].running_mean, network[0].running_var]
 
     one, other = in_processes(2, work, tmp_path)
-    norm = nn.BatchNorm2d(3)
-    with torch.no_grad():
-        norm.weight.copy_(weight)
+    norm = made()
     whole = x.clone().requires_grad_()
     expected = norm(whole)
-    expected.square().mul(torch.arange(4.0)).sum().backward()
+    (expected**3 * last).sum().backward()
     torch.testing.assert_close(torch.cat([one[0], other[0]]), expected.detach())
     torch.testing.assert_close(torch.cat([one[1], other[1]]), whole.grad, rtol=1e-4, atol=1e-4)
     for averages in (one[2:], other[2:]):
@@ -104,6 +121,32 @@ def test_counts_are_shared_and_one_error_is_everyones(tmp_path: Path) -> None:
     assert one[:2] == other[:2] == [4.0, [0, 1]]
     assert isinstance(one[2], ReportedElsewhereError)
     assert str(other[2]) == "no such picture"
+
+
+def test_the_death_of_a_process_is_one_sentence(tmp_path: Path) -> None:
+    def work() -> None:
+        gathered(0)
+        if process_rank() == 1:
+            os._exit(0)
+        gathered(1)
+
+    (survivor, _) = in_processes(2, work, tmp_path)
+    assert isinstance(survivor, TrainingError)
+    assert "another process of this run stopped" in str(survivor)
+    assert "\n" not in str(survivor)
+
+
+def test_what_another_process_reports_is_not_said_twice(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(**_: object) -> None:
+        raise ReportedElsewhereError
+
+    monkeypatch.setattr(command_line, "cli", SimpleNamespace(main=fails))
+    with pytest.raises(SystemExit) as left:
+        command_line.main()
+    assert left.value.code == 2
+    assert capsys.readouterr().err == ""
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +195,79 @@ def test_two_processes_learn_what_one_does(
     for name, value in alone.items():
         assert one[name] == pytest.approx(value, abs=2e-3), name
     assert_same_run(tmp_path / "two", tmp_path / "one")
+
+
+def test_what_cannot_be_dealt_out_is_refused_once_and_leaves_nothing(
+    faces: Path, tmp_path: Path
+) -> None:
+    chosen = settings(faces, "optim.batch_size=15")
+    one, other = in_processes(2, lambda: pretrain(chosen, tmp_path / "run"), tmp_path / "results")
+    assert isinstance(one, SettingsError)
+    assert "optim.batch_size: 15 faces cannot be dealt out to 2 processes" in str(one)
+    assert isinstance(other, ReportedElsewhereError)
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_finetune_as_one_does(faces: Path, tmp_path: Path) -> None:
+    """The last batch of an epoch is smaller: 28 faces in batches of 16."""
+    chosen = build(
+        FinetuneSettings,
+        preset("demo", "finetune") | {"data": {"format": "celeba", "root": str(faces)}},
+        (
+            "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2",
+            "labels.count=28", "optim.batch_size=16", "optim.epochs=2", "evaluate_every=1",
+            "runtime.precision=fp32", "runtime.device=cpu", "head.dropout=0", "ema=0.9",
+            "segmentation.width=16", "consistency.weight=1", "consistency.threshold=0.5",
+            f"consistency.data=[{{format: folder, root: {faces / 'img_align_celeba'}}}]",
+        ),
+    )  # fmt: skip
+    finetune(chosen, tmp_path / "one")
+    one, other = in_processes(2, lambda: finetune(chosen, tmp_path / "two"), tmp_path / "results")
+    assert one == other
+    assert one["labelled"] == 28
+    logs = [csv.DictReader((tmp_path / run / "metrics.csv").open()) for run in ("one", "two")]
+    for expected, row in zip(*logs, strict=True):
+        for name in ("loss", "consistency_loss", "val/accuracy"):
+            assert float(row[name]) == pytest.approx(float(expected[name]), abs=2e-3), name
+
+
+def test_a_run_whose_process_was_killed_goes_on_with_another_number_of_them(
+    faces: Path, tmp_path: Path
+) -> None:
+    """Started by torchrun in two processes, ended in one."""
+    chosen = settings(faces, "optim.epochs=6")
+    pretrain(chosen, tmp_path / "whole")
+    out = tmp_path / "killed"
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "sspl", "pretrain", "--settings", tmp_path / "whole" / "settings.yaml", "--out", out,
+    ]  # fmt: skip
+    launcher = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    try:
+        while not (out / "state.safetensors").exists():
+            assert launcher.poll() is None, launcher.stderr and launcher.stderr.read()
+            time.sleep(0.01)
+        os.kill(workers(launcher.pid)[1], signal.SIGKILL)
+        _, said = launcher.communicate(timeout=120)
+    finally:
+        launcher.kill()
+        launcher.wait()
+    assert launcher.returncode == 1
+    assert "sspl/" not in said  # no traceback and no warning of ours or about our code
+    assert not (out / "pretrained.safetensors").exists()
+    pretrain(chosen, out, resume=True)
+    assert_same_run(out, tmp_path / "whole")
+    assert json.loads((out / "metrics.json").read_text())["finished"]
+
+
+def workers(launcher: int) -> list[int]:
+    """Return the processes that a launcher has started, in the order of their numbers."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == launcher and b"sspl" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return sorted(found)

@@ -1,5 +1,6 @@
 """The `sspl` command: a table of commands, and what an error looks like."""
 
+import os
 import signal
 import sys
 from typing import Final, NoReturn
@@ -71,7 +72,8 @@ def main() -> None:
     except (KeyboardInterrupt, click.exceptions.Abort):
         # A second request must not cut the sentence short.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        click.echo(INTERRUPTED, err=True)
+        if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
+            click.echo(INTERRUPTED, err=True)
         sys.exit(EXIT_TERMINATED if ended else EXIT_INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -166,9 +166,7 @@ def for_all_processes(network: nn.Module, all_used: bool = True) -> nn.Module:
     """
     if process_count() == 1:
         return network
-    return DistributedDataParallel(
-        network, broadcast_buffers=False, find_unused_parameters=not all_used
-    )
+    return DistributedDataParallel(network, find_unused_parameters=not all_used)
 
 
 def gradients_wait(network: nn.Module) -> AbstractContextManager[object]:

@@ -22,7 +22,7 @@ def synchronise_norms(network: nn.Module) -> None:
         for name, layer in list(parent.named_children()):
             if not isinstance(layer, _BatchNorm):
                 continue
-            if type(layer) is not nn.BatchNorm2d:
+            if type(layer) not in (nn.BatchNorm1d, nn.BatchNorm2d):
                 raise SettingsError(
                     f"optim.sync_batchnorm: {parent_name}.{name} is a {type(layer).__name__}, "
                     "whose statistics cannot be shared; set optim.sync_batchnorm=false."
@@ -30,8 +30,8 @@ def synchronise_norms(network: nn.Module) -> None:
             setattr(parent, name, _synchronised(layer))
 
 
-def _synchronised(layer: nn.BatchNorm2d) -> nn.Module:
-    if layer.weight.device.type != "cpu":
+def _synchronised(layer: _BatchNorm) -> nn.Module:
+    if next(layer.buffers()).device.type != "cpu":
         on_accelerator: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(layer)  # type: ignore[no-untyped-call]
         return on_accelerator
     shared = BatchNormOverProcesses(layer.num_features, layer.eps, layer.momentum, layer.affine)
@@ -41,31 +41,35 @@ def _synchronised(layer: nn.BatchNorm2d) -> nn.Module:
     return shared.train(layer.training)
 
 
-class BatchNormOverProcesses(nn.BatchNorm2d):
+class BatchNormOverProcesses(_BatchNorm):
     """BatchNorm whose statistics in training are those of all processes, for CPUs.
 
     torch.nn.SyncBatchNorm, its equal, needs an accelerator.
     """
 
+    def _check_input_dim(self, x: Tensor) -> None:
+        pass  # any number of dimensions will do
+
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, c, h, w) to the same shape."""
+        """Map (n, c) or (n, c, h, w) to the same shape."""
         if not self.training:
-            return super().forward(x)
+            unchanged: Tensor = super().forward(x)
+            return unchanged
         with torch.autocast(x.device.type, enabled=False):
             return self._normalised(x.float()).to(x.dtype)
 
     def _normalised(self, x: Tensor) -> Tensor:
-        places, axes = x.numel() // x.shape[1], (0, 2, 3)
-        ones = x.new_full((1,), places)
-        summed = _summed(torch.cat([x.sum(axes), ones]))
+        places, axes = x.numel() // x.shape[1], [0, *range(2, x.ndim)]
+        across = (-1, *[1] * (x.ndim - 2))
+        summed = _summed(torch.cat([x.sum(axes), x.new_full((1,), places)]))
         total = summed[-1].detach()
-        mean = summed[:-1] / total
-        centred = x - mean[:, None, None]
+        centred = x - (summed[:-1] / total).view(across)
         variance = _summed(centred.square().sum(axes)) / total
-        self._learn(mean.detach(), variance.detach() * total / (total - 1))
-        factor = (variance + self.eps).rsqrt() * self.weight
-        normalised: Tensor = centred * factor[:, None, None] + self.bias[:, None, None]
-        return normalised
+        self._learn((summed[:-1] / total).detach(), variance.detach() * total / (total - 1))
+        factor = (variance + self.eps).rsqrt()
+        if self.affine:
+            return centred * (factor * self.weight).view(across) + self.bias.view(across)
+        return centred * factor.view(across)
 
     def _learn(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None
