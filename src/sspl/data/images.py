@@ -22,25 +22,34 @@ SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 
 WHOLE_FRAME: Final[Box] = (0.0, 0.0, 1.0, 1.0)
 
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+"""Formats that are read, by what the file holds and not by its name."""
+
+MAX_PIXELS: Final = 89_478_485
+"""Width times height beyond which a picture is taken for a trap; Pillow's own bound."""
+
 
 @contextmanager
 def _opened(picture: Picture) -> Iterator[Image.Image]:
     """Open a picture; what goes wrong inside becomes a `DataError` that names it."""
     try:
-        with Image.open(content(picture)) as opened:
+        with _bounded(picture) as opened:
             yield opened
+    except (DataError, MemoryError):
+        raise
     except FileNotFoundError:
         raise DataError(f"{picture}: no such image.") from None
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{picture}: not a picture that can be read ({error}).") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         raise DataError(f"{picture}: damaged picture ({error}); replace or remove it.") from None
 
 
 def read_image(picture: Picture) -> Image.Image:
-    """Return the picture upright (EXIF orientation applied) in RGB.
+    """Return the picture upright (EXIF orientation applied) in RGB; of an animation the first.
 
-    Raises `DataError` naming it when it is missing, truncated or not a picture.
+    Raises `DataError` naming it when it is missing, truncated, larger than `MAX_PIXELS` or not a
+    picture in one of `FORMATS`, whatever its name ends in.
     """
     with _opened(picture) as opened:
         return _own_upright_rgb(opened)
@@ -65,8 +74,23 @@ def read_canvas(
         return image_canvas(_own_upright_rgb(opened), box, canvas), size
 
 
+def _bounded(picture: Picture) -> Image.Image:
+    """Open a picture without decoding it; Pillow would run other programs for other formats."""
+    opened = Image.open(content(picture), formats=FORMATS)
+    if opened.width * opened.height > MAX_PIXELS:
+        opened.close()
+        raise DataError(
+            f"{picture}: {opened.width} x {opened.height} px are more than {MAX_PIXELS:,}; "
+            "scale it down."
+        )
+    return opened
+
+
 def upright_rgb(opened: Image.Image) -> Image.Image:
-    """Return a picture that was opened, EXIF orientation applied, in 8-bit RGB."""
+    """Return a picture that was opened, EXIF orientation applied, in 8-bit RGB.
+
+    Raises `ValueError` for pixels that are fractions: nothing says which of them is white.
+    """
     return _eight_bits(ImageOps.exif_transpose(opened)).convert("RGB")
 
 
@@ -82,6 +106,8 @@ def _own_upright_rgb(opened: Image.Image) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey to 8 bits; Pillow's own conversion clips it to white."""
+    if image.mode.startswith("F"):
+        raise ValueError("its pixels are fractions; save it with 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
     levels = np.asarray(image).astype(np.float64) / 257
@@ -100,16 +126,18 @@ def read_mask(path: Picture, size: tuple[int, int] | None, classes: int) -> Imag
     or holds an id that is not a class.
     """
     try:
-        with Image.open(content(path)) as opened:
+        with _bounded(path) as opened:
             opened.load()
             if opened.mode not in {"P", "L"}:
                 raise DataError(
                     f"{path}: mask has mode {opened.mode}; save class ids as palette or grey PNG."
                 )
             mask = Image.fromarray(np.asarray(opened))
+    except (DataError, MemoryError):
+        raise
     except FileNotFoundError:
         raise DataError(f"{path}: no such mask.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # as above
         raise DataError(f"{path}: damaged mask ({error}); make it again.") from None
     if size is not None and mask.size != size:
         raise DataError(

@@ -17,6 +17,7 @@ from sspl.files import read_json, write_csv, write_json
 from sspl.parsing.parser import Parser, Pixels
 
 SHEET_FACES: Final = 40
+MOST_ASPECT: Final = 20
 TINY_SKIN: Final = 0.02
 MOST_HELD: Final = 10**8
 """Pixels of pictures that wait for others of their size, at most."""
@@ -67,6 +68,7 @@ def _batches(
     for face in faces:
         try:
             image = read_image(face.image)
+            _require_room(face, image.size)
         except DataError as error:
             skipped.note(source, face.name, error)
             continue
@@ -80,6 +82,15 @@ def _batches(
             yield [face for face, _ in batch], [pixels for _, pixels in batch]
     for batch in waiting.values():
         yield [face for face, _ in batch], [pixels for _, pixels in batch]
+
+
+def _require_room(face: FaceRecord, size: tuple[int, int]) -> None:
+    """Refuse a sliver, whose shorter side could be brought to the parser's at a huge cost only."""
+    if max(size) > MOST_ASPECT * min(size):
+        raise DataError(
+            f"{face.image}: {size[0]} x {size[1]} px; one side is more than {MOST_ASPECT} times "
+            "the other, which leaves no room for a face."
+        )
 
 
 def suspicion(ids: NDArray[np.uint8], skin: int) -> str | None:

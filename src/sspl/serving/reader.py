@@ -10,15 +10,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sspl.data.images import upright_rgb
+from sspl.data.images import FORMATS, upright_rgb
 from sspl.device import Precision, pick_device
 from sspl.errors import DataError
 from sspl.faces.face import FaceDetector
 from sspl.inference.crops import FaceCrop, crop_faces, whole_picture
 from sspl.models.bundle import load_model
 from sspl.models.scoring import logits_of
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
 def open_picture(content: bytes, max_pixels: int) -> Image.Image:

@@ -213,16 +213,17 @@ class Finetuning:
                 with gradients_wait(self.engine) if part + 1 < deal.parts else nullcontext():
                     truth = labels[batch.index]
                     losses = self._losses(batch.images, truth, unlabelled, more, own, part)
-                    total = losses["loss"]
+                    total, of = losses["loss"], {"labelled faces": losses["loss"]}
                     if unlabelled:
                         total = total + weight * losses["consistency_loss"]
+                        of["unlabelled faces"] = losses["consistency_loss"]
                         faces["consistency_loss"] = unlabelled.deal.share
                     where = f"epoch {epoch + 1}, step {number + 1}"
-                    back_propagate(total / deal.parts, where)
+                    back_propagate(total / deal.parts, where, of)
                 for name, loss in losses.items():
                     add(means, {name: Mean(loss.item() * faces[name], faces[name])})
             generator.set_state(own.get_state())
-            update(self.optimiser, optim.clip)
+            update(self.optimiser, optim.clip, where)
             if self.average is not None:
                 self.average.update_parameters(self.network)
         level(self.state())

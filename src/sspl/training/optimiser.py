@@ -1,7 +1,8 @@
 """Optimisers, their parameter groups and one guarded step."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from sspl.training.settings import OptimSettings
 
 FUSED: Final = {"cpu", "cuda"}
 """Devices on which torch has updated all tensors in one pass since 2.4."""
+
+NO_PARTS: Final[Mapping[str, Tensor]] = MappingProxyType({})
 
 
 def make_optimiser(
@@ -47,25 +50,39 @@ def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
 
 
 def step(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float, where: str) -> None:
-    """Back-propagate and update; raise `TrainingError` when the loss is not a number."""
+    """Back-propagate and update; raise `TrainingError` as the two do."""
     back_propagate(loss, where)
-    update(optimiser, clip)
+    update(optimiser, clip, where)
 
 
-def back_propagate(loss: Tensor, where: str) -> None:
-    """Add to the gradients; raise `TrainingError` when the loss of any process is not a number."""
+def back_propagate(loss: Tensor, where: str, parts: Mapping[str, Tensor] = NO_PARTS) -> None:
+    """Add to the gradients.
+
+    Raises `TrainingError` when the loss of any process is not a number; it names those of `parts`,
+    the terms of the loss, that are none here.
+    """
     value = mean_over_processes(loss)
     if not torch.isfinite(value):
-        raise TrainingError(
-            f"the loss is {value.item()} in {where}; the last checkpoint is kept: "
-            "lower optim.lr or set runtime.precision=fp32."
-        )
+        bad = [name for name, part in parts.items() if not torch.isfinite(part)]
+        _give_up(f"the loss{' of ' if bad else ''}{' and '.join(bad)} is {value.item()}", where)
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def update(optimiser: torch.optim.Optimizer, clip: float) -> None:
-    """Take one step along the gradients, whose norm is cut to `clip`, and clear them."""
+def update(optimiser: torch.optim.Optimizer, clip: float, where: str) -> None:
+    """Take one step along the gradients, whose norm is cut to `clip`, and clear them.
+
+    Raises `TrainingError` when the norm is not a number, before any weight has changed.
+    """
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    nn.utils.clip_grad_norm_(parameters, clip)
+    norm = nn.utils.clip_grad_norm_(parameters, clip)
+    if not torch.isfinite(norm):
+        _give_up(f"the norm of the gradient is {norm.item()}", where)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
+
+
+def _give_up(what: str, where: str) -> NoReturn:
+    raise TrainingError(
+        f"{what} in {where}; the last checkpoint is kept: lower optim.lr or set "
+        "runtime.precision=fp32."
+    )

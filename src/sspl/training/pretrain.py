@@ -205,6 +205,7 @@ class Pretraining:
         """
         settings, tallies = self.settings, dict[str, Tally]()
         weights, seen = settings.loss_weights(), []
+        where = f"epoch {epoch + 1}, step {number + 1}"
         for part, batch in enumerate(batches):
             drawn = generator_for(settings.seed, epoch, number)
             generator = share_of(drawn, deal.rows(part), deal.batch)
@@ -217,9 +218,10 @@ class Pretraining:
                     seen.append({name: feature.detach() for name, feature in regions.items()})
                 terms = [weights.get(name, 1.0) * r.loss for name, r in results.items()]
                 total = torch.stack(terms).sum()
-                back_propagate(total / deal.parts, f"epoch {epoch + 1}, step {number + 1}")
+                losses = {name: result.loss for name, result in results.items()}
+                back_propagate(total / deal.parts, where, losses)
             add(tallies, _figures(results, total, len(batch.index)))
-        update(self.optimiser, settings.optim.clip)
+        update(self.optimiser, settings.optim.clip, where)
         if self.adversary is not None:
             features = {name: torch.cat([part[name] for part in seen]) for name in seen[0]}
             self.adversary.learn(features, number)

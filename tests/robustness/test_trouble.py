@@ -1,0 +1,174 @@
+"""Trouble on the way: a full disk, folders that vanish, losses that are no numbers."""
+
+import csv
+import errno
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.robustness.kills import damage
+from tests.shared import refused, sspl
+from torch import Tensor, nn
+
+from sspl import weights
+from sspl.errors import TrainingError
+from sspl.tasks.pct import PatchClassification
+from sspl.training import finetune
+from sspl.training.optimiser import back_propagate, update
+
+TINY = (
+    "canvas=40", "input_size=32", "trunk.width=0.05", "trunk.stem_stride=2",
+    "optim.batch_size=8", "runtime.precision=fp32",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trouble") / "faces"
+    sspl("data", "synthetic", out, "--count", 24, "--seed", 2, "--size", 40)
+    return out
+
+
+def pretraining(faces: Path, out: Path) -> tuple[Any, ...]:
+    data = f"celeba:{faces},masks={faces / 'masks'}"
+    return (
+        "pretrain", "--preset", "demo", "--data", data, "--out", out, *TINY, "tasks=[pct]",
+        "optim.epochs=3",
+    )  # fmt: skip
+
+
+def finetuning(faces: Path, out: Path) -> tuple[Any, ...]:
+    return (
+        "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from", "none", "--labels",
+        12, "--out", out, *TINY, "optim.epochs=4", "evaluate_every=1", "head.pooling=average",
+    )  # fmt: skip
+
+
+COMMANDS = {"pretrain": pretraining, "finetune": finetuning}
+
+
+def epochs(out: Path) -> list[str]:
+    return [row["epoch"] for row in csv.DictReader((out / "metrics.csv").open())]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_full_disk_leaves_whole_files_and_a_run_that_goes_on(
+    faces: Path, tmp_path: Path, command: str
+) -> None:
+    """The disk is full from the fourth file of weights on, half of which is written."""
+    original = weights.save_file
+    saved = 0
+
+    def save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+        nonlocal saved
+        saved += 1
+        if saved < 4:
+            original(tensors, path, metadata)
+            return
+        path.write_bytes(b"half a file")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
+    make = COMMANDS[command]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "save_file", save)
+        sentence = refused(*make(faces, out))
+    assert "No space left on device; free some space" in sentence
+    assert not damage(out)
+    assert not list(out.glob(".*"))
+    sspl(*make(faces, out), "--resume")
+    sspl(*make(faces, undisturbed))
+    (name,) = {"pretrained.safetensors", "model.safetensors"} & {p.name for p in out.iterdir()}
+    one, other = load_file(out / name), load_file(undisturbed / name)
+    assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
+    assert (out / "metrics.csv").read_text() == (undisturbed / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_place_that_cannot_be_written_is_named(faces: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("x")
+    sentence = refused(*COMMANDS[command](faces, tmp_path / "file" / "out"))
+    assert f"cannot write {tmp_path / 'file' / 'out'}" in sentence
+
+
+def test_pictures_that_vanish_on_the_way_end_the_run_and_keep_what_is_done(
+    faces: Path, tmp_path: Path
+) -> None:
+    mine, out = tmp_path / "faces", tmp_path / "out"
+    shutil.copytree(faces, mine)
+    command = (*pretraining(mine, out), "runtime.cache_gb=0")
+    from sspl.training import pretrain
+
+    original = pretrain.write_metrics
+
+    def vanish(*arguments: Any) -> None:
+        original(*arguments)
+        shutil.rmtree(mine / "img_align_celeba", ignore_errors=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain, "write_metrics", vanish)
+        assert "no such image" in refused(*command)
+    assert epochs(out) == ["1"]
+    assert not damage(out)
+    shutil.copytree(faces / "img_align_celeba", mine / "img_align_celeba")
+    sspl(*command, "--resume")
+    assert epochs(out) == ["1", "2", "3"]
+
+
+def poisoned(original: Callable[..., Any], call: int, spoil: Callable[[Any], Any]) -> Any:
+    """Return a function like `original` whose result is spoilt at one call, counted from 1."""
+    calls = 0
+
+    def function(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        result = original(*arguments, **options)
+        return spoil(result) if calls == call else result
+
+    return function
+
+
+def test_a_loss_that_is_no_number_names_the_task_and_the_step(faces: Path, tmp_path: Path) -> None:
+    """24 drawn faces have some 16 to train on, two steps an epoch; the fourth step is spoilt."""
+
+    def spoil(result: Any) -> Any:
+        object.__setattr__(result, "loss", result.loss * torch.nan)
+        return result
+
+    command = (*pretraining(faces, tmp_path / "out")[:-2], "tasks=[pct,pst]", "optim.epochs=3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            PatchClassification, "forward", poisoned(PatchClassification.forward, 4, spoil)
+        )
+        sentence = refused(*command)
+    assert sentence.startswith("the loss of pct is nan in epoch 2, step ")
+    assert "the last checkpoint is kept" in sentence
+    assert epochs(tmp_path / "out") == ["1"]
+    assert not damage(tmp_path / "out")
+
+
+def test_a_loss_of_stage_two_that_is_no_number_keeps_the_checkpoint(
+    faces: Path, tmp_path: Path
+) -> None:
+    spoilt = poisoned(finetune.attribute_loss, 4, lambda loss: loss * torch.inf)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "attribute_loss", spoilt)
+        sentence = refused(*finetuning(faces, tmp_path / "out"))
+    assert sentence.startswith("the loss of labelled faces is inf in epoch 2, step ")
+    assert not damage(tmp_path / "out")
+    assert epochs(tmp_path / "out") == ["1"]
+
+
+def test_a_gradient_that_is_no_number_changes_nothing() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    before = layer.weight.detach().clone()
+    optimiser = torch.optim.SGD(layer.parameters(), lr=1.0)
+    # The slope of the square root at 0 is infinite, though the loss, 0, is a number.
+    back_propagate((layer.weight * 0).abs().sqrt().sum(), "step 1")
+    with pytest.raises(TrainingError, match="the norm of the gradient is nan in step 1"):
+        update(optimiser, 5.0, "step 1")
+    assert torch.equal(layer.weight, before)
