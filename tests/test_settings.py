@@ -59,7 +59,7 @@ def test_unknown_key_inside_a_list_and_an_optional_part_names_its_own_level() ->
         (["tasks=[prt,prt]"], "settings: tasks needs each task once", "prt"),
         (["tasks=[]"], "settings: tasks needs each task once and at least one", ""),
         (["weights.prt=-1"], "settings: weights.prt must be at least 0", ""),
-        (["tasks=[prt,xyz]"], "settings: tasks: 'xyz' is none of prt, pst, pct, nor FILE.py", ""),
+        (["tasks=[prt,xyz]"], "settings: tasks: 'xyz' is none of prt, pst, pct, rotnet", ""),
     ],
 )
 def test_bad_value_names_its_path(overrides: list[str], start: str, got: str) -> None:

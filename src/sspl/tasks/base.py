@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sspl.metrics.tallies import Mean, Tally
 from sspl.models.trunk import Trunk
@@ -70,3 +72,30 @@ def accuracy_tally(logits: Tensor, target: Tensor, ignore: int = -100) -> Mean:
     known = target != ignore
     hits = (logits.argmax(1) == target) & known
     return Mean(float(hits.sum()), float(known.sum()))
+
+
+class frozen_running_averages:  # noqa: N801 - used like a function
+    """Context in which a module's BatchNorm layers leave their running averages alone."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.layers = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+
+    def __enter__(self) -> None:
+        """Set the weight of new statistics to 0."""
+        self.momenta = [layer.momentum for layer in self.layers]
+        for layer in self.layers:
+            layer.momentum = 0.0
+
+    def __exit__(self, *exception: object) -> None:
+        """Put the weights back."""
+        for layer, momentum in zip(self.layers, self.momenta, strict=True):
+            layer.momentum = momentum
+
+
+def beside_crops(trunk: Trunk, maps: list[Tensor] | None) -> AbstractContextManager[object]:
+    """Return the context in which a task sends pictures of its own kind through the trunk.
+
+    Stage 2 feeds the trunk plain crops; where a task of the run does so too (`maps`), BatchNorm's
+    running averages are those of the crops (METHOD.md "Do not repeat" 12).
+    """
+    return nullcontext() if maps is None else frozen_running_averages(trunk)

@@ -19,7 +19,13 @@ from sspl.distributed.group import shared_count
 from sspl.draws import rand, randint
 from sspl.models.trunk import Trunk, pooled
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskResult, Views, accuracy_tally
+from sspl.tasks.base import (
+    PretextTask,
+    TaskResult,
+    Views,
+    accuracy_tally,
+    frozen_running_averages,
+)
 
 PATCH_OF_512: Final = {2: 236, 3: 150, 4: 100}
 """Side of a patch for each grid, in px of a 512 px picture (the reference's)."""
@@ -237,21 +243,3 @@ class OwnNorms(nn.Module):
         }
         maps: list[Tensor] = functional_call(module, tensors, (x,))
         return maps
-
-
-class frozen_running_averages:  # noqa: N801 - used like a function
-    """Context in which a module's BatchNorm layers leave their running averages alone."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.layers = [m for m in module.modules() if isinstance(m, _BatchNorm)]
-
-    def __enter__(self) -> None:
-        """Set the weight of new statistics to 0."""
-        self.momenta = [layer.momentum for layer in self.layers]
-        for layer in self.layers:
-            layer.momentum = 0.0
-
-    def __exit__(self, *exception: object) -> None:
-        """Put the weights back."""
-        for layer, momentum in zip(self.layers, self.momenta, strict=True):
-            layer.momentum = momentum

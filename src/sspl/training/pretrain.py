@@ -48,10 +48,16 @@ from sspl.models.branches import Branches
 from sspl.models.trunk import Trunk
 from sspl.runs import start_run, write_metrics
 from sspl.tasks.base import PretextTask, TaskResult, Views
+from sspl.tasks.byol import BYOL
+from sspl.tasks.colourise import Colourisation
 from sspl.tasks.loading import load_task
+from sspl.tasks.location import RelativeLocation
+from sspl.tasks.masked import MaskedModelling
 from sspl.tasks.pct import PatchClassification
 from sspl.tasks.prt import PatchRotation
 from sspl.tasks.pst import PatchSegmentation
+from sspl.tasks.rotnet import WholeRotation
+from sspl.tasks.simclr import SimCLR
 from sspl.training.adversarial import Adversary
 from sspl.training.checkpoint import Learner, has_state, load_state, save_state
 from sspl.training.optimiser import back_propagate, make_optimiser, set_lr, update
@@ -105,6 +111,12 @@ def build_tasks(
         "pct": lambda: PatchClassification(
             settings.pct, features, taxonomy, by_region=settings.architecture == "splnet"
         ),
+        "rotnet": lambda: WholeRotation(features),
+        "location": lambda: RelativeLocation(settings.location, features, settings.input_size),
+        "simclr": lambda: SimCLR(settings.simclr, features),
+        "byol": lambda: BYOL(settings.byol, trunk),
+        "colourise": lambda: Colourisation(settings.colourise, settings.segmentation, trunk.widths),
+        "masked": lambda: MaskedModelling(settings.masked, trunk, settings.input_size),
     }
     tasks: dict[str, PretextTask] = {}
     for task in settings.tasks:

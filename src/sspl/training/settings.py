@@ -17,16 +17,25 @@ from sspl.models.branches import Architecture
 from sspl.models.trunk import TrunkSettings
 from sspl.schedules import stepwise, warmup_cosine
 from sspl.settings import Settings, merge
+from sspl.tasks.byol import BYOLSettings
+from sspl.tasks.colourise import ColouriseSettings
 from sspl.tasks.loading import is_task_file
+from sspl.tasks.location import LocationSettings
+from sspl.tasks.masked import MaskedSettings
 from sspl.tasks.pct import PCTSettings
 from sspl.tasks.prt import PRTSettings
 from sspl.tasks.pst import PSTSettings, SegmentationSettings
+from sspl.tasks.simclr import SimCLRSettings
 from sspl.training.adversarial import AdversarialSettings
 from sspl.training.consistency import ConsistencySettings
 from sspl.training.losses import LossSettings
 
 PRESETS: Final = ("paper-sspl", "paper-splnet", "small", "demo")
-BUILT_IN: Final = ("prt", "pst", "pct")
+PAPERS_TASKS: Final = ("prt", "pst", "pct")
+OTHER_TASKS: Final = ("rotnet", "location", "simclr", "byol", "colourise", "masked")
+"""Tasks of other papers, to compare with."""
+
+BUILT_IN: Final = (*PAPERS_TASKS, *OTHER_TASKS)
 MOST_WARMUP: Final = 0.5
 
 
@@ -88,7 +97,8 @@ class PretrainSettings(Settings):
     architecture: Architecture = "sspl"
     taxonomy: str = "celebamask19"
     tasks: tuple[str, ...] = Field(
-        BUILT_IN, description="prt, pst, pct, or FILE.py:CLASS for a task of your own"
+        PAPERS_TASKS,
+        description=f"{', '.join(BUILT_IN)}, or FILE.py:CLASS for a task of your own",
     )
     weights: dict[str, float] = Field(
         default_factory=dict, description="loss weight by the task's name, 1 unless given"
@@ -101,6 +111,11 @@ class PretrainSettings(Settings):
     prt: PRTSettings = PRTSettings()
     pst: PSTSettings = PSTSettings()
     pct: PCTSettings = PCTSettings()
+    location: LocationSettings = LocationSettings()
+    simclr: SimCLRSettings = SimCLRSettings()
+    byol: BYOLSettings = BYOLSettings()
+    colourise: ColouriseSettings = ColouriseSettings()
+    masked: MaskedSettings = MaskedSettings()
     adversarial: AdversarialSettings = AdversarialSettings()
     geometry: GeometrySettings = GeometrySettings(scale=(0.44, 0.44))
     colour: ColourSettings = ColourSettings()
@@ -117,11 +132,12 @@ class PretrainSettings(Settings):
 
     @model_validator(mode="after")
     def _tasks_once(self) -> "PretrainSettings":
+        built_in = ", ".join(BUILT_IN)
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise ValueError("tasks needs each task once and at least one of prt, pst, pct")
+            raise ValueError(f"tasks needs each task once and at least one of {built_in}")
         for task in self.tasks:
             if task not in BUILT_IN and not is_task_file(task):
-                raise ValueError(f"tasks: '{task}' is none of prt, pst, pct, nor FILE.py:CLASS")
+                raise ValueError(f"tasks: '{task}' is none of {built_in}, nor FILE.py:CLASS")
         for name, weight in self.weights.items():
             if weight < 0:
                 raise ValueError(f"weights.{name} must be at least 0")

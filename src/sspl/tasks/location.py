@@ -1,0 +1,79 @@
+"""Relative patch location: in which direction from the centre a second patch lies.
+
+Doersch, Gupta, Efros, "Unsupervised Visual Representation Learning by Context Prediction", ICCV
+2015. As there, patches come from a 3 x 3 grid with gaps and a random place in their cell, and both
+pass through the same network. Instead of dropping colour channels, every patch is normalised by its
+own mean and deviation, as in PRT.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Final
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sspl.draws import randint
+from sspl.models.trunk import Trunk, pooled
+from sspl.settings import Settings
+from sspl.tasks.base import PretextTask, TaskResult, Views, accuracy_tally, beside_crops
+from sspl.tasks.prt import cut_patches, draw_offsets, patch_side, standardise
+
+GRID: Final = 3
+CENTRE: Final = 4
+AROUND: Final = torch.tensor([0, 1, 2, 3, 5, 6, 7, 8])
+"""The cells around the centre, row by row; the place in this list is the class."""
+
+
+class LocationSettings(Settings):
+    """Settings of relative patch location."""
+
+    patch_size: int | None = Field(
+        None, ge=8, description="patch side in px; default: half of the input's"
+    )
+
+
+class RelativeLocation(PretextTask):
+    """A small network on the pooled features of both patches; one class for each direction."""
+
+    name: ClassVar[str] = "location"
+    uses_crop: ClassVar[bool] = False
+    needs_masks: ClassVar[bool] = False
+
+    def __init__(self, settings: LocationSettings, features: int, input_size: int) -> None:
+        super().__init__()
+        self.size = settings.patch_size or input_size // 2
+        self.head = nn.Sequential(
+            nn.Linear(2 * features, features, bias=False),
+            nn.BatchNorm1d(features),
+            nn.PReLU(features),
+            nn.Linear(features, len(AROUND)),
+        )
+
+    def pairs(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
+        """Return centre and other patch float32 (n, 3, s, s), and the direction int64 (n,)."""
+        n, canvas, device = len(views.canvas), views.canvas.shape[-1], views.canvas.device
+        top, left = draw_offsets(n, canvas, GRID, views.generator)
+        direction = randint(len(AROUND), (n,), views.generator)
+        cells = torch.stack([torch.full((n,), CENTRE), AROUND[direction]], dim=1)
+        places = (top.gather(1, cells).to(device), left.gather(1, cells).to(device))
+        patches = cut_patches(views.canvas, *places, patch_side(canvas, GRID)).float()
+        small = F.interpolate(
+            patches.flatten(0, 1), self.size, mode="bilinear", align_corners=False
+        )
+        both = standardise(small).view(n, 2, 3, self.size, self.size)
+        return both[:, 0], both[:, 1], direction.to(device)
+
+    def forward(
+        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        regions: Mapping[str, Tensor] | None = None,
+    ) -> TaskResult:  # fmt: skip
+        """Return the cross-entropy over the eight directions; metric `accuracy`."""
+        centre, other, direction = self.pairs(views)
+        patches = torch.cat([centre, other]).contiguous(memory_format=torch.channels_last)
+        with beside_crops(trunk, maps):
+            features = pooled(trunk(patches))
+        logits = self.head(torch.cat(features.chunk(2), dim=1)).float()
+        accuracy = accuracy_tally(logits, direction)
+        return TaskResult(F.cross_entropy(logits, direction), {"accuracy": accuracy})

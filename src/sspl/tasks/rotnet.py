@@ -1,0 +1,46 @@
+"""RotNet: by what angle the whole face was turned.
+
+Gidaris, Singh, Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations",
+ICLR 2018. There a batch holds every picture at all four angles; here each crop is turned once, by
+an angle drawn for it, so that a step costs what a step of the other tasks does.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sspl.draws import randint
+from sspl.models.trunk import Trunk, pooled
+from sspl.tasks.base import PretextTask, TaskResult, Views, accuracy_tally, beside_crops
+from sspl.tasks.prt import ANGLES, turn
+
+
+class WholeRotation(PretextTask):
+    """A linear head on the pooled feature of the turned crop; one class for each quarter turn."""
+
+    name: ClassVar[str] = "rotnet"
+    uses_crop: ClassVar[bool] = False
+    needs_masks: ClassVar[bool] = False
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(features, ANGLES)
+
+    def turned(self, views: Views) -> tuple[Tensor, Tensor]:
+        """Return the turned crops float32 (n, 3, s, s) and their quarter turns int64 (n,)."""
+        quarters = randint(ANGLES, (len(views.crop),), views.generator)
+        quarters = quarters.to(views.crop.device)
+        return turn(views.crop, quarters), quarters
+
+    def forward(
+        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        regions: Mapping[str, Tensor] | None = None,
+    ) -> TaskResult:  # fmt: skip
+        """Return the cross-entropy over the four angles; metric `accuracy`."""
+        pictures, quarters = self.turned(views)
+        with beside_crops(trunk, maps):
+            logits = self.head(pooled(trunk(pictures))).float()
+        accuracy = accuracy_tally(logits, quarters)
+        return TaskResult(F.cross_entropy(logits, quarters), {"accuracy": accuracy})
