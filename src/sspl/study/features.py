@@ -199,7 +199,7 @@ def onnx_extractor(settings: OnnxSettings) -> Extractor:
 
     if not settings.path.is_file():
         raise DataError(f"features.path: {settings.path}: no such file.")
-    session = start_session(settings.path.read_bytes(), str(settings.path))
+    session = start_session(settings.path, str(settings.path))
     size = _side(settings, [i.shape for i in session.get_inputs()])
     takes = session.get_inputs()[0]
     mean, std = (np.array(x, dtype=np.float32) for x in (settings.mean, settings.std))
