@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import data_without, folder_in
+from sspl.cli.options import data_without, folder_in, overrides
 
 
 @click.command()
@@ -44,6 +44,49 @@ def suggest(
         device=device,
     )  # fmt: skip
     click.echo(f"{found} faces in {out}")
+
+
+@click.command()
+@click.argument("faces")
+@overrides
+@click.option("--attributes", required=True, help="What to ask for: A,B,C.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="CSV file of the answers; goes on where it stands.",
+)
+@click.option(
+    "--from",
+    "source",
+    type=folder_in,
+    help="Run folder of stage 1, or of a fine-tuned model: suggests the next faces.",
+)
+@click.option("--order", type=Path, help="CSV file with the faces to begin with.")
+@click.option("--without", type=Path, help="CSV file with faces not to show.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8001, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+def label(
+    faces: str, overrides: tuple[str, ...], attributes: str, out: Path, source: Path | None,
+    order: Path | None, without: Path | None, seed: int, host: str, port: int, device: str,
+) -> None:  # fmt: skip
+    """Label FACES by keyboard on a local page; every answer is saved at once.
+
+    FACES is a folder, or FORMAT:PATH[,crop=celeba] as in --data. Without --from and --order the
+    faces come by chance, which is right for faces to judge a model by. Limits follow as key=value,
+    such as every=50.
+    """
+    from sspl.labelling.run import run_labelling
+    from sspl.labelling.settings import LabelSettings
+    from sspl.settings import build
+
+    run_labelling(
+        data_without(faces, "no mask is looked at here", "masks"), names_in(attributes), out,
+        build(LabelSettings, {}, overrides), source=source,
+        order=order, without=without, seed=seed, host=host, port=port, device=device,
+    )  # fmt: skip
 
 
 def names_in(text: str | None) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from sspl.cli.demo import demo
 from sspl.cli.export import export
 from sspl.cli.faces import faces
 from sspl.cli.judge import evaluate, predict
-from sspl.cli.label import suggest
+from sspl.cli.label import label, suggest
 from sspl.cli.model import model
 from sspl.cli.parser import parser
 from sspl.cli.report import report
@@ -49,7 +49,7 @@ for command in (
     demo, data, faces, parser,
     pretrain, finetune,
     evaluate, compare, report, benchmark,
-    suggest,
+    suggest, label,
     predict, model, export, serve,
 ):  # fmt: skip
     cli.add_command(command)

@@ -1,17 +1,18 @@
 """`sspl suggest`: the list of faces to label next."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sspl.data.images import Box
 from sspl.data.records import MISSING, FaceSet, Labels
 from sspl.data.settings import DataSettings
-from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, SettingsError
 from sspl.files import write_csv
+from sspl.labelling.faces import images_root, unlabelled
 from sspl.labelling.features import FaceFeatures, FeatureSource, extract
 from sspl.labelling.probe import opinions
 from sspl.labelling.selection import choose, uncertainty
@@ -32,17 +33,6 @@ class Answers:
     attributes: tuple[str, ...]
     labels: Labels
     taken: NDArray[np.bool_]
-
-
-def images_root(faces: FaceSet) -> Path:
-    """Return the folder that the names of faces are relative to."""
-    first = faces.images[0]
-    if not isinstance(first, Path):
-        raise SettingsError(
-            f"labels: the faces of {faces.source} are in a pack, not beside the labels; add "
-            "images=FOLDER to the labels."
-        )
-    return first.parents[len(PurePosixPath(faces.names[0]).parts) - 1]
 
 
 def join_answers(
@@ -86,13 +76,16 @@ def _column(labelled: FaceSet, name: str) -> int:
     return labelled.schema.index(name)
 
 
-def unlabelled(faces: FaceSet) -> FaceSet:
-    """Return the faces without what their own source says of them; only its training split."""
-    if any(split is not None for split in faces.splits):
-        faces = faces.split("train")
-    nothing = np.empty((len(faces), 0), dtype=np.int8)
-    splits = (None,) * len(faces)
-    return replace(faces, schema=AttributeSchema((), ()), labels=nothing, splits=splits, groups={})
+def box_of(data: DataSettings, source: FeatureSource) -> Box | None:
+    """Return the crop that the user gave; None leaves it to the source.
+
+    Raises `SettingsError` for one beside a fine-tuned model, which has its own.
+    """
+    if "crop" not in data.model_fields_set:
+        return None
+    if source.model is not None:
+        raise SettingsError("data: leave crop out here; the crop of the model is used.")
+    return data.box()
 
 
 def judged(source: FeatureSource, features: FaceFeatures, answers: Answers) -> NDArray[np.float64]:
@@ -139,9 +132,7 @@ def suggest(
     answers = join_answers(faces, known, attributes)
     if answers.taken.all():
         raise DataError(f"{faces.source}: every face is labelled already; nothing is left.")
-    box = data.box() if "crop" in data.model_fields_set else None
-    if box is not None and source.model is not None:
-        raise SettingsError("data: leave crop out here; the crop of the model is used.")
+    box = box_of(data, source)
     with tqdm(total=len(faces), desc="look at faces", unit="face", leave=False) as bar:
         features = extract(source, faces, box, device=device, seen=bar.update)
     views = judged(source, features, answers)

@@ -1,34 +1,25 @@
 """The web application: routes, and what each refusal looks like."""
 
 import asyncio
-import base64
-import hashlib
-import logging
-import re
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from importlib import resources
 from typing import Any, Final
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse
 from PIL import Image
 from pydantic import BaseModel, Field
-from starlette.exceptions import HTTPException as PlainHTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from sspl import __version__
 from sspl.device import usable_cores
 from sspl.errors import DataError
 from sspl.inference.crops import FaceCrop
 from sspl.serving.batching import Batcher, BusyError
-from sspl.serving.guards import RateLimit, from_another_site
+from sspl.serving.guards import RateLimit
 from sspl.serving.reader import Reader, open_picture
 from sspl.serving.settings import ServeSettings
-
-log = logging.getLogger(__name__)
+from sspl.serving.shell import add_shell, page, read_body, refuse_other_sites
 
 PICTURE_TYPES: Final = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff")
 
@@ -95,26 +86,6 @@ PICTURE_BODY: Final = {
 }  # fmt: skip
 
 
-async def read_body(request: Request, settings: ServeSettings) -> bytes:
-    """Return the body; refuse one that is too large, or too slow to arrive."""
-    too_large = HTTPException(413, f"the picture is larger than {settings.max_bytes} bytes.")
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > settings.max_bytes:
-        raise too_large
-    content = bytearray()
-    try:
-        async with asyncio.timeout(settings.body_seconds):
-            async for chunk in request.stream():
-                content += chunk
-                if len(content) > settings.max_bytes:
-                    raise too_large
-    except TimeoutError:
-        raise HTTPException(
-            408, f"the picture did not arrive within {settings.body_seconds:g} s."
-        ) from None
-    return bytes(content)
-
-
 class Service:
     """A reader behind a queue: many requests, one network."""
 
@@ -130,12 +101,8 @@ class Service:
 
     def guard(self, request: Request) -> None:
         """Refuse what another site's page sent, what is no picture, and what comes too often."""
-        headers = request.headers
-        if from_another_site(
-            headers.get("host"), headers.get("origin"), headers.get("sec-fetch-site")
-        ):
-            raise HTTPException(403, "requests from pages of other sites are not answered.")
-        kind = headers.get("content-type", "").split(";")[0].strip().lower()
+        refuse_other_sites(request)
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind not in PICTURE_TYPES:
             raise HTTPException(415, f"send a picture as {', '.join(PICTURE_TYPES)}.")
         wait = self.limit.wait(request.client.host if request.client else "")
@@ -149,7 +116,9 @@ class Service:
         """Return the uploaded picture and its faces."""
         loop = asyncio.get_running_loop()
         async with self.uploads:
-            content = await read_body(request, self.settings)
+            content = await read_body(
+                request, self.settings.max_bytes, self.settings.body_seconds, "picture"
+            )
             try:
                 return await loop.run_in_executor(self.pool, self._read, content)
             except DataError as error:
@@ -186,23 +155,6 @@ def _attributes(names: Sequence[str], row: Any) -> list[AttributeAnswer]:
     ]
 
 
-def page() -> tuple[str, str]:
-    """Return the page and the Content-Security-Policy that lets it do no more than it does."""
-    text = (resources.files("sspl") / "serving" / "page.html").read_text(encoding="utf-8")
-
-    def allowed(tag: str) -> str:
-        blocks = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-        digests = (hashlib.sha256(b.encode()).digest() for b in blocks)
-        return " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests)
-
-    policy = (
-        f"default-src 'none'; script-src {allowed('script')}; style-src {allowed('style')}; "
-        "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    )
-    return text, policy
-
-
 def make_app(reader: Reader, settings: ServeSettings) -> FastAPI:
     """Return the application: the page, the JSON API, its OpenAPI description."""
 
@@ -219,10 +171,8 @@ def make_app(reader: Reader, settings: ServeSettings) -> FastAPI:
         title="sspl", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         description="Attributes of the faces in a picture.",
     )  # fmt: skip
-    app.add_middleware(
-        TrustedHostMiddleware, allowed_hosts=list(settings.hosts), www_redirect=False
-    )
-    text, policy = page()
+    add_shell(app, settings.hosts)
+    text, policy = page("serving")
 
     def service(request: Request) -> Service:
         found: Service = request.app.state.service
@@ -261,28 +211,5 @@ def make_app(reader: Reader, settings: ServeSettings) -> FastAPI:
     async def predict(request: Request) -> PictureAnswer:
         """Return the faces of one picture, sent as the body, and their attributes."""
         return await service(request).answer(request)
-
-    @app.middleware("http")
-    async def harden(request: Request, call_next: Any) -> Response:
-        response: Response = await call_next(request)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Cache-Control"] = "no-store"
-        return response
-
-    @app.exception_handler(PlainHTTPException)
-    async def refuse(_: Request, error: PlainHTTPException) -> JSONResponse:
-        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def refuse_query(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][1:])
-        return JSONResponse({"error": f"{field}: {first['msg']}"}, 422)
-
-    @app.exception_handler(Exception)
-    async def fail(_: Request, error: Exception) -> JSONResponse:
-        log.error("a request failed", exc_info=error)
-        return JSONResponse({"error": "the server failed on this picture; its log says how."}, 500)
 
     return app

@@ -1,0 +1,55 @@
+"""The faces that are to be labelled, and lists of their names."""
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from sspl.data.adapters.source import read_csv
+from sspl.data.adapters.table import IMAGE
+from sspl.data.records import FaceSet
+from sspl.domain.attributes import AttributeSchema
+from sspl.errors import DataError, SettingsError
+
+
+def images_root(faces: FaceSet) -> Path:
+    """Return the folder that the names of faces are relative to."""
+    first = faces.images[0]
+    if not isinstance(first, Path):
+        raise SettingsError(
+            f"labels: the faces of {faces.source} are in a pack, not beside the labels; add "
+            "images=FOLDER to the labels."
+        )
+    return first.parents[len(PurePosixPath(faces.names[0]).parts) - 1]
+
+
+def unlabelled(faces: FaceSet) -> FaceSet:
+    """Return the faces without what their own source says of them; only its training split."""
+    if any(split is not None for split in faces.splits):
+        faces = faces.split("train")
+    nothing = np.empty((len(faces), 0), dtype=np.int8)
+    splits = (None,) * len(faces)
+    return replace(faces, schema=AttributeSchema((), ()), labels=nothing, splits=splits, groups={})
+
+
+def names_listed(file: Path, faces: FaceSet) -> list[str]:
+    """Return the column `image` of a CSV file; raise `DataError` for a name that is no face."""
+    rows = read_csv(file)
+    line, header = next(rows)
+    if IMAGE not in header:
+        raise DataError(f"{file}, line {line}: no column '{IMAGE}'.")
+    known, names = set(faces.names), []
+    for line, row in rows:
+        name = row[header.index(IMAGE)]
+        if name not in known:
+            raise DataError(f"{file}, line {line}: '{name}' is not a face of {faces.source}.")
+        names.append(name)
+    return names
+
+
+def first_order(faces: FaceSet, order: Path | None, seed: int) -> list[int]:
+    """Return the places of the faces of a list in its order, then of the others by chance."""
+    place = {name: i for i, name in enumerate(faces.names)}
+    listed = [place[name] for name in names_listed(order, faces)] if order else []
+    others = np.random.default_rng(seed).permutation(len(faces))
+    return list(dict.fromkeys([*listed, *(int(i) for i in others)]))

@@ -1,0 +1,89 @@
+"""Start the labelling page."""
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sspl.data.adapters.table import IMAGE, SPLIT
+from sspl.data.settings import DataSettings
+from sspl.errors import DataError, SettingsError, SsplError
+from sspl.labelling.desk import Desk
+from sspl.labelling.faces import first_order, images_root, names_listed, unlabelled
+from sspl.labelling.journal import Journal
+from sspl.labelling.settings import LabelSettings
+
+if TYPE_CHECKING:
+    from sspl.labelling.coach import Coach
+
+
+def run_labelling(
+    data: DataSettings, attributes: tuple[str, ...], out: Path, settings: LabelSettings, *,
+    source: Path | None = None, order: Path | None = None, without: Path | None = None,
+    seed: int = 0, host: str = "127.0.0.1", port: int = 8000, device: str = "auto",
+) -> None:  # fmt: skip
+    """Serve the page until interrupted.
+
+    Args:
+        data: the faces; where they have splits, the training split counts.
+        attributes: what to ask for.
+        out: CSV file of the answers.
+        settings: limits.
+        source: run or model that suggests; without one the order is by chance.
+        order: CSV file with the faces to begin with.
+        without: CSV file with faces not to show.
+        seed: of all that is by chance.
+        host, port: where to listen.
+        device: where the network runs.
+
+    Raises:
+        SsplError: when the extra is not installed, a file does not fit, or the address cannot
+            be listened on.
+    """
+    try:
+        from sspl.labelling.app import make_app
+        from sspl.serving.shell import run_app
+    except ImportError as absent:
+        raise SsplError(
+            f"labelling needs a package that is not installed ({absent.name}); "
+            "run: pip install 'sspl[serve]'."
+        ) from None
+    _check_names(attributes)
+    faces = unlabelled(data.open())
+    hidden = frozenset(names_listed(without, faces)) if without else frozenset()
+    if len(hidden) == len(faces):
+        raise DataError(f"{without} names every face of {faces.source}; none is left to label.")
+    journal = Journal(out, attributes, lambda: images_root(faces))
+    try:
+        desk = Desk(faces, journal, attributes, first_order(faces, order, seed), hidden)
+        coach = _coach(source, data, desk, settings.every, seed, device) if source else None
+        key = secrets.token_urlsafe(16)
+        app = make_app(desk, coach, settings, key)
+        if coach:
+            coach.start()
+        try:
+            run_app(app, host, port, f"#{key}")
+        finally:
+            if coach:
+                coach.stop()
+    finally:
+        journal.close()
+
+
+def _coach(
+    source: Path, data: DataSettings, desk: Desk, every: int, seed: int, device: str
+) -> "Coach":
+    # Without suggestions nothing of this is needed, and the page opens at once.
+    from sspl.labelling.coach import Coach
+    from sspl.labelling.features import load_source
+    from sspl.labelling.suggest import box_of
+
+    found = load_source(source)
+    return Coach(found, desk, box_of(data, found), every, seed, device)
+
+
+def _check_names(attributes: tuple[str, ...]) -> None:
+    if not attributes:
+        raise SettingsError("--attributes: name what to ask for, as in Eyeglasses,Smiling.")
+    for name in attributes:
+        if name in (IMAGE, SPLIT) or len(name) > 100 or not name.isprintable():
+            raise SettingsError(f"--attributes: '{name}' cannot be the name of an attribute.")
