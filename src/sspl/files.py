@@ -80,13 +80,22 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; raise `DataError` naming it when it cannot be read."""
+def read_text(path: Path) -> str:
+    """Return a UTF-8 text; raise `DataError` naming the file when it cannot be read."""
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({error}).") from None
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; raise `DataError` naming it when it cannot be read."""
+    text = read_text(path)
+    try:
+        return parse_json(text)
+    except ValueError as error:
         raise DataError(f"{path}: not JSON that can be read ({error}).") from None
 
 

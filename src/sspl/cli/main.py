@@ -103,7 +103,8 @@ def _run() -> None:
 
 
 def _refuse(sentence: str) -> NoReturn:
-    click.echo(f"Error: {sentence}", err=True)
+    # File names and settings that a sentence quotes may hold line ends of their own.
+    click.echo(f"Error: {' '.join(sentence.split())}", err=True)
     sys.exit(EXIT_BAD_INPUT)
 
 

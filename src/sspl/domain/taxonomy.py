@@ -13,6 +13,7 @@ import yaml
 
 from sspl.domain.regions import REGIONS, WHOLE
 from sspl.errors import DataError
+from sspl.files import read_text
 from sspl.yaml_files import read_yaml
 
 BUILT_IN: Final = ("celebamask19", "lapa11", "fasseg6")
@@ -165,7 +166,7 @@ def read_classes_file(path: Path) -> Taxonomy:
     Raises `DataError` with the line number when a line reads otherwise.
     """
     classes: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         parts = line.split()

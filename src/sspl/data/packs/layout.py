@@ -17,11 +17,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sspl.data.images import Box
 from sspl.data.pictures import REMEDY
-from sspl.data.records import SPLITS, Labels
+from sspl.data.records import MISSING, SPLITS, Labels
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
 
@@ -76,10 +76,10 @@ class ShardFacts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
+    name: str = Field(pattern=r"^[a-z]+-[0-9]+$")
     split: str
-    faces: int
-    bytes: int
+    faces: int = Field(ge=0)
+    bytes: int = Field(ge=0)
     sha256: str
 
 
@@ -179,12 +179,24 @@ def read_table(root: Path, shard: ShardFacts) -> Table:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             table = Table(*(arrays[name] for name in ("places", "names", "labels", "groups")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: damaged table ({reason}); {REMEDY}.") from None
     if table.places.shape != (shard.faces, len(PLACES)) or len(table.names) != shard.faces:
         raise DataError(f"{path}: not the table of {shard.faces} faces; {REMEDY}.")
+    if not _is_plausible(table, shard):
+        raise DataError(f"{path}: damaged table (its places or labels are none); {REMEDY}.")
     return table
+
+
+def _is_plausible(table: Table, shard: ShardFacts) -> bool:
+    """Tell whether pictures lie within the shard and labels are labels."""
+    if table.places.dtype != np.int64 or table.labels.dtype != np.int8:
+        return False
+    at, size = table.places[:, [0, 3]], table.places[:, [1, 4]]
+    within = bool(((at >= 0) & (size >= 0) & (at <= shard.bytes - size)).all())
+    two = table.labels.ndim == table.groups.ndim == 2
+    return within and two and bool(np.isin(table.labels, (MISSING, 0, 1)).all())
 
 
 def finished_shard(root: Path, name: str, split: str, faces: int) -> ShardFacts | None:
