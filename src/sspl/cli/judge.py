@@ -1,25 +1,31 @@
 """`sspl evaluate` and `sspl predict`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from sspl.cli.options import (
+    MODEL_DECIDES,
     data_without,
+    detect_option,
+    detection,
     detector_option,
+    every_option,
     folder_in,
     folder_out,
+    frames_option,
+    inputs_argument,
+    largest_option,
     min_score_option,
     min_size_option,
     on_error_option,
+    open_inputs,
+    workers_option,
 )
 
 if TYPE_CHECKING:
-    from sspl.data.records import FaceSet
     from sspl.data.skipping import OnError
-
-MODEL_DECIDES: Final = "the crop of the model is used, and no masks"
 
 
 @click.command()
@@ -70,7 +76,7 @@ def evaluate(
 
 @click.command()
 @click.argument("model", type=folder_in)
-@click.argument("inputs", nargs=-1, required=True)
+@inputs_argument
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -89,24 +95,13 @@ def evaluate(
     show_default=True,
     help="Attributes to write on a drawing.",
 )
-@click.option(
-    "--detect/--no-detect",
-    default=None,
-    help="Find the faces of each picture, or take it as one aligned face. "
-    "Default: find them in videos and before cameras only.",
-)
+@detect_option
 @detector_option
 @min_score_option
 @min_size_option
-@click.option("--all/--largest", "every_face", default=True, help="Faces of a picture to report.")
-@click.option(
-    "--every",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Take each so many-th frame of a video or camera.",
-)
-@click.option("--frames", type=click.IntRange(1), help="Stop after so many frames of each.")
+@largest_option
+@every_option
+@frames_option
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
@@ -114,13 +109,7 @@ def evaluate(
     show_default=True,
     help="Faces that pass through the network together.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Threads that read pictures and find faces; 0: one a core.",
-)
+@workers_option
 @click.option("--device", default="auto", show_default=True)
 @on_error_option
 def predict(
@@ -139,25 +128,12 @@ def predict(
     from sspl.inference.predict import PredictSettings, model_digest, skipped_list
     from sspl.inference.predict import predict as run
     from sspl.inference.scorers import load_scorer
-    from sspl.inference.sources import open_source, with_full_names
     from sspl.settings import build
 
-    given = {
-        "batch_size": batch_size,
-        "threads": workers,
-        "detect": {None: "auto", True: "yes", False: "no"}[detect],
-        "detection": {
-            "detector": detector, "min_score": min_score, "min_size": min_size,
-            "largest": not every_face,
-        },
-        "top": top,
-    }  # fmt: skip
+    given = detection(detect, detector, min_score, min_size, every_face)
+    given |= {"batch_size": batch_size, "threads": workers, "top": top}
     settings = build(PredictSettings, given)
-
-    def open_faces(spec: str) -> "FaceSet":
-        return data_without(spec, MODEL_DECIDES, "crop", "masks").open()
-
-    sources = with_full_names([open_source(text, open_faces, every, frames) for text in inputs])
+    sources = open_inputs(inputs, every, frames)
     skipped = Skipped(on_error)
     found = run(
         load_scorer(model, device), sources, out, settings, skipped, annotate, model_digest(model)

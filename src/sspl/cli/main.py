@@ -13,6 +13,7 @@ from sspl.cli.check import check
 from sspl.cli.compare import compare
 from sspl.cli.data import data
 from sspl.cli.demo import demo
+from sspl.cli.explain import explain
 from sspl.cli.export import export
 from sspl.cli.faces import faces
 from sspl.cli.judge import evaluate, predict
@@ -50,7 +51,7 @@ for command in (
     pretrain, finetune,
     evaluate, compare, report, benchmark,
     suggest, label,
-    predict, model, export, serve,
+    predict, explain, model, export, serve,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -1,12 +1,14 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 if TYPE_CHECKING:
+    from sspl.data.records import FaceSet
     from sspl.data.settings import DataSettings
+    from sspl.inference.sources import Source
 
 folder_in = click.Path(exists=True, path_type=Path)
 folder_out = click.Path(file_okay=False, path_type=Path)
@@ -37,6 +39,58 @@ min_size_option = click.option(
     show_default=True,
     help="Px that the shorter side of a face must have in the photograph.",
 )
+inputs_argument = click.argument("inputs", nargs=-1, required=True)
+largest_option = click.option(
+    "--all/--largest", "every_face", default=True, help="Faces of a picture to report."
+)
+every_option = click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Take each so many-th frame of a video or camera.",
+)
+frames_option = click.option(
+    "--frames", type=click.IntRange(1), help="Stop after so many frames of each."
+)
+detect_option = click.option(
+    "--detect/--no-detect",
+    default=None,
+    help="Find the faces of each picture, or take it as one aligned face. "
+    "Default: find them in videos and before cameras only.",
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Threads that read pictures and find faces; 0: one a core.",
+)
+
+MODEL_DECIDES: Final = "the crop of the model is used, and no masks"
+
+
+def open_inputs(inputs: tuple[str, ...], every: int, frames: int | None) -> "list[Source]":
+    """Return what the arguments of a command that looks at pictures stand for."""
+    from sspl.inference.sources import open_source, with_full_names
+
+    def open_faces(spec: str) -> "FaceSet":
+        return data_without(spec, MODEL_DECIDES, "crop", "masks").open()
+
+    return with_full_names([open_source(text, open_faces, every, frames) for text in inputs])
+
+
+def detection(
+    detect: bool | None, detector: str, min_score: float | None, min_size: int, every_face: bool
+) -> dict[str, object]:
+    """Return the settings of prediction that the options about faces stand for."""
+    return {
+        "detect": "auto" if detect is None else "yes" if detect else "no",
+        "detection": {
+            "detector": detector, "min_score": min_score, "min_size": min_size,
+            "largest": not every_face,
+        },
+    }  # fmt: skip
 
 
 def data_without(spec: str, why: str, *options: str) -> "DataSettings":

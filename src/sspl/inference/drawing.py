@@ -93,10 +93,15 @@ def _beside(image: Image.Image, lines: Sequence[str], text: Font) -> Image.Image
     return sheet
 
 
-def annotated_path(folder: Path, name: str, frame: int | None) -> Path:
-    """Return where the drawing of a picture goes: below the folder, whatever its name says."""
+def inside(folder: Path, name: str) -> Path:
+    """Return the place for results on a picture: below the folder, whatever its name says."""
     parts = [p for p in PurePosixPath(Path(name).as_posix()).parts if p not in ("/", ".", "..")]
-    path = folder.joinpath(*(part.replace(":", "_") for part in parts))
+    return folder.joinpath(*(part.replace(":", "_") for part in parts))
+
+
+def annotated_path(folder: Path, name: str, frame: int | None) -> Path:
+    """Return where the drawing of a picture goes."""
+    path = inside(folder, name)
     if frame is not None:
         return path / f"{frame:06d}.jpg"
     return path if path.suffix == ".jpg" else path.with_name(f"{path.name}.jpg")

@@ -68,17 +68,30 @@ class RegionPooling(nn.Module):
         class's share of the face, and the average-pooled feature; each is standardised over the
         batch and all are scaled to a vector of length about 1.
         """
+        shares, weights = self.regions(maps)
+        with torch.autocast(shares.device.type, enabled=False):
+            scaled: Tensor = self.norm(self.unscaled(maps, shares, weights)) / self.features**0.5
+        return scaled
+
+    def regions(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return where each class is.
+
+        First each class's share of every place of the segmentation, float32 (n, classes, h, w);
+        then its weights of the pooled map's places, float32 (n, classes, places), with a sum below
+        1 where the class is small.
+        """
         shares = self.segmentation(maps).softmax(1)
         chosen = maps[self.region_map - 1]
         with torch.autocast(chosen.device.type, enabled=False):
-            places = chosen.float().flatten(2)
             weights = _resample(shares, chosen.shape[2:]).flatten(2)
             weights = weights / (weights.sum(2, keepdim=True) + SMALL_REGION)
-            regions = weights @ places.transpose(1, 2)
-            parts = [regions.flatten(1), shares.mean((2, 3)), pooled(maps)]
-            features = self.norm(torch.cat(parts, dim=1))
-        scaled: Tensor = features / self.features**0.5
-        return scaled
+        return shares, weights
+
+    def unscaled(self, maps: list[Tensor], shares: Tensor, weights: Tensor) -> Tensor:
+        """Return the features before they are standardised, float32 (n, features)."""
+        places = maps[self.region_map - 1].float().flatten(2)
+        means = weights @ places.transpose(1, 2)
+        return torch.cat([means.flatten(1), shares.mean((2, 3)), pooled(maps)], dim=1)
 
 
 def _resample(shares: Tensor, size: torch.Size) -> Tensor:

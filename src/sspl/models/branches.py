@@ -104,12 +104,16 @@ class Branches(nn.ModuleDict):
 
         Only the branches of `regions` are run.
         """
+        return {r: pooled([feature]) for r, feature in self.maps(maps, regions).items()}
+
+    def maps(self, maps: Sequence[Tensor], regions: Sequence[str] = REGIONS) -> dict[str, Tensor]:
+        """Map the trunk's feature maps to each region's last one, (n, channels, h, w)."""
         features = {}
         for region in regions:
             feature = maps[0]
             for block, stage in zip(self._chain(region), maps, strict=True):
                 feature = block(feature, stage)
-            features[region] = pooled([feature])
+            features[region] = feature
         return features
 
     def stage(self, index: int) -> nn.ModuleList:

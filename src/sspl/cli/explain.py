@@ -1,0 +1,64 @@
+"""`sspl explain`: why a model says what it says."""
+
+from pathlib import Path
+
+import click
+
+from sspl.cli.options import (
+    detect_option,
+    detection,
+    detector_option,
+    every_option,
+    folder_in,
+    folder_out,
+    frames_option,
+    inputs_argument,
+    largest_option,
+    min_score_option,
+    min_size_option,
+    open_inputs,
+)
+
+
+@click.command()
+@click.argument("model", type=folder_in)
+@inputs_argument
+@click.option("--out", type=folder_out, required=True, help="Folder for pictures and numbers.")
+@click.option("--attributes", help="Names of those to explain, with commas between them.")
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=6,
+    show_default=True,
+    help="Without --attributes: so many of the likeliest.",
+)
+@detect_option
+@detector_option
+@min_score_option
+@min_size_option
+@largest_option
+@every_option
+@frames_option
+@click.option("--device", default="auto", show_default=True)
+def explain(
+    model: Path, inputs: tuple[str, ...], out: Path, attributes: str | None, top: int,
+    detect: bool | None, detector: str, min_score: float | None, min_size: int, every_face: bool,
+    every: int, frames: int | None, device: str,
+) -> None:  # fmt: skip
+    """Show which parts of the faces of INPUTS move the attributes of MODEL, and by how much.
+
+    INPUTS are as in 'sspl predict'. Each face gets a folder with sheet.png, a heat map for each
+    attribute, the segmentation that the model pools by, if it does, and explanation.json.
+    """
+    from sspl.inference.explain import explain as run
+    from sspl.inference.predict import PredictSettings
+    from sspl.inference.scorers import load_scorer
+    from sspl.settings import build
+
+    given = detection(detect, detector, min_score, min_size, every_face) | {"top": top}
+    names = [name.strip() for name in attributes.split(",")] if attributes else ()
+    settings = build(PredictSettings, given)
+    count = run(
+        load_scorer(model, device), open_inputs(inputs, every, frames), out, settings, names
+    )
+    click.echo(f"{count} faces explained in {out}")
