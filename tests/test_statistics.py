@@ -20,6 +20,7 @@ from sspl.evaluation.statistics import (
     Resampling,
     interval,
     interval_facts,
+    point_figures,
     ranking_figures,
     resampled_figures,
     resampling_of,
@@ -54,6 +55,9 @@ def test_figures_of_a_resample_are_those_of_its_faces_written_out() -> None:
     given = random_predictions(60, 0, people=25)
     resampling = resampling_of(given, 7)
     found = resampled_figures(given, resampling)
+    once = all_figures(given.attributes, given.labels, given.probabilities, np.zeros(3))
+    for name, values in point_figures(given).items():
+        np.testing.assert_allclose(values, [getattr(f, name) for f in once], rtol=1e-6)
     (weights,) = resampling.weights()
     for row, drawn in enumerate(weights):
         # Every face as often as its person was drawn, judged as any set of faces.
@@ -72,13 +76,13 @@ def test_rankings_with_weights_and_ties_are_scikit_learns() -> None:
     scores = rng.integers(0, 8, 50).astype(np.float32) / 8
     truth = rng.random(50) < 0.4
     weights = rng.integers(0, 4, (5, 50)).astype(np.float32)
-    precision, auc = ranking_figures(scores, truth, weights)
+    precision, auc = ranking_figures(scores, truth, weights.T)
     for i, w in enumerate(weights):
         assert precision[i] == pytest.approx(
             average_precision_score(truth, scores, sample_weight=w)
         )
         assert auc[i] == pytest.approx(auc_score(truth, scores, sample_weight=w))
-    none, _ = ranking_figures(scores, truth, np.where(truth, 0, weights).astype(np.float32))
+    none, _ = ranking_figures(scores, truth, np.where(truth, 0, weights).astype(np.float32).T)
     assert np.isnan(none).all()
 
 

@@ -21,15 +21,44 @@ from sspl.cli.options import folder_in
     "stage 1. They are personal data.",
 )
 @click.option("--data", "spec", help="Where those faces are; default: the run's own data.")
-def report(run: Path, out: Path, split: str, show: bool, spec: str | None) -> None:
+@click.option(
+    "--pair",
+    nargs=2,
+    metavar="A B",
+    help="Of a study: the method to look at and the one to compare it with, attribute by "
+    "attribute; default: sspl scratch.",
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(100),
+    default=1000,
+    show_default=True,
+    help="Of a study: bootstrap resamples.",
+)
+def report(
+    run: Path, out: Path, split: str, show: bool, spec: str | None,
+    pair: tuple[str, str] | None, resamples: int,
+) -> None:  # fmt: skip
     """Write a report of RUN as one HTML file that needs nothing else.
 
-    Judge a fine-tuned run first ('sspl evaluate'). The page opens without a network and prints.
+    RUN is a run folder, or the folder of a study ('sspl benchmark'). Judge a fine-tuned run first
+    ('sspl evaluate'). The page opens without a network and prints.
     """
+    from sspl.errors import SettingsError
     from sspl.files import write_text
     from sspl.reporting.faces import faces_of_run
     from sspl.reporting.run import run_report
+    from sspl.reporting.study import study_report
+    from sspl.study.results import RESULTS_FILE
 
+    if (run / RESULTS_FILE).is_file():
+        if show or spec:
+            raise SettingsError("--faces: the report of a study shows no faces; leave it out.")
+        write_text(out, study_report(run, pair, resamples))
+        click.echo(f"report in {out}")
+        return
+    if pair is not None:
+        raise SettingsError(f"--pair: {run} is no study; leave it out.")
     faces, box = faces_of_run(run, spec) if show else (None, None)
     write_text(out, run_report(run, split, faces, box))
     click.echo(f"report in {out}")

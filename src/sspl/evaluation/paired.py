@@ -1,6 +1,7 @@
 """Two models on the same faces: is one better than the other?"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -12,13 +13,14 @@ from sspl.evaluation.statistics import (
     RESAMPLED,
     RESAMPLES,
     Array,
+    Resampling,
     drawn_text,
     interval,
     mean_over_attributes,
+    point_figures,
     resampled_figures,
     resampling_of,
 )
-from sspl.metrics.attributes import all_figures
 
 TITLES: Final = {
     "accuracy": "accuracy",
@@ -57,34 +59,93 @@ def shared_attributes(a: Predictions, b: Predictions, where: str) -> tuple[str, 
     return shared
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """Figures of one set of predictions.
+
+    Args:
+        attributes: their names.
+        points: for each figure float64 (attributes,), NaN where it is not defined.
+        samples: for each figure float64 (resamples, attributes).
+    """
+
+    attributes: tuple[str, ...]
+    points: Mapping[str, Array]
+    samples: Mapping[str, Array]
+
+
+def sample(
+    predictions: Predictions, resampling: Resampling, figures: Sequence[str] = RESAMPLED
+) -> Sampled:
+    """Return the figures of predictions and of every resample of their faces."""
+    points = point_figures(predictions, figures)
+    samples = resampled_figures(predictions, resampling, figures)
+    return Sampled(predictions.attributes, points, samples)
+
+
+def differences(
+    a: Sequence[Sampled], b: Sequence[Sampled], resampling: Resampling
+) -> dict[str, Any]:
+    """Compare two methods that were sampled on the same faces in the same resamples.
+
+    `a` and `b` hold one set for each label subset, in the same order. Where there are several,
+    every resample draws subsets too, the same for both. Returns JSON-able differences of the
+    `mean` and of the `attributes`; `better` is "a" or "b" where the interval excludes zero, else
+    None.
+    """
+    size = (resampling.count, len(a))
+    draws = np.random.default_rng(resampling.seed + 1).integers(len(a), size=size)
+    figures = list(a[0].points)
+    samples = {name: np.zeros_like(a[0].samples[name]) for name in figures}
+    for subset, (one, other) in enumerate(zip(a, b, strict=True)):
+        share = ((draws == subset).sum(1) / len(a))[:, None]
+        for name in figures:
+            samples[name] += share * (one.samples[name] - other.samples[name])
+    points_a, points_b = _mean_points(a), _mean_points(b)
+    return {
+        "mean": {
+            name: _difference(
+                float(np.nanmean(points_a[name])),
+                float(np.nanmean(points_b[name])),
+                mean_over_attributes(samples[name]),
+            )
+            for name in figures
+        },
+        "attributes": {
+            attribute: {
+                name: _difference(
+                    float(points_a[name][i]), float(points_b[name][i]), samples[name][:, i]
+                )
+                for name in figures
+            }
+            for i, attribute in enumerate(a[0].attributes)
+        },
+    }
+
+
+def _mean_points(side: Sequence[Sampled]) -> dict[str, Array]:
+    return {name: np.mean([s.points[name] for s in side], axis=0) for name in side[0].points}
+
+
 def paired_facts(
     a: Sequence[Predictions], b: Sequence[Predictions], where: str, resamples: int = RESAMPLES,
     figures: Sequence[str] = RESAMPLED,
 ) -> dict[str, Any]:  # fmt: skip
-    """Compare two methods on the same faces; return JSON-able facts.
+    """Compare two methods on the same faces; return JSON-able facts, as `differences` does.
 
-    `a` and `b` hold one set of predictions for each label subset, in the same order. Every
-    resample draws faces (or people) and, where there are several, label subsets, the same for
-    both; the interval is that of the difference. `better` is "a" or "b" where the interval
-    excludes zero, else None.
-
-    Raises `DataError`, beginning with `where`, when the faces or labels differ.
+    `a` and `b` hold one set of predictions for each label subset, in the same order. Attributes
+    that only one has are left out. Raises `DataError`, beginning with `where`, when the faces or
+    labels differ.
     """
     attributes = shared_attributes(a[0], b[0], where)
     first = a[0].select(range(len(a[0])), attributes)
-    a = [on_the_same_faces(first, other, where) for other in a]
-    b = [on_the_same_faces(first, other, where) for other in b]
     if len(a) != len(b):
         raise DataError(f"{where}: {len(a)} label subsets of one, {len(b)} of the other.")
     resampling = resampling_of(first, resamples)
-    draws = np.random.default_rng(resampling.seed + 1).integers(len(a), size=(resamples, len(a)))
-    one, other = _points(a, figures), _points(b, figures)
-    samples = {name: np.zeros((resamples, len(attributes))) for name in figures}
-    for subset, pair in enumerate(zip(a, b, strict=True)):
-        share = ((draws == subset).sum(1) / len(a))[:, None]
-        sampled = [resampled_figures(p, resampling, figures) for p in pair]
-        for name in figures:
-            samples[name] += share * (sampled[0][name] - sampled[1][name])
+    sampled_a, sampled_b = (
+        [sample(on_the_same_faces(first, p, where), resampling, figures) for p in side]
+        for side in (a, b)
+    )
     return {
         "faces": len(first),
         "subsets": len(a),
@@ -92,38 +153,8 @@ def paired_facts(
         "resamples": resamples,
         "drawn": resampling.unit_name,
         "units": resampling.units,
-        "mean": {
-            name: _difference(
-                float(np.nanmean(one[name])),
-                float(np.nanmean(other[name])),
-                mean_over_attributes(samples[name]),
-            )
-            for name in figures
-        },
-        "attributes": {
-            attribute: {
-                name: _difference(float(one[name][i]), float(other[name][i]), samples[name][:, i])
-                for name in figures
-            }
-            for i, attribute in enumerate(attributes)
-        },
+        **differences(sampled_a, sampled_b, resampling),
     }
-
-
-def _points(side: Sequence[Predictions], figures: Sequence[str]) -> dict[str, Array]:
-    """Return each figure (attributes,), its mean over the subsets, NaN where not defined."""
-    found = []
-    for p in side:
-        rates = np.zeros(len(p.attributes))
-        found.append(all_figures(p.attributes, p.labels, p.probabilities, rates))
-    return {
-        name: np.mean([[_number(getattr(f, name)) for f in each] for each in found], axis=0)
-        for name in figures
-    }
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
 
 
 def _difference(a: float, b: float, samples: Array) -> dict[str, Any] | None:

@@ -165,18 +165,39 @@ def resampled_figures(
     return {name: found[name] for name in figures}
 
 
+def point_figures(predictions: Predictions, figures: Sequence[str] = RESAMPLED) -> dict[str, Array]:
+    """Return for each of `figures` float64 (attributes,) of the faces as they are.
+
+    They equal those of `sspl.metrics.attributes`, and take a fraction of the time.
+    """
+    counts = Counts(*outcomes(predictions).sum(1).astype(np.float64))
+    found = {name: getattr(counts, name)() for name in COUNTED if name in figures}
+    if set(figures) & set(RANKED):
+        found |= {name: np.full(len(predictions.attributes), np.nan) for name in RANKED}
+        for column in range(len(predictions.attributes)):
+            known = predictions.labels[:, column] != MISSING
+            truth = predictions.labels[known, column] == 1
+            if truth.any():
+                once = np.ones((len(truth), 1), np.float32)
+                both = ranking_figures(predictions.probabilities[known, column], truth, once)
+                for name, (value,) in zip(RANKED, both, strict=True):
+                    found[name][column] = value
+    return {name: found[name] for name in figures}
+
+
 def _resampled_rankings(predictions: Predictions, resampling: Resampling) -> dict[str, Array]:
     shape = (resampling.count, len(predictions.attributes))
     found = {name: np.full(shape, np.nan) for name in RANKED}
     start = 0
     for weights in resampling.weights():
         rows = slice(start, start := start + len(weights))
+        by_face = np.ascontiguousarray(weights[:, resampling.unit].T)
         for column in range(len(predictions.attributes)):
             known = predictions.labels[:, column] != MISSING
             scores = predictions.probabilities[known, column]
             truth = predictions.labels[known, column] == 1
             if truth.any():
-                both = ranking_figures(scores, truth, weights[:, resampling.unit[known]])
+                both = ranking_figures(scores, truth, by_face[known])
                 for name, values in zip(RANKED, both, strict=True):
                     found[name][rows, column] = values
     return found
@@ -185,24 +206,34 @@ def _resampled_rankings(predictions: Predictions, resampling: Resampling) -> dic
 def ranking_figures(
     scores: NDArray[np.float32], truth: NDArray[np.bool_], weights: NDArray[np.float32]
 ) -> tuple[Array, Array]:
-    """Return average precision and AUC of scores (n,) for each row of whole weights (rows, n).
+    """Return average precision and AUC of scores (n,) for each column of whole weights (n, k).
 
     As scikit-learn's `average_precision_score` and `roc_auc_score` with `sample_weight`; NaN where
-    a row has no positive or, for the AUC, no negative.
+    a column has no positive or, for the AUC, no negative.
     """
     order = np.argsort(-scores, kind="stable")
-    # Equal scores pass the threshold together: look where a run of them ends.
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    scores, truth = scores[order], truth[order]
+    # Equal scores pass the threshold together. Only runs of them that hold a yes change anything.
+    ends = np.flatnonzero(np.append(np.diff(scores) != 0, True))
+    starts = np.append(0, ends[:-1] + 1)
+    cumulated_yes = np.cumsum(truth)
+    holds_yes = cumulated_yes[ends] > cumulated_yes[starts] - truth[starts]
+    ends, starts = ends[holds_yes], starts[holds_yes]
     # The sums are whole numbers, exact in float32 up to 2**24.
-    ordered = weights[:, order]
-    above = ordered.cumsum(1)[:, ends]
-    yes = (ordered * truth[order]).cumsum(1)[:, ends]
-    new_yes, new_above = np.diff(yes, axis=1, prepend=0), np.diff(above, axis=1, prepend=0)
+    above = weights[order].cumsum(0)
+    everyone = above[-1].astype(np.float64)
+    before = np.where(starts[:, None] > 0, above[starts - 1], 0)
+    above = above[ends]
+    yes = weights[order[truth]].cumsum(0)[cumulated_yes[ends] - 1]
+    new_yes = np.diff(yes, axis=0, prepend=0)
+    new_no = above - before - new_yes
     precision = yes / np.maximum(above, 1)
-    pairs = np.einsum("ij,ij->i", new_above - new_yes, yes - new_yes / 2, dtype=np.float64)
-    gained = np.einsum("ij,ij->i", new_yes, precision, dtype=np.float64)
-    positives, everyone = yes[:, -1].astype(np.float64), above[:, -1].astype(np.float64)
-    return ratio(gained, positives), ratio(pairs, positives * (everyone - positives))
+    gained = np.einsum("ij,ij->j", new_yes, precision, dtype=np.float64)
+    # A yes outranks every no below it, and half of those beside it.
+    outranked_by = np.einsum("ij,ij->j", new_yes, above - yes - new_no / 2, dtype=np.float64)
+    positives = yes[-1].astype(np.float64)
+    pairs = positives * (everyone - positives)
+    return ratio(gained, positives), ratio(pairs - outranked_by, pairs)
 
 
 def mean_over_attributes(samples: Array) -> Array:

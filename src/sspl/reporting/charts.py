@@ -10,8 +10,11 @@ from markupsafe import Markup, escape
 WIDTH: Final = 440
 HEIGHT: Final = 290
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 44
-STYLES: Final = 8
+STYLES: Final = 12
 """Series that can be told apart; beyond that they begin anew."""
+
+GREY: Final = 7
+"""The style of what is not clear."""
 
 Bounds = tuple[float, float]
 
@@ -172,7 +175,7 @@ def bar_chart(bars: Sequence[Bar], title: str, x_title: str) -> Markup:
     parts.append(_line(place(0), TOP, place(0), foot, "axis"))
     for i, bar in enumerate(bars):
         y = TOP + row * (i + 0.5)
-        style = 0 if bar.clear else 7
+        style = 0 if bar.clear else GREY
         parts.append(_text(left - 8, y + 4, bar.label, "end"))
         if bar.bounds is not None:
             parts.append(_line(place(bar.bounds[0]), y, place(bar.bounds[1]), y, f"bar s{style}"))

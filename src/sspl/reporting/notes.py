@@ -1,13 +1,11 @@
 """What is known from elsewhere: label noise, and published figures."""
 
-from functools import cache
 from importlib import resources
 from typing import Any
 
 import yaml
 
 
-@cache
 def notes(name: str) -> dict[str, Any]:
     """Return the content of `NAME.yaml` in this package."""
     file = resources.files("sspl.reporting") / f"{name}.yaml"

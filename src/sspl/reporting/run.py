@@ -256,11 +256,7 @@ def _evaluation_content(found: Mapping[str, Any], split: str) -> dict[str, Any]:
     ]
     mean = {"name": "mean", "total": True, "bounds": intervals.get("mean", none)}
     rows.append(mean | {"positives": "", "negatives": ""} | found["mean"])
-    bins = [
-        (100 * b["probability"], 100 * b["frequency"], b["cases"])
-        for b in found.get("calibration", [])
-        if b["cases"]
-    ]
+    bins = reliability_points(found.get("calibration", []))
     return {
         "rows": rows,
         "drawn": drawn_text(intervals) if intervals else "",
@@ -271,6 +267,11 @@ def _evaluation_content(found: Mapping[str, Any], split: str) -> dict[str, Any]:
         else "",
         "groupings": [grouping_content(way) for way in found.get("subgroups", [])],
     }
+
+
+def reliability_points(bins: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, int]]:
+    """Return what was said and what came true in percent, and how often, in bins with cases."""
+    return [(100 * b["probability"], 100 * b["frequency"], b["cases"]) for b in bins if b["cases"]]
 
 
 def _tiles(found: Mapping[str, Any], bounds: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,0 +1,256 @@
+"""The report of a study, and the README's section, from results made up to known rules."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pages import Page, assert_stands_alone
+from shared import refused, sspl
+from sspl.errors import DataError
+from sspl.evaluation.paired import paired_facts
+from sspl.evaluation.predictions import Predictions, load_predictions, save_predictions
+from sspl.metrics.attributes import all_figures, means
+from sspl.reporting.results import group_rows, read_results_csv
+from sspl.reporting.study import Duel, verdict_sentences
+from sspl.study.cells import Cell, cell_folder
+from sspl.study.results import COLUMNS, FIGURE_COLUMNS
+
+ATTRIBUTES = ("Male", "Young", "Smiling", "Bald", "Oval_Face", "Eyeglasses")
+SKILL = {"scratch": 0.5, "sspl": 1.3, "prt": 0.5, "hog": 0.3}
+"""How far the scores of yes and no are apart; sspl is better than scratch, prt is not."""
+
+
+def made_up(method: str, labels: int, subset: int, faces: int = 300) -> Predictions:
+    """Predictions of one cell: the same faces each time, scores as good as the method."""
+    rng = np.random.default_rng(1)
+    truth = (rng.random((faces, len(ATTRIBUTES))) < (0.4, 0.7, 0.5, 0.15, 0.3, 0.2)).astype(np.int8)
+    noise = np.random.default_rng([subset, labels, len(method), ord(method[0])])
+    skill = SKILL[method] * np.log10(labels)
+    logits = skill * (2 * truth - 1) + noise.normal(0, 1.5, truth.shape)
+    # On the last attribute nothing is learnt by anybody.
+    logits[:, -1] = noise.normal(0, 1.5, faces)
+    probabilities = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    identity = tuple(str(i // 2) for i in range(faces))
+    return Predictions(
+        tuple(f"{i:06d}.jpg" for i in range(faces)), ATTRIBUTES, truth, probabilities,
+        {"identity": identity},
+    )  # fmt: skip
+
+
+def write_study(folder: Path, cells: list[Cell]) -> None:
+    """Write results.csv and the predictions of some cells as `sspl benchmark` does."""
+    rows: list[list[Any]] = []
+    for cell in cells:
+        said = made_up(cell.method, cell.labels, cell.subset)
+        save_predictions(cell_folder(folder, cell) / "predictions-test.npz", said)
+        rates = np.full(len(ATTRIBUTES), 0.4)
+        figures = means(all_figures(ATTRIBUTES, said.labels, said.probabilities, rates))
+        shares = [round(figures[name] or 0, 6) for name in FIGURE_COLUMNS.values()]
+        for split in ("val", "test"):
+            shown = shares if split == "test" else [0.5] * len(shares)
+            rows.append(
+                [cell.method, cell.protocol, "toy", cell.labels, cell.subset, 0, split, *shown,
+                 12.5, "abc"]
+            )  # fmt: skip
+    with (folder / "results.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
+
+
+CELLS = [
+    *(
+        Cell(method, "finetune", labels, subset)
+        for method in ("scratch", "sspl", "prt")
+        for labels in (10, 100)
+        for subset in (0, 1)
+    ),
+    *(Cell(method, "linear", 100, 0) for method in ("hog", "sspl")),
+]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "toy-study"
+    folder.mkdir()
+    write_study(folder, CELLS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(study: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("page") / "study.html"
+    sspl("report", study, "--out", out, "--resamples", 200)
+    return out.read_text(encoding="utf-8")
+
+
+def rows_after(page: Page, first: str, last: str) -> list[list[dict[str, str]]]:
+    """Rows of the table whose heading begins and ends so."""
+    start = next(
+        i for i, row in enumerate(page.rows) if (row[0]["text"], row[-1]["text"]) == (first, last)
+    )
+    rows = []
+    for row in page.rows[start + 1 :]:
+        if all("col" in cell.get("scope", "") for cell in row):
+            break
+        rows.append(row)
+    return rows
+
+
+def test_every_cell_is_listed_as_in_the_table(study: Path, text: str) -> None:
+    page = assert_stands_alone(text)
+    with (study / "results.csv").open() as file:
+        wanted = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    shown = rows_after(page, "Method", "training, s")
+    assert len(shown) == len(wanted) == 14
+    found = {
+        (*(float(c["data-value"]) for c in row[2:4]), row[0]["text"], row[1]["text"]): row
+        for row in shown
+    }
+    titles = {"finetune": "Fine-tuning", "linear": "Linear probe"}
+    for row in wanted:
+        key = (
+            float(row["labels"]), float(row["subset"]), row["method"], titles[row["protocol"]],
+        )  # fmt: skip
+        figures = [float(c["data-value"]) for c in found[key][5:12]]
+        order = (
+            "accuracy", "balanced_accuracy", "average_precision", "auc", "f1", "ece",
+            "majority_accuracy",
+        )  # fmt: skip
+        assert figures == [float(row[name]) for name in order]
+    assert not [t for t, _ in page.tags if t == "img"]
+    assert ".jpg" not in text
+    assert str(study.parent) not in text
+
+
+def test_curves_and_tables_are_means_over_subsets(study: Path, text: str) -> None:
+    page = assert_stands_alone(text)
+    groups = {
+        (g.method, g.protocol, g.labels): g
+        for g in group_rows(read_results_csv(study / "results.csv"))
+    }
+    first = rows_after(page, "Method", "100")
+    assert [row[0]["text"] for row in first] == ["sspl", "scratch", "prt", "majority"]
+    for row in first[:3]:
+        for cell, labels in zip(row[1:], (10, 100), strict=True):
+            group = groups[row[0]["text"], "finetune", labels]
+            values = [r.figures["accuracy"] for r in group.rows]
+            assert len(values) == 2
+            assert float(cell["data-value"]) == pytest.approx(np.mean(values))
+            deviation = abs(values[0] - values[1]) / np.sqrt(2)
+            assert f"{100 * np.mean(values):.2f} +- {100 * deviation:.2f}" == group.text("accuracy")
+    # Three charts of three lines each; the probe has one label count and none.
+    assert text.count('<polyline class="series s2" points=') == 3 * 2
+
+
+def test_paired_differences_are_those_of_the_predictions(study: Path, text: str) -> None:
+    page = assert_stands_alone(text)
+    sides = [
+        [
+            load_predictions(
+                cell_folder(study, Cell(m, "finetune", 10, s)) / "predictions-test.npz"
+            )
+            for s in (0, 1)
+        ]
+        for m in ("sspl", "scratch")
+    ]
+    facts = paired_facts(sides[0], sides[1], "x", 200)
+    rows = rows_after(page, "Against", "Attributes")
+    (row,) = (
+        r
+        for r in rows
+        if (r[0]["text"], r[2]["text"], r[1]["text"][:4]) == ("scratch", "10", "Fine")
+    )
+    for cell, name in zip(row[4:7], ("accuracy", "balanced_accuracy", "average_precision"),
+                          strict=True):  # fmt: skip
+        found = facts["mean"][name]
+        assert float(cell["data-value"]) == pytest.approx(found["difference"])
+        assert found["better"] == "a"
+        assert cell["text"].endswith("better")
+    assert "Fine-tuning, accuracy: Better than scratch (10 and 100); prt (10 and 100)." in page.text
+    assert "Linear probe, accuracy: Better than hog (100)." in page.text
+    assert "200 resamples of 150 test people, and of the label subsets" in page.text
+
+
+def test_what_is_no_difference_is_not_called_one(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    sspl("report", study, "--out", out, "--resamples", 200, "--pair", "prt", "scratch")
+    page = assert_stands_alone(out.read_text())
+    assert "Where prt wins" in page.text
+    (row,) = (
+        r for r in rows_after(page, "Against", "Attributes")
+        if (r[0]["text"], r[2]["text"]) == ("scratch", "10")
+    )  # fmt: skip
+    assert "better" not in row[4]["text"]
+    assert "Fine-tuning, accuracy: Worse than sspl (10 and 100). No difference" in page.text
+    assert refused("report", study, "--out", out, "--pair", "prt", "x") == (
+        "--pair x: no such method; use sspl, scratch, prt, hog."
+    )
+    assert "two different" in refused("report", study, "--out", out, "--pair", "prt", "prt")
+    assert "shows no faces" in refused("report", study, "--out", out, "--faces")
+
+
+def test_sentences_by_hand() -> None:
+    def duel(other: str, labels: int, better: str | None) -> Duel:
+        found = {"better": better, "difference": 0.01, "interval": (0.0, 0.02)}
+        mean = {"accuracy": found, "balanced_accuracy": None, "average_precision": None}
+        return Duel("sspl", other, "finetune", labels, (0,), {"mean": mean})
+
+    verdicts = [("a", 27), ("a", 55), (None, 275), ("a", 1099), ("b", 5495)]
+    duels = [duel("scratch", labels, better) for better, labels in verdicts]
+    assert verdict_sentences([*duels, duel("prt", 55, "a"), duel("prt", 275, "a")]) == [
+        "Fine-tuning, accuracy: Better than scratch (27, 55 and 1,099); prt (55 and 275). "
+        "Worse than scratch (5,495). No difference shown to scratch (275)."
+    ]
+
+
+def test_published_figures_are_marked_as_cited(text: str) -> None:
+    page = assert_stands_alone(text)
+    celeba = rows_after(page, "Method", "100 %")
+    figures = {row[0]["text"]: [c["text"] for c in row[1:]] for row in celeba}
+    assert figures["SSPL"] == ["86.67", "88.05", "88.84", "89.58", "91.77"]
+    assert figures["FaRL"][-1] == "91.39"
+    part = text[text.index('class="published"') : text.index('id="cells"')]
+    # 50 figures, of which four could be checked.
+    assert part.count("<small>as cited</small>") == 46
+    assert part.count("<small>checked</small>") == 4
+
+
+def test_groups_noise_and_commands_are_in_the_page(text: str) -> None:
+    page = assert_stands_alone(text)
+    assert "By Male" in page.text
+    assert "By Young" in page.text
+    assert "Oval Face: labelled with essentially random consistency" in page.text
+    command = "sspl benchmark --config toy-study/study.yaml --out again --only sspl --labels 100"
+    assert page.text.count(command) == 1
+    assert "sspl, 10 labels, subset 0" in page.text
+
+
+def test_means_alone_are_not_called_a_win(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text((study / "results.csv").read_text())
+    sspl("report", tmp_path, "--out", tmp_path / "page.html")
+    page = assert_stands_alone((tmp_path / "page.html").read_text())
+    assert "nothing can be said" in page.text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.replace("accuracy,", "acc,", 1), "line 1: no column 'accuracy'"),
+        (lambda t: re.sub(r"test,0\.\d+", "test,x", t, count=1), "line 3: 'accuracy' is 'x'"),
+        (lambda t: re.sub(r"test,0\.\d+", "test,87.1", t, count=1), "'accuracy' is 87.1; give"),
+        (lambda t: t.replace(",toy,10,", ",toy,ten,", 2), "'labels' is 'ten', no whole number"),
+        (lambda t: t.replace("finetune", "tune"), "line 3: unknown protocol 'tune'"),
+        (lambda t: t + t.splitlines()[2] + "\n", "line 30: this cell was given before"),
+        (lambda t: t.replace(",test,", ",val,"), "no row of the split 'test'"),
+    ],
+)
+def test_wrong_tables_are_refused(study: Path, tmp_path: Path, change: Any, said: str) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(change((study / "results.csv").read_text()))
+    with pytest.raises(DataError) as error:
+        read_results_csv(path)
+    assert said in str(error.value)
+    assert str(path) in str(error.value)
