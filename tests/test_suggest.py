@@ -16,7 +16,7 @@ from sspl.data.images import image_canvas, read_image
 from sspl.data.records import MISSING
 from sspl.data.settings import parse_data_spec
 from sspl.errors import SettingsError
-from sspl.labelling.features import extract, load_source, standardise
+from sspl.labelling.features import extract, load_source, scaling_of
 from sspl.labelling.probe import balanced_interval, opinions, probe, standing, wilson
 from sspl.labelling.selection import POOL, choose, spread, uncertainty
 from sspl.models.attributes import RegionPooling
@@ -77,8 +77,8 @@ def test_a_face_is_drawn_in_step_with_its_squared_distance() -> None:
 
 
 def test_the_nearest_centre_counts() -> None:
-    # 9 and 11 stand on centres; 10 is 1 away, 0 is 9 away from the nearest: 1 to 81.
-    features, free = row(9, 11, 10, 0), np.array([False, False, True, True])
+    # 9 and 99 are centres; 10 is 1 away, 0 is 9 away from the nearest: 1 to 81.
+    features, free = row(9, 99, 10, 0), np.array([False, False, True, True])
     drawn = [
         spread(features, free, features[:2], 1, np.random.default_rng(s))[0] for s in range(1000)
     ]
@@ -144,7 +144,7 @@ def test_standardised_features_in_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
     values = (rng.normal(size=(30, 4)) * [1, 5, 0, 1e-3] + [0, 3, 2, 9]).astype(np.float32)
     expected = (values - values.mean(0)) / np.maximum(values.std(0), 1e-9) / 2
     expected[:, 2] = 0
-    standardise(values)
+    scaling_of(values).apply(values)
     np.testing.assert_allclose(values, expected, atol=2e-3)
 
 

@@ -111,7 +111,7 @@ def state(desk: Desk, coach: "Coach | None") -> dict[str, Any]:
         "file": desk.journal.out.name,
         "done": done,
         "total": total,
-        "last": desk.journal.book.last,
+        "last": desk.journal.last(),
         "attributes": attributes,
         "history": [_report_facts(report) for report in reports],
         "trouble": desk.journal.trouble or (coach.trouble if coach else None),

@@ -61,12 +61,31 @@ class FaceFeatures:
     """Faces as vectors.
 
     Args:
-        values: float32 (n, d), each feature standardised over the faces, length about 1.
+        values: float32 (n, d), each feature standardised, rows of length about 1.
         opinions: float64 (n, a), probability of each attribute of the source; a is 0 without.
+        scaling: how the features were standardised.
     """
 
     values: NDArray[np.float32]
     opinions: NDArray[np.float64]
+    scaling: "Scaling"
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What brings features to mean 0 and the same variance.
+
+    Args:
+        mean, factor: float64 (d,); values become (value - mean) * factor.
+    """
+
+    mean: NDArray[np.float64]
+    factor: NDArray[np.float64]
+
+    def apply(self, values: NDArray[np.float32]) -> None:
+        """Scale (n, d) in place."""
+        for block in _blocks(values):
+            block[:] = (block - self.mean) * self.factor
 
 
 def load_source(path: Path) -> FeatureSource:
@@ -132,7 +151,8 @@ def pooled_and_logits(
 
 
 def extract(
-    source: FeatureSource, faces: FaceSet, box: Box | None = None, *, device: str = "auto",
+    source: FeatureSource, faces: FaceSet, box: Box | None = None,
+    scaling: Scaling | None = None, *, device: str = "auto",
     precision: Precision = "auto", batch_size: int = 64,
     seen: Callable[[int], object] = lambda count: None,
 ) -> FaceFeatures:  # fmt: skip
@@ -142,6 +162,7 @@ def extract(
         source: the network.
         faces: any faces.
         box: part of each picture to use; the source's own unless given.
+        scaling: of the features; that of these very faces unless given.
         device, precision, batch_size: how the network runs.
         seen: told after each batch how many faces it had.
 
@@ -170,19 +191,22 @@ def extract(
     assert values is not None
     assert logits is not None
     opinions = source.model.probabilities(logits) if source.model else np.empty((len(faces), 0))
-    standardise(values)
-    return FaceFeatures(values, opinions)
+    scaling = scaling or scaling_of(values)
+    scaling.apply(values)
+    return FaceFeatures(values, opinions, scaling)
 
 
-def standardise(values: NDArray[np.float32]) -> None:
-    """Bring features (n, d) to mean 0 and the same variance, rows to length about 1, in place.
+def scaling_of(values: NDArray[np.float32]) -> Scaling:
+    """Return what brings features (n, d) to mean 0 and variance 1 / d, rows to length about 1.
 
     A feature that is the same on every face becomes 0. Needs memory for `BLOCK` rows only.
     """
-    blocks = [values[i : i + BLOCK] for i in range(0, len(values), BLOCK)]
-    mean = sum(b.sum(0, dtype=np.float64) for b in blocks) / len(values)
-    variance = sum(np.square(b - mean).sum(0) for b in blocks) / len(values)
+    mean = sum(b.sum(0, dtype=np.float64) for b in _blocks(values)) / len(values)
+    variance = sum(np.square(b - mean).sum(0) for b in _blocks(values)) / len(values)
     constant = variance <= 1e-12 * (1 + np.square(mean))
-    scale = np.where(constant, 0, 1 / np.sqrt(np.where(constant, 1, variance) * values.shape[1]))
-    for block in blocks:
-        block[:] = (block - mean) * scale
+    deviation = np.sqrt(np.where(constant, 1, variance) * values.shape[1])
+    return Scaling(np.asarray(mean), np.where(constant, 0, 1 / deviation))
+
+
+def _blocks(values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    return [values[i : i + BLOCK] for i in range(0, len(values), BLOCK)]

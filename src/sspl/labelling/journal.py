@@ -224,6 +224,11 @@ class Journal:
             self._write_csv()
             return found
 
+    def last(self) -> int | None:
+        """Return the number of the last answer that can be taken back; None without one."""
+        with self._lock:
+            return self.book.last
+
     def values(self, image: str) -> dict[str, int | None]:
         """Return the answers for a face."""
         with self._lock:
