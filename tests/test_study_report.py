@@ -14,8 +14,14 @@ from sspl.errors import DataError
 from sspl.evaluation.paired import paired_facts
 from sspl.evaluation.predictions import Predictions, load_predictions, save_predictions
 from sspl.metrics.attributes import all_figures, means
+from sspl.reporting.differences import (
+    Difference,
+    read_differences,
+    verdict_sentences,
+    write_differences,
+)
+from sspl.reporting.readme import BEGIN, END, results_section, split_at_markers
 from sspl.reporting.results import group_rows, read_results_csv
-from sspl.reporting.study import Duel, verdict_sentences
 from sspl.study.cells import Cell, cell_folder
 from sspl.study.results import COLUMNS, FIGURE_COLUMNS
 
@@ -192,18 +198,81 @@ def test_what_is_no_difference_is_not_called_one(study: Path, tmp_path: Path) ->
     assert "shows no faces" in refused("report", study, "--out", out, "--faces")
 
 
-def test_sentences_by_hand() -> None:
-    def duel(other: str, labels: int, better: str | None) -> Duel:
-        found = {"better": better, "difference": 0.01, "interval": (0.0, 0.02)}
-        mean = {"accuracy": found, "balanced_accuracy": None, "average_precision": None}
-        return Duel("sspl", other, "finetune", labels, (0,), {"mean": mean})
+def difference(other: str, labels: int, better: str) -> Difference:
+    return Difference(
+        "finetune", "sspl", other, labels, 3, "accuracy", 0.9, 0.8, 0.05, 0.15, better
+    )
 
-    verdicts = [("a", 27), ("a", 55), (None, 275), ("a", 1099), ("b", 5495)]
-    duels = [duel("scratch", labels, better) for better, labels in verdicts]
-    assert verdict_sentences([*duels, duel("prt", 55, "a"), duel("prt", 275, "a")]) == [
+
+def test_sentences_by_hand() -> None:
+    verdicts = [("a", 27), ("a", 55), ("", 275), ("a", 1099), ("b", 5495)]
+    rows = [difference("scratch", labels, better) for better, labels in verdicts]
+    assert verdict_sentences([*rows, difference("prt", 55, "a"), difference("prt", 275, "a")]) == [
         "Fine-tuning, accuracy: Better than scratch (27, 55 and 1,099); prt (55 and 275). "
         "Worse than scratch (5,495). No difference shown to scratch (275)."
     ]
+
+
+def test_differences_are_read_as_written(study: Path, text: str, tmp_path: Path) -> None:
+    rows = [difference("prt", 55, "a"), difference("scratch", 27, "")]
+    write_differences(tmp_path / "d.csv", rows)
+    assert read_differences(tmp_path / "d.csv") == rows
+    found = read_differences(study / "differences.csv")
+    assert {row.a for row in found} <= {"sspl", "prt"}
+    (tmp_path / "d.csv").write_text((tmp_path / "d.csv").read_text().replace("55", "many"))
+    with pytest.raises(DataError, match="line 2: 'labels' is 'many'"):
+        read_differences(tmp_path / "d.csv")
+
+
+README = f"""# Title
+
+{BEGIN}
+old
+{END}
+
+## More
+"""
+
+
+def test_readme_section_is_written_between_its_markers(study: Path, tmp_path: Path) -> None:
+    readme, table = tmp_path / "README.md", tmp_path / "toy.csv"
+    readme.write_text(README)
+    table.write_text((study / "results.csv").read_text())
+    assert "written" in sspl("results", readme, "--from", table).output
+    text = readme.read_text()
+    assert text.startswith("# Title\n\n<!-- results: begin -->\n\n`toy`: test faces")
+    assert text.endswith("<!-- results: end -->\n\n## More\n")
+    assert "old" not in text
+    assert "wins" not in text
+    for group in group_rows(read_results_csv(table)):
+        if group.labels == 10:
+            assert f"| {group.method} | {group.text('accuracy')} | " in text
+    assert "| Linear probe: accuracy | 100 |" in text
+    assert "nothing to change" in sspl("results", readme, "--from", table).output
+    write_differences(tmp_path / "toy-differences.csv", [difference("prt", 55, "a")])
+    sspl("results", readme, "--from", table)
+    assert "- Fine-tuning, accuracy: Better than prt (55).\n" in readme.read_text()
+
+
+def test_readme_without_markers_is_left_alone(study: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    for text in ("# Title\n", f"{END}\n{BEGIN}\n", README + BEGIN):
+        readme.write_text(text)
+        assert "mark the place" in refused("results", readme, "--from", study / "results.csv")
+        assert readme.read_text() == text
+
+
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "celeba10k.csv"
+
+
+def test_the_readme_says_what_the_committed_results_say() -> None:
+    if not RESULTS.is_file():
+        pytest.skip("no results of the study are committed")
+    readme = RESULTS.parents[2] / "README.md"
+    _, section, _ = split_at_markers(readme, readme.read_text(encoding="utf-8"))
+    assert section == f"\n{results_section(RESULTS)}", (
+        "run: sspl results README.md --from benchmarks/results/celeba10k.csv"
+    )
 
 
 def test_published_figures_are_marked_as_cited(text: str) -> None:

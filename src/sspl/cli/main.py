@@ -21,6 +21,7 @@ from sspl.cli.label import label, suggest
 from sspl.cli.model import model
 from sspl.cli.parser import parser
 from sspl.cli.report import report
+from sspl.cli.results import results
 from sspl.cli.serve import serve
 from sspl.cli.train import finetune, pretrain
 from sspl.errors import ReportedElsewhereError, SsplError
@@ -49,7 +50,7 @@ data.add_command(check)
 for command in (
     demo, data, faces, parser,
     pretrain, finetune,
-    evaluate, compare, report, benchmark,
+    evaluate, compare, report, benchmark, results,
     suggest, label,
     predict, explain, model, export, serve,
 ):  # fmt: skip

@@ -46,6 +46,7 @@ def report(
     """
     from sspl.errors import SettingsError
     from sspl.files import write_text
+    from sspl.reporting.differences import DIFFERENCES_FILE, write_differences
     from sspl.reporting.faces import faces_of_run
     from sspl.reporting.run import run_report
     from sspl.reporting.study import study_report
@@ -54,8 +55,10 @@ def report(
     if (run / RESULTS_FILE).is_file():
         if show or spec:
             raise SettingsError("--faces: the report of a study shows no faces; leave it out.")
-        write_text(out, study_report(run, pair, resamples))
-        click.echo(f"report in {out}")
+        page, differences = study_report(run, pair, resamples)
+        write_text(out, page)
+        write_differences(run / DIFFERENCES_FILE, differences)
+        click.echo(f"report in {out}, its differences in {run / DIFFERENCES_FILE}")
         return
     if pair is not None:
         raise SettingsError(f"--pair: {run} is no study; leave it out.")

@@ -160,8 +160,8 @@ def bar_chart(bars: Sequence[Bar], title: str, x_title: str) -> Markup:
     """Return figures with their intervals, one below the other, and a line at zero."""
     ends = [0.0, *(b.value for b in bars), *(e for b in bars for e in b.bounds or ())]
     low, high = _padded(min(ends), max(ends))
-    left = 12 + 6.6 * max(len(b.label) for b in bars)
-    width, row = WIDTH + 60, 19
+    left = 16 + 7.2 * max(len(b.label) for b in bars)
+    width, row = max(WIDTH + 60, left + 300), 19
     height = TOP + row * len(bars) + BOTTOM
 
     def place(x: float) -> float:

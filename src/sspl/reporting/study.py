@@ -23,6 +23,7 @@ from sspl.evaluation.subgroups import groupings, subgroup_facts
 from sspl.inference.card import RESPONSIBLE
 from sspl.metrics.attributes import reliability
 from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart
+from sspl.reporting.differences import Difference, verdict_sentences
 from sspl.reporting.notes import label_noise, notes
 from sspl.reporting.page import render, words
 from sspl.reporting.results import (
@@ -65,8 +66,8 @@ class Duel:
 
 def study_report(
     study: Path, pair: tuple[str, str] | None = None, resamples: int = RESAMPLES
-) -> str:
-    """Return the HTML page of a study.
+) -> tuple[str, list[Difference]]:
+    """Return the HTML page of a study, and the differences that its verdicts rest on.
 
     Args:
         study: its folder, with `results.csv` and the predictions of its cells.
@@ -87,7 +88,8 @@ def study_report(
     duels = cells.duels(a, [m for m in methods if m != a])
     shown = _middle_first([duel for duel in duels if duel.b == b])
     attributes = cells.first.attributes if cells.first else ()
-    return render(
+    found = _differences(duels)
+    page = render(
         "study.html",
         title=f"Study: {names[0]}",
         cells=sum(len(g.rows) for g in groups),
@@ -95,7 +97,7 @@ def study_report(
         a=a,
         b=b,
         protocols=[_protocol_content(p, groups, methods) for p in _protocols(groups)],
-        sentences=verdict_sentences(duels),
+        sentences=verdict_sentences(found),
         duels=[_duel_row(duel) for duel in duels],
         gains=[_gains(duel) for duel in shown],
         calibration=cells.calibration(shown, (a, b)),
@@ -112,6 +114,7 @@ def study_report(
         all_rows=[row for group in groups for row in group.rows],
         protocol_titles=PROTOCOLS,
     )
+    return page, found
 
 
 def _pair(methods: Sequence[str], pair: tuple[str, str] | None) -> tuple[str, str]:
@@ -343,35 +346,21 @@ def _duel_row(duel: Duel) -> dict[str, Any]:
     }
 
 
-def verdict_sentences(duels: Sequence[Duel]) -> list[str]:
-    """Say plainly where `a` beats the others, where it is beaten, and where nothing is shown.
-
-    One sentence for each protocol and figure; "better" and "worse" only where the paired interval
-    of the difference excludes zero.
-    """
-    sentences = []
-    for protocol in dict.fromkeys(d.protocol for d in duels):
+def _differences(duels: Sequence[Duel]) -> list[Difference]:
+    rows = []
+    for duel in duels:
         for figure in MAIN:
-            by_verdict: dict[str | None, dict[str, list[str]]] = {"a": {}, "b": {}, None: {}}
-            for duel in duels:
-                found = duel.facts["mean"][figure]
-                if duel.protocol == protocol and found is not None:
-                    counts = by_verdict[found["better"]].setdefault(duel.b, [])
-                    counts.append(f"{duel.labels:,}")
-            said = [
-                f"{verb} " + "; ".join(f"{b} ({_listed(n)})" for b, n in by_verdict[who].items())
-                for who, verb in (
-                    ("a", "Better than"), ("b", "Worse than"), (None, "No difference shown to"),
+            found = duel.facts["mean"][figure]
+            if found is None or found["interval"] is None:
+                continue
+            low, high = found["interval"]
+            rows.append(
+                Difference(
+                    duel.protocol, duel.a, duel.b, duel.labels, len(duel.subsets), figure,
+                    found["a"], found["b"], low, high, found["better"] or "",
                 )
-                if by_verdict[who]
-            ]  # fmt: skip
-            if said:
-                sentences.append(f"{PROTOCOLS[protocol]}, {TITLES[figure]}: {'. '.join(said)}.")
-    return sentences
-
-
-def _listed(items: Sequence[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+            )  # fmt: skip
+    return rows
 
 
 def _gains(duel: Duel) -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""Paired differences between the methods of a study: as rows of a CSV, and in sentences."""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from sspl.data.adapters.source import read_csv
+from sspl.errors import DataError
+from sspl.files import write_csv
+from sspl.reporting.results import PROTOCOLS, TITLES
+
+DIFFERENCES_FILE: Final = "differences.csv"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`a` less `b` in the mean of one figure, as shares, with its paired interval.
+
+    `better` is "a" or "b" where the interval excludes zero, else empty.
+    """
+
+    protocol: str
+    a: str
+    b: str
+    labels: int
+    subsets: int
+    figure: str
+    value_a: float
+    value_b: float
+    low: float
+    high: float
+    better: str
+
+
+COLUMNS: Final = tuple(field.name for field in fields(Difference))
+
+
+def write_differences(path: Path, rows: Sequence[Difference]) -> None:
+    """Write differences as CSV, shares to six places."""
+    shown = [[round(v, 6) if isinstance(v, float) else v for v in astuple(row)] for row in rows]
+    write_csv(path, COLUMNS, shown)
+
+
+def read_differences(path: Path) -> list[Difference]:
+    """Read what `write_differences` wrote.
+
+    Raises `DataError` naming file and line for other columns or a value of the wrong kind.
+    """
+    lines = read_csv(path)
+    line, header = next(lines)
+    if tuple(header) != COLUMNS:
+        raise DataError(f"{path}, line {line}: expected the columns {','.join(COLUMNS)}.")
+    kinds = {field.name: field.type for field in fields(Difference)}
+    rows = []
+    for line, values in lines:
+        content: dict[str, str | int | float] = {}
+        for name, text in zip(header, values, strict=True):
+            kind = kinds[name]
+            assert isinstance(kind, type)
+            try:
+                content[name] = kind(text)
+            except ValueError:
+                raise DataError(
+                    f"{path}, line {line}: '{name}' is '{text}'; give a number."
+                ) from None
+        if content["protocol"] not in PROTOCOLS or content["better"] not in ("a", "b", ""):
+            raise DataError(f"{path}, line {line}: unknown protocol or verdict.")
+        rows.append(Difference(**content))  # type: ignore[arg-type]
+    return rows
+
+
+def verdict_sentences(rows: Sequence[Difference]) -> list[str]:
+    """Say plainly where `a` beats the others, where it is beaten, and where nothing is shown.
+
+    One sentence for each protocol and figure; "better" and "worse" only where the paired interval
+    of the difference excludes zero.
+    """
+    sentences = []
+    for protocol, figure in dict.fromkeys((row.protocol, row.figure) for row in rows):
+        by_verdict: dict[str, dict[str, list[str]]] = {"a": {}, "b": {}, "": {}}
+        for row in rows:
+            if (row.protocol, row.figure) == (protocol, figure):
+                by_verdict[row.better].setdefault(row.b, []).append(f"{row.labels:,}")
+        said = [
+            f"{verb} " + "; ".join(f"{b} ({_listed(n)})" for b, n in by_verdict[who].items())
+            for who, verb in (
+                ("a", "Better than"), ("b", "Worse than"), ("", "No difference shown to"),
+            )
+            if by_verdict[who]
+        ]  # fmt: skip
+        sentences.append(f"{PROTOCOLS[protocol]}, {TITLES[figure]}: {'. '.join(said)}.")
+    return sentences
+
+
+def _listed(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
