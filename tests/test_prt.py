@@ -168,7 +168,7 @@ def test_turned_patch_is_recoverable_from_the_labels(monkeypatch: pytest.MonkeyP
 def test_standardise_each_patch_by_itself() -> None:
     noise = torch.rand(2, 4, 3, 20, 20, generator=generator(0)) * 200
     patches = noise + torch.tensor([0.0, 20.0, 50.0]).view(3, 1, 1)
-    result = prt.standardise(patches)
+    result = prt.standardise(patches, torch.zeros(3, 1, 1))
     every = (-3, -2, -1)
     torch.testing.assert_close(result.mean(every), torch.zeros(2, 4), atol=1e-5, rtol=0)
     # The + 1 grey level under the fraction leaves d / (d + 1), d being about 60 here.
@@ -192,9 +192,12 @@ def test_deviation_is_that_of_torch_even_of_nearly_flat_patches() -> None:
     noise = torch.randn(5, 3, 60, 60, generator=generator(0))
     patches = 200 + noise * torch.tensor([0.01, 0.1, 1, 10, 20]).view(5, 1, 1, 1)
     every = (-3, -2, -1)
-    mean, deviation = patches.double().mean(every), patches.double().std(every, correction=0)
-    wanted = (patches - mean.view(5, 1, 1, 1)) / (deviation.view(5, 1, 1, 1) + 1)
-    torch.testing.assert_close(prt.standardise(patches).double(), wanted, atol=2e-5, rtol=0)
+    shift = torch.tensor([0.5, 0.0, -2.0]).view(3, 1, 1)
+    before, moved = patches.clone(), patches.double() + shift
+    mean, deviation = moved.mean(every, True), moved.std(every, correction=0, keepdim=True)
+    result = prt.standardise(patches, shift)
+    torch.testing.assert_close(result.double(), (moved - mean) / (deviation + 1), atol=5e-5, rtol=0)
+    assert torch.equal(patches, before)
 
 
 def test_jitter_survives_standardising() -> None:
@@ -205,11 +208,12 @@ def test_jitter_survives_standardising() -> None:
 
 
 def test_flat_patch_stays_finite() -> None:
-    assert torch.equal(prt.standardise(torch.full((1, 3, 4, 4), 77.0)), torch.zeros(1, 3, 4, 4))
+    flat = torch.full((1, 3, 4, 4), 77.0)
+    assert torch.equal(prt.standardise(flat, torch.zeros(3, 1, 1)), torch.zeros(1, 3, 4, 4))
 
 
 def test_jitter_shifts_whole_channels_within_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prt, "standardise", lambda patches: patches)
+    monkeypatch.setattr(prt, "standardise", lambda patches, shift: patches + shift)
     monkeypatch.setattr(prt, "turn", lambda patches, quarters: patches)
     plain, _, _ = task(jitter=0).stack(views(5, 30))
     shifted, _, _ = task(jitter=6).stack(views(5, 30))
@@ -229,7 +233,7 @@ def test_the_generator_alone_decides() -> None:
 
 
 def test_patches_stand_in_reading_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prt, "standardise", lambda patches: patches)
+    monkeypatch.setattr(prt, "standardise", lambda patches, shift: patches + shift)
     canvas = torch.zeros(1, 3, CANVAS, CANVAS, dtype=torch.uint8)
     for place in range(9):
         row, column = divmod(place, 3)

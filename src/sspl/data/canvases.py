@@ -27,7 +27,11 @@ BLOCK: Final = 1024
 """Faces of other sets that stay together beside those of a pack, as those of a shard do."""
 
 Canvas = tuple[Tensor, Tensor]
-"""Picture uint8 (3, c, c) and mask uint8 (c, c), which is empty when masks are not read."""
+"""Picture uint8 (c, c, 3) and mask uint8 (c, c), which is empty when masks are not read.
+
+Several are stacked along a first dimension. Channels stay last, as decoders give them and as
+resizing and sampling read them fastest.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class CanvasBatch:
 
     Args:
         index: int64 (n,), place of each face in its `Canvases`.
-        images: uint8 (n, 3, c, c).
+        images: uint8 (n, 3, c, c), in memory channels last.
         masks: uint8 (n, c, c), or None without masks.
     """
 
@@ -88,7 +92,7 @@ class Canvases:
         face = self.sources[which].faces[index - int(self.starts[which])]
         box = self.boxes[which]
         canvas, size = read_canvas(face.image, box, self.canvas)
-        pixels = torch.from_numpy(canvas).permute(2, 0, 1)
+        pixels = torch.from_numpy(canvas)
         if self.classes is None or face.mask is None:
             return pixels, torch.empty(0, dtype=torch.uint8)
         mask = read_mask(face.mask, size, self.classes)
@@ -96,7 +100,7 @@ class Canvases:
 
     def _decode_all(self) -> tuple[Tensor, Tensor]:
         side = self.canvas
-        images = torch.empty((len(self), 3, side, side), dtype=torch.uint8)
+        images = torch.empty((len(self), side, side, 3), dtype=torch.uint8)
         mask_shape = (0,) if self.classes is None else (side, side)
         masks = torch.empty((len(self), *mask_shape), dtype=torch.uint8)
         with ThreadPoolExecutor(usable_cores()) as pool:
@@ -147,6 +151,7 @@ class Canvases:
 
     def _batch(self, chunk: list[int], batch: Canvas) -> CanvasBatch:
         images, masks = batch
+        images = images.permute(0, 3, 1, 2)
         return CanvasBatch(torch.tensor(chunk), images, None if self.classes is None else masks)
 
 

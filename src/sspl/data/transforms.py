@@ -135,7 +135,8 @@ def jitter_colour(images: Tensor, settings: ColourSettings, generator: torch.Gen
     saturation = torch.where(drop, 0.0, saturation)
     # One after the other: x = colour * image; x = (x - mean) * contrast + mean; then
     # (x - grey) * saturation + grey. All are linear, so one pass over the pixels does it.
-    grey = torch.einsum("nchw,nc->nhw", images, (colour * weights)[:, :, 0, 0])[:, None]
+    red, green, blue = (images[:, c : c + 1] * (colour * weights)[:, c : c + 1] for c in range(3))
+    grey = red.add_(green).add_(blue)
     mean = grey.mean((2, 3), keepdim=True)
     rest = grey * (contrast * (1 - saturation)) + mean * (1 - contrast)
     return torch.addcmul(rest, images, colour * contrast * saturation).clamp_(0, 255)
