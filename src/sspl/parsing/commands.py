@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sspl.domain.taxonomy import Taxonomy, load_taxonomy
+from sspl.domain.taxonomy import UNKNOWN, Taxonomy, load_taxonomy
 from sspl.errors import DataError, SettingsError
 from sspl.files import write_json
 from sspl.metrics.pixels import confusion_matrix
+from sspl.parsing.landmarks import NAME as LANDMARKS
+from sspl.parsing.landmarks import LandmarkParser
 from sspl.parsing.model import MODEL_FILE, ParserModel, load_parser, save_parser
 from sspl.parsing.network_parser import NetworkParser
 from sspl.parsing.pairs import draw_training_pairs, find_pairs, load_pairs
@@ -53,19 +55,25 @@ def train_and_test(
 def open_parser(
     source: str, short_side: int | None = None, average: bool | None = None, device: str = "auto"
 ) -> Parser:
-    """Return the parser of a run folder or of an ONNX file.
+    """Return the parser of a run folder, of an ONNX file, or `landmarks[:FOLDER]`.
 
     Raises `SettingsError` when an option does not go with that kind of parser.
     """
-    if Path(source).suffix != ONNX_SUFFIX:
+    kind, _, folder = source.partition(":")
+    if Path(source).suffix != ONNX_SUFFIX and kind != LANDMARKS:
         model = load_parser(Path(source))
         return NetworkParser(model, short_side, average is not False, device)
     if short_side is not None or average is not None or device not in ("auto", "cpu"):
         raise SettingsError(
-            f"{source}: an ONNX parser sees pictures as its YAML says, once, on the CPU; leave out "
-            "--short-side, --average and --device."
+            f"{source}: --short-side, --average and --device are for a trained parser; this one "
+            "looks once, at its own size, on the CPU: leave them out."
         )
-    # Only here, since it needs the packages of an extra.
+    # Only here, since both need the packages of an extra.
+    if kind == LANDMARKS:
+        from sspl.parsing.mesh_models import load_models
+
+        models = load_models(Path(folder) if folder else None)
+        return LandmarkParser(models.mesh, models.person, models.digest)
     from sspl.parsing.onnx_parser import OnnxParser
 
     return OnnxParser(Path(source))
@@ -99,11 +107,14 @@ def agreement(
 ) -> torch.Tensor:
     """Return the pixel confusion matrix of a parser and true masks, by the classes of `judge`.
 
+    Pixels that the parser says nothing of (`UNKNOWN`) count as background.
+
     Args:
         images: uint8 (n, 3, s, s).
         masks: uint8 (n, s, s), ids of `judge`.
     """
     table = torch.from_numpy(judge.remap_table(parser.taxonomy))
+    table[UNKNOWN] = judge.background
     confusion = torch.zeros(len(judge), len(judge), dtype=torch.int64)
     for start in tqdm(range(0, len(images), BATCH), "test parser", leave=False):
         batch = images[start : start + BATCH]
