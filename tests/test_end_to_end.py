@@ -170,7 +170,7 @@ def test_pretraining_stopped_inside_an_epoch_resumes_to_the_same_weights_and_log
     steps: list[str] = []
 
     def stopped(*arguments: Any) -> None:
-        steps.append(arguments[-1])
+        steps.append(arguments[1])
         if steps[-1] == "epoch 2, step 4" and len(steps) == 9:
             raise KeyboardInterrupt
         original(*arguments)

@@ -101,16 +101,18 @@ def choose_patches(background: Tensor, limit: float, generator: torch.Generator)
     return score.argmax(1)
 
 
-def standardise(patches: Tensor, shift: Tensor) -> Tensor:
-    """Shift each patch (..., c, h, w), then normalise it by its own mean and standard deviation.
+def standardise(patches: Tensor, shift: Tensor | None = None) -> Tensor:
+    """Normalise each patch (..., c, h, w) by its own mean and standard deviation, to float32.
 
-    Both are taken over all channels together: per channel they would undo the shift, which is
-    the colour jitter, (..., c, 1, 1). Returns float32.
+    Both are taken over all channels together: per channel they would undo the colour jitter. That
+    is `shift`, (..., c, 1, 1), which is added before.
     """
     every = (-3, -2, -1)
     pixels = patches.to(torch.float32, copy=True)
-    mean = pixels.mean(every, keepdim=True) + shift.mean(every, keepdim=True)
-    pixels.add_(shift - mean)
+    offset = -pixels.mean(every, keepdim=True)
+    if shift is not None:
+        offset = offset + shift - shift.mean(every, keepdim=True)
+    pixels.add_(offset)
     # Many times faster than `std`, which counts pixel by pixel.
     deviation = torch.linalg.vector_norm(pixels, dim=every, keepdim=True)
     return pixels.div_(deviation / patches.shape[-3:].numel() ** 0.5 + 1.0)
