@@ -305,6 +305,22 @@ def test_a_failed_stage_1_fails_its_cells_and_is_tried_once(
     assert training.stage1 == 2
 
 
+def test_another_study_uses_the_same_stage_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = FakeTraining(monkeypatch)
+    cells = list_cells(settings(), only=("sspl",))
+    Study(settings(), tmp_path / "one").run(cells)
+    Study(settings(name="other"), tmp_path / "two", tmp_path / "one" / "pretrained").run(cells)
+    assert training.stage1 == 1
+    assert len(training.cells) == 10
+    assert not (tmp_path / "two" / "pretrained").exists()
+    # Other settings of stage 1 are another run beside it.
+    longer = settings(pretrain={"optim": {"epochs": 2}})
+    Study(longer, tmp_path / "three", tmp_path / "one" / "pretrained").run(cells[:1])
+    assert training.stage1 == 2
+
+
 def test_a_kill_loses_the_running_cell_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
