@@ -62,7 +62,7 @@ class RelativeLocation(PretextTask):
         small = F.interpolate(
             patches.flatten(0, 1), self.size, mode="bilinear", align_corners=False
         )
-        both = standardise(small).view(n, 2, 3, self.size, self.size)
+        both = standardise(small, small.new_zeros(3, 1, 1)).unflatten(0, (n, 2))
         return both[:, 0], both[:, 1], direction.to(device)
 
     def forward(
