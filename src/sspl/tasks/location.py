@@ -62,7 +62,7 @@ class RelativeLocation(PretextTask):
         small = F.interpolate(
             patches.flatten(0, 1), self.size, mode="bilinear", align_corners=False
         )
-        both = standardise(small, small.new_zeros(3, 1, 1)).unflatten(0, (n, 2))
+        both = standardise(small, small.new_zeros(3, 1, 1)).reshape(n, 2, *small.shape[1:])
         return both[:, 0], both[:, 1], direction.to(device)
 
     def forward(
