@@ -7,15 +7,13 @@ Every figure is the median over rounds in which all take their turn, so that oth
 machine hits all alike. int8 is calibrated on some of the same faces.
 """
 
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
+from timing import Work, timed
 
 from sspl.data.records import FaceSet
 from sspl.data.settings import parse_data_spec
@@ -30,8 +28,6 @@ from sspl.inference.scorers import load_scorer
 from sspl.inference.sources import Stills
 from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.scoring import logits_of
-
-Work = Callable[[], object]
 
 
 @click.command()
@@ -103,18 +99,6 @@ def whole_work(
         "onnxruntime float32": work(plain),
         "onnxruntime int8": work(small),
     }
-
-
-def timed(works: dict[str, Work], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each work; a first round warms up and does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds + 1):
-        for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            if number:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def table(faces: int, alone: dict[str, float], whole: dict[str, float]) -> str:

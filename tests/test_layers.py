@@ -35,6 +35,7 @@ BASE = {
 
 ACROSS = {
     ("tasks", "sspl.models.trunk"),
+    ("tasks", "sspl.models.activation"),
     ("tasks", "sspl.models.branches"),
     ("models", "sspl.tasks.pst"),
     ("parsing", "sspl.faces.face"),

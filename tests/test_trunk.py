@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from shared import changed_by_a_step
+from sspl.models.activation import PReLU
 from sspl.models.attributes import AttributeNetwork, HeadSettings
 from sspl.models.trunk import ResNetTrunk, TrunkSettings, pooled
 from sspl.training.finetune import parameter_groups
@@ -66,7 +67,7 @@ def test_prelu_everywhere() -> None:
         trunk = ResNetTrunk(TrunkSettings(width=0.125, depth=depth))  # type: ignore[arg-type]
         kinds = [type(m) for m in trunk.modules()]
         # One after each BatchNorm, none shared.
-        assert kinds.count(nn.PReLU) == kinds.count(nn.BatchNorm2d) == (18 if depth == 18 else 50)
+        assert kinds.count(PReLU) == kinds.count(nn.BatchNorm2d) == (18 if depth == 18 else 50)
         assert nn.ReLU not in kinds
 
 

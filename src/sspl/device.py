@@ -3,7 +3,8 @@
 import ctypes
 import os
 import random
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import numpy as np
@@ -65,6 +66,23 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     """Return a context in which matrix work runs in bf16 where asked for, or where it is fast."""
     enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+@contextmanager
+def compile_errors_explained() -> Iterator[None]:
+    """Turn what torch raises where it cannot compile into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        # Known by where they are defined: to import them takes seconds.
+        homes = {kind.__module__.rpartition(".")[0] for kind in type(error).__mro__}
+        if homes.isdisjoint({"torch._dynamo", "torch._inductor"}):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SettingsError(
+            f"runtime.compile: torch cannot compile the network here ({reason}); "
+            "install a C++ compiler, or set runtime.compile=false."
+        ) from None
 
 
 def seed_everything(seed: int) -> None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sspl.domain.regions import REGIONS
+from sspl.models.activation import PReLU
 from sspl.models.trunk import pooled
 
 Architecture = Literal["sspl", "splnet"]
@@ -80,7 +81,7 @@ class CrossAttention(nn.Module):
 def _convolution(inputs: int, outputs: int) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.PReLU(outputs))
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), PReLU(outputs))
 
 
 class Branches(nn.ModuleDict):

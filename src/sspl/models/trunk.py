@@ -12,6 +12,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from sspl.models.activation import PReLU
 from sspl.settings import Settings
 
 BLOCKS: Final = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
@@ -51,9 +52,9 @@ class BasicBlock(nn.Module):
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
         outputs = width
-        self.norm1, self.act1 = nn.BatchNorm2d(inputs), nn.PReLU(inputs)
+        self.norm1, self.act1 = nn.BatchNorm2d(inputs), PReLU(inputs)
         self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
-        self.norm2, self.act2 = nn.BatchNorm2d(width), nn.PReLU(width)
+        self.norm2, self.act2 = nn.BatchNorm2d(width), PReLU(width)
         self.conv2 = nn.Conv2d(width, outputs, 3, 1, 1, bias=False)
         self.shortcut = _shortcut(inputs, outputs, stride)
 
@@ -73,11 +74,11 @@ class Bottleneck(nn.Module):
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
         outputs = width * self.expansion
-        self.norm1, self.act1 = nn.BatchNorm2d(inputs), nn.PReLU(inputs)
+        self.norm1, self.act1 = nn.BatchNorm2d(inputs), PReLU(inputs)
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.norm2, self.act2 = nn.BatchNorm2d(width), nn.PReLU(width)
+        self.norm2, self.act2 = nn.BatchNorm2d(width), PReLU(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
-        self.norm3, self.act3 = nn.BatchNorm2d(width), nn.PReLU(width)
+        self.norm3, self.act3 = nn.BatchNorm2d(width), PReLU(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.shortcut = _shortcut(inputs, outputs, stride)
 
@@ -144,7 +145,7 @@ class ResNetTrunk(Trunk):
                 inputs = width * block.expansion
             stages.append(nn.Sequential(*layers))
         self.stages = nn.ModuleList(stages)
-        self.norm, self.act = nn.BatchNorm2d(inputs), nn.PReLU(inputs)
+        self.norm, self.act = nn.BatchNorm2d(inputs), PReLU(inputs)
         self.widths = tuple(w * block.expansion for w in widths)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -171,7 +172,7 @@ def _stem(width: int, stride: int) -> nn.Sequential:
         layers: list[nn.Module] = [nn.Conv2d(3, width, 7, 2, 3, bias=False)]
     else:
         layers = [nn.Conv2d(3, width, 3, stride, 1, bias=False)]
-    layers += [nn.BatchNorm2d(width), nn.PReLU(width)]
+    layers += [nn.BatchNorm2d(width), PReLU(width)]
     if stride == 4:
         layers.append(nn.MaxPool2d(3, 2, 1))
     return nn.Sequential(*layers)

@@ -9,6 +9,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from sspl.models.activation import PReLU
+
 RECURRENCES: Final = 2
 REDUCTION: Final = 8
 """Input channels for each channel that the attention works on.
@@ -80,5 +82,5 @@ def _conv_norm_act(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
         nn.BatchNorm2d(outputs),
-        nn.PReLU(outputs),
+        PReLU(outputs),
     )

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sspl.distributed.group import shared_count
 from sspl.draws import rand, randint
+from sspl.models.activation import PReLU
 from sspl.models.trunk import Trunk, pooled
 from sspl.settings import Settings
 from sspl.tasks.base import (
@@ -152,7 +153,7 @@ class PatchRotation(PretextTask):
         self.background = background
         places = settings.grid**2
         self.reduce = nn.Sequential(
-            nn.Conv2d(3 * places, 3, 1, bias=False), nn.BatchNorm2d(3), nn.PReLU(3)
+            nn.Conv2d(3 * places, 3, 1, bias=False), nn.BatchNorm2d(3), PReLU(3)
         )
         self.which = nn.Linear(trunk.widths[-1], places)
         self.angle = nn.Linear(trunk.widths[-1], ANGLES)

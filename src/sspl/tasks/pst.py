@@ -14,6 +14,7 @@ from sspl.distributed.group import shared_count
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy
 from sspl.metrics.pixels import confusion_matrix
 from sspl.metrics.tallies import Confusion
+from sspl.models.activation import PReLU
 from sspl.models.trunk import Trunk
 from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskResult, Views
@@ -76,10 +77,10 @@ class SegmentationHead(nn.Module):
 def _light(width: int, classes: int) -> nn.Module:
     return nn.Sequential(
         nn.BatchNorm2d(width),
-        nn.PReLU(width),
+        PReLU(width),
         nn.Conv2d(width, width, 3, padding=1, bias=False),
         nn.BatchNorm2d(width),
-        nn.PReLU(width),
+        PReLU(width),
         nn.Conv2d(width, classes, 1),
     )
 
@@ -111,6 +112,8 @@ class PatchSegmentation(PretextTask):
         logits = F.interpolate(
             self.head(maps), target.shape[1:], mode="bilinear", align_corners=False
         )
+        # One row a pixel, as they lie in memory: the loss over channels in front would copy them.
+        logits, target = logits.permute(0, 2, 3, 1).flatten(0, 2), target.flatten()
         smoothing = self.settings.label_smoothing
         loss = F.cross_entropy(
             logits, target, ignore_index=UNKNOWN, label_smoothing=smoothing, reduction="sum"

@@ -19,7 +19,14 @@ from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.records import FaceSet
 from sspl.data.subsets import save_subset
 from sspl.data.transforms import random_view
-from sspl.device import autocast, generator_for, keep_freed_memory, pick_device, seed_everything
+from sspl.device import (
+    autocast,
+    compile_errors_explained,
+    generator_for,
+    keep_freed_memory,
+    pick_device,
+    seed_everything,
+)
 from sspl.distributed.dealing import Dealt, deal_of, own_places, rounds_of
 from sspl.distributed.group import (
     agreed,
@@ -141,7 +148,9 @@ class Finetuning:
         self.engine: nn.Module = self.network
 
     def start(self) -> None:
-        """Bind the processes' networks together."""
+        """Compile where that is asked for, and bind the processes' networks together."""
+        if self.settings.runtime.compile:
+            self.network.trunk.compile()
         # `splnet` runs the branches of those regions alone that have attributes.
         self.engine = for_all_processes(self.network, self.settings.architecture == "sspl")
 
@@ -186,6 +195,7 @@ class Finetuning:
         optim, size = self.settings.optim, self.settings.input_size
         return UnlabelledFaces(canvases, settings, size, optim.batch_size, optim.accumulate)
 
+    @compile_errors_explained()
     def train_epoch(
         self, canvases: Canvases, labels: Tensor, unlabelled: UnlabelledFaces | None, epoch: int
     ) -> dict[str, float]:

@@ -20,6 +20,7 @@ from sspl.data.skipping import SKIPPED_FILE, Skipped, usable, without
 from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images, warp_masks
 from sspl.device import (
     autocast,
+    compile_errors_explained,
     generator_for,
     keep_freed_memory,
     pick_device,
@@ -403,6 +404,7 @@ def _require_classes(sources: list[FaceSource], taxonomy: Taxonomy) -> None:
             )
 
 
+@compile_errors_explained()
 def _run_epoch(
     run: Pretraining, canvases: Canvases, deal: Deal, epoch: int, progress: Progress,
     save: Callable[[], None],
