@@ -272,9 +272,11 @@ def test_a_full_disk_saves_nothing_by_halves(
 
 
 def test_threads_do_not_mix_their_lines(journal: Journal, out: Path, folder: Path) -> None:
+    numbers: dict[str, int] = {}
+
     def work(start: int) -> None:
         for i in range(start, 50, 5):
-            journal.answer(f"{i}", {"Smiling": i % 2})
+            numbers[str(i)] = journal.answer(f"{i}", {"Smiling": i % 2})
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(5)]
     for thread in threads:
@@ -282,6 +284,10 @@ def test_threads_do_not_mix_their_lines(journal: Journal, out: Path, folder: Pat
     for thread in threads:
         thread.join()
     assert journal.snapshot() == {str(i): {"Smiling": i % 2} for i in range(50)}
+    written = lines(journal.path)
+    assert {image: json.loads(written[n - 1])["image"] for image, n in numbers.items()} == {
+        str(i): str(i) for i in range(50)
+    }
     before = journal.snapshot()
     journal.close()
     assert reopened(out, folder).snapshot() == before

@@ -90,7 +90,9 @@ def picture(desk: Desk, face: int, side: int) -> bytes:
 
 def _report_facts(report: "Report") -> dict[str, Any]:
     mean = report.mean()
-    return {"faces": report.faces, "mean": mean and [round(v, 4) for v in mean]}
+    told = sum(s.balanced_accuracy is not None for s in report.standings.values())
+    shown = mean and [round(v, 4) for v in mean]
+    return {"faces": report.faces, "attributes": told, "mean": shown}
 
 
 def state(desk: Desk, coach: "Coach | None") -> dict[str, Any]:
