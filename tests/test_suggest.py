@@ -326,6 +326,23 @@ def test_lists_that_are_refused(
     assert not out.exists()
 
 
+def test_damaged_pictures_stop_it_or_are_listed(
+    faces: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    some, out = tmp_path / "some", tmp_path / "next.csv"
+    some.mkdir()
+    for i in (1, 2, 3):
+        name = f"{i:06d}.jpg"
+        (some / name).write_bytes((faces / "img_align_celeba" / name).read_bytes())
+    (some / "000002.jpg").write_bytes(b"no picture")
+    ask = ("suggest", "--from", pretrained, some, "--out", out)
+    assert "000002.jpg" in refused(*ask)
+    assert not out.exists()
+    sspl(*ask, "--on-error", "skip")
+    assert sorted(listed(out)) == ["000001.jpg", "000003.jpg"]
+    assert "000002.jpg" in (tmp_path / "next.skipped.csv").read_text()
+
+
 def test_names_of_a_list() -> None:
     assert names_in("A, B") == ("A", "B")
     assert names_in(None) == ()

@@ -1,10 +1,14 @@
 """`sspl suggest` and `sspl label`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import data_without, folder_in, overrides
+from sspl.cli.options import data_without, folder_in, on_error_option, overrides
+
+if TYPE_CHECKING:
+    from sspl.data.skipping import OnError
 
 
 @click.command()
@@ -22,9 +26,10 @@ from sspl.cli.options import data_without, folder_in, overrides
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--device", default="auto", show_default=True)
+@on_error_option
 def suggest(
     faces: str, source: Path, labelled: str | None, attributes: str | None, count: int, seed: int,
-    out: Path, device: str,
+    out: Path, device: str, on_error: "OnError",
 ) -> None:  # fmt: skip
     """Write a list of those of FACES that are most worth labelling next.
 
@@ -41,7 +46,7 @@ def suggest(
         known = data_without(labelled, "the faces say how they are cut", "crop", "masks")
     found = run(
         load_source(source), data, known, count, out, attributes=names_in(attributes), seed=seed,
-        device=device,
+        device=device, on_error=on_error,
     )  # fmt: skip
     click.echo(f"{found} faces in {out}")
 
@@ -68,9 +73,11 @@ def suggest(
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8001, show_default=True)
 @click.option("--device", default="auto", show_default=True)
+@on_error_option
 def label(
     faces: str, overrides: tuple[str, ...], attributes: str, out: Path, source: Path | None,
     order: Path | None, without: Path | None, seed: int, host: str, port: int, device: str,
+    on_error: "OnError",
 ) -> None:  # fmt: skip
     """Label FACES by keyboard on a local page; every answer is saved at once.
 
@@ -84,8 +91,8 @@ def label(
 
     run_labelling(
         data_without(faces, "no mask is looked at here", "masks"), names_in(attributes), out,
-        build(LabelSettings, {}, overrides), source=source,
-        order=order, without=without, seed=seed, host=host, port=port, device=device,
+        build(LabelSettings, {}, overrides), source=source, order=order, without=without,
+        seed=seed, host=host, port=port, device=device, on_error=on_error,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The faces that are to be labelled, and lists of their names."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -8,8 +9,11 @@ import numpy as np
 from sspl.data.adapters.source import read_csv
 from sspl.data.adapters.table import IMAGE
 from sspl.data.records import FaceSet
+from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, usable
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, SettingsError
+
+log = logging.getLogger(__name__)
 
 
 def images_root(faces: FaceSet) -> Path:
@@ -30,6 +34,22 @@ def unlabelled(faces: FaceSet) -> FaceSet:
     nothing = np.empty((len(faces), 0), dtype=np.int8)
     splits = (None,) * len(faces)
     return replace(faces, schema=AttributeSchema((), ()), labels=nothing, splits=splits, groups={})
+
+
+def readable(faces: FaceSet, on_error: OnError, out: Path) -> FaceSet:
+    """Return the faces; with `skip` those alone whose picture can be read, the rest listed.
+
+    The list stands beside `out`. Raises `DataError` when not one can be read.
+    """
+    if on_error == "fail":
+        return faces
+    skipped = Skipped(on_error)
+    faces = usable(faces, None, skipped)
+    file = out.with_suffix(f".{SKIPPED_FILE}")
+    skipped.write(file)
+    if skipped:
+        log.warning(skipped.text(file))
+    return faces
 
 
 def names_listed(file: Path, faces: FaceSet) -> list[str]:

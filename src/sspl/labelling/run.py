@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from sspl.data.adapters.table import IMAGE, SPLIT
 from sspl.data.settings import DataSettings
+from sspl.data.skipping import OnError
 from sspl.errors import DataError, SettingsError, SsplError
 from sspl.labelling.desk import Desk
-from sspl.labelling.faces import first_order, images_root, names_listed, unlabelled
+from sspl.labelling.faces import first_order, images_root, names_listed, readable, unlabelled
 from sspl.labelling.journal import Journal
 from sspl.labelling.settings import LabelSettings
 
@@ -20,6 +21,7 @@ def run_labelling(
     data: DataSettings, attributes: tuple[str, ...], out: Path, settings: LabelSettings, *,
     source: Path | None = None, order: Path | None = None, without: Path | None = None,
     seed: int = 0, host: str = "127.0.0.1", port: int = 8000, device: str = "auto",
+    on_error: OnError = "fail",
 ) -> None:  # fmt: skip
     """Serve the page until interrupted.
 
@@ -34,6 +36,7 @@ def run_labelling(
         seed: of all that is by chance.
         host, port: where to listen.
         device: where the network runs.
+        on_error: what to do with pictures that cannot be read.
 
     Raises:
         SsplError: when the extra is not installed, a file does not fit, or the address cannot
@@ -48,7 +51,7 @@ def run_labelling(
             "run: pip install 'sspl[serve]'."
         ) from None
     _check_names(attributes)
-    faces = unlabelled(data.open())
+    faces = readable(unlabelled(data.open()), on_error, out)
     hidden = frozenset(names_listed(without, faces)) if without else frozenset()
     if len(hidden) == len(faces):
         raise DataError(f"{without} names every face of {faces.source}; none is left to label.")

@@ -10,9 +10,10 @@ from tqdm import tqdm
 from sspl.data.images import Box
 from sspl.data.records import MISSING, FaceSet, Labels
 from sspl.data.settings import DataSettings
+from sspl.data.skipping import OnError
 from sspl.errors import DataError, SettingsError
 from sspl.files import write_csv
-from sspl.labelling.faces import images_root, unlabelled
+from sspl.labelling.faces import images_root, readable, unlabelled
 from sspl.labelling.features import FaceFeatures, FeatureSource, extract
 from sspl.labelling.probe import opinions
 from sspl.labelling.selection import choose, uncertainty
@@ -105,6 +106,7 @@ def judged(source: FeatureSource, features: FaceFeatures, answers: Answers) -> N
 def suggest(
     source: FeatureSource, data: DataSettings, labelled: DataSettings | None, count: int,
     out: Path, *, attributes: tuple[str, ...] = (), seed: int = 0, device: str = "auto",
+    on_error: OnError = "fail",
 ) -> int:  # fmt: skip
     """Write the faces to label next as CSV, the first one first; return how many.
 
@@ -117,11 +119,12 @@ def suggest(
         attributes: those to look at; those of the labels, or else of the model, unless given.
         seed: the same seed gives the same faces.
         device: where the network runs.
+        on_error: what to do with pictures that cannot be read.
 
     Raises:
         DataError: for labels that do not fit the faces, or when no face is left.
     """
-    faces = unlabelled(data.open())
+    faces = readable(unlabelled(data.open()), on_error, out)
     known = None
     if labelled is not None:
         if labelled.format == "csv" and labelled.images is None:
