@@ -273,10 +273,11 @@ def test_folders_that_hold_no_model_are_named(run: Path, tmp_path: Path) -> None
     assert "not empty" in refused("model", "pack", run, "--out", tmp_path / "m")
 
 
-RUN_FILES = {
+RUN_FILES: dict[str, dict[str, Any]] = {
     "metrics.json": {
         "finished": True, "labelled": 1275, "validation": 300, "selected_by": "accuracy",
         "best": {"epoch": 7}, "transfer": "...",
+        "label_counts": {"Smiling": {"yes": 640, "no": 635}},
     },
     "evaluation-test.json": {
         "faces": 900, "source": "/home/me/secret/labels.csv", "flip_average": True,
@@ -293,6 +294,21 @@ RUN_FILES = {
             for name, positives, accuracy in (
                 ("Smiling", 400, 0.9), ("Eyeglasses", 11, 0.85), ("Big_Nose", 200, 0.8)
             )
+        },
+        "subgroups": [
+            {
+                "by": "Male", "mean": {"balanced_accuracy": {
+                    "groups": {"Male": 0.7, "not Male": 0.64}, "attributes": ["a", "b"],
+                    "gap": {"gap": 0.06, "interval": [0.02, 0.1]},
+                }},
+            },
+            {"by": "Young", "mean": {"balanced_accuracy": {"gap": None}}},
+        ],
+        "decisions": {
+            "Smiling": {
+                "threshold": 0.5, "band": [0.4, 0.6], "accuracy": 0.9, "balanced_accuracy": 0.8,
+                "unsure": 0.25, "sure_accuracy": 0.95,
+            },
         },
     },
     "run.json": {"kind": "finetune", "versions": {"sspl": "0.1.0", "torch": "2.13.0"}},
@@ -322,8 +338,11 @@ def test_card_says_what_the_run_recorded(run: Path, tmp_path: Path) -> None:
         "drawn with seed 3",
         "The weights of epoch 7 of 20 were kept.",
         "Pre-trained on unlabelled faces; the settings of that run are not at hand.",
-        "| Eyeglasses | upper | 50.0 | 0.700 | - |",
-        "| Smiling | whole | 50.0 | 0.500 | 0.400 to 0.600 |",
+        "| Eyeglasses | upper | - | - | 50.0 | 0.700 | - |",
+        "| Smiling | whole | 640 | 635 | 50.0 | 0.500 | 0.400 to 0.600 |",
+        "- by Male: Male 70.0, not Male 64.0; gap 6.0 (95 % interval 2.0 to 10.0), mean of 2 attr",
+        "- by Young: too few faces of each kind to say.",
+        "| Smiling | 0.500 | 90.0 | 80.0 | 25.0 | 95.0 |",
         "Split `test`, 900 faces",
         "| Smiling | 400 | 500 | 90.0 | 80.0 | 70.0 | - | 2.0 |",
         "| **mean** |  |  | 81.0 | 75.5 | 70.0 | 66.0 | 3.1 |",
@@ -336,7 +355,7 @@ def test_card_says_what_the_run_recorded(run: Path, tmp_path: Path) -> None:
     assert "Smiling is" not in card
     assert json.loads(config)["data"] == {
         "description": "faces in the format 'celeba'", "labelled_faces": 1275,
-        "validation_faces": 300,
+        "validation_faces": 300, "label_counts": RUN_FILES["metrics.json"]["label_counts"],
     }  # fmt: skip
     assert "secret" not in card + config
 

@@ -12,6 +12,7 @@ from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.records import FaceSet
 from sspl.device import keep_freed_memory, pick_device
 from sspl.errors import DataError
+from sspl.evaluation.decided import decided_facts, decided_lines
 from sspl.evaluation.predictions import Predictions, predictions_file, save_predictions
 from sspl.evaluation.statistics import (
     RESAMPLED,
@@ -37,6 +38,7 @@ from sspl.metrics.attributes import (
     reliability,
 )
 from sspl.models.bundle import AttributeModel, load_model
+from sspl.models.decisions import Decisions
 from sspl.models.scoring import face_probabilities
 from sspl.training.settings import RuntimeSettings
 
@@ -73,6 +75,8 @@ def evaluate(
     figures = judge(predictions, model.training_rates)
     facts = {"source": faces.source, "flip_average": model.flip_average}
     facts |= describe(predictions, figures, by, resamples)
+    if model.decisions != Decisions():
+        facts["decisions"] = decided_facts(predictions, model.decisions)
     return Evaluation(predictions, figures, facts)
 
 
@@ -168,7 +172,8 @@ def _csv(found: Evaluation) -> tuple[list[str], list[tuple[Any, ...]]]:
 def table(found: Evaluation) -> str:
     """Return a plain table: one attribute a line, then the means and how sure they are.
 
-    Figures are in percent. With subgroups, a short summary of them follows.
+    Figures are in percent. With subgroups, a short summary of them follows, and with thresholds
+    or bands of the model's own a table of what its decisions are worth.
     """
     titles = ("attribute", "pos", "neg", "acc", "bal", "F1", "AP", "AUC", "ECE", "majority")
     lines = [_line(titles)]
@@ -184,6 +189,8 @@ def table(found: Evaluation) -> str:
         lines += ["", f"from, to: {drawn_text(intervals)}"]
     if found.facts.get("subgroups"):
         lines += ["", *subgroup_lines(found.facts["subgroups"])]
+    if "decisions" in found.facts:
+        lines += ["", *decided_lines(found.facts["decisions"])]
     return "\n".join(lines)
 
 

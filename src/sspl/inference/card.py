@@ -74,6 +74,7 @@ class RunFacts:
         pretraining: settings of stage 1.
         versions: of what the result depends on.
         evaluations: split to the content of its evaluation file.
+        label_counts: attribute to its labelled faces that say `yes` and `no`; empty: not recorded.
     """
 
     name: str
@@ -87,12 +88,13 @@ class RunFacts:
     pretraining: Mapping[str, Any]
     versions: Mapping[str, str]
     evaluations: Mapping[str, Mapping[str, Any]]
+    label_counts: Mapping[str, Mapping[str, int]]
 
 
 def model_card(model: AttributeModel, facts: RunFacts) -> str:
     """Return the card as Markdown, with the front matter that model hubs read."""
     sections = {
-        "What it predicts": _attributes(model),
+        "What it predicts": _attributes(model, facts),
         "How to use it": USE.format(name=facts.name) + "\n" + _input(model),
         "What it was trained on": _training(facts),
         "How good it is": _figures(facts),
@@ -137,15 +139,18 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _attributes(model: AttributeModel) -> str:
+def _attributes(model: AttributeModel, facts: RunFacts) -> str:
     thresholds = model.decisions.threshold_array(model.schema.names)
     rows = []
     for i, name in enumerate(model.schema.names):
         band = model.decisions.unsure.get(name)
         unsure = "-" if band is None else f"{band[0]:.3f} to {band[1]:.3f}"
+        counts = facts.label_counts.get(name)
+        labels = (str(counts["yes"]), str(counts["no"])) if counts else ("-", "-")
         share = _percent(float(model.training_rates[i]))
-        rows.append((name, model.schema.regions[i], share, f"{thresholds[i]:.3f}", unsure))
-    titles = ("Attribute", "Face region", "% yes in training", "Yes from", "Not sure in")
+        region = model.schema.regions[i]
+        rows.append((name, region, *labels, share, f"{thresholds[i]:.3f}", unsure))
+    titles = ("Attribute", "Face region", "Labelled yes", "no", "% yes", "Yes from", "Not sure in")
     return _table(titles, rows)
 
 
@@ -207,8 +212,46 @@ def _evaluation(split: str, found: Mapping[str, Any]) -> str:
         f"Split `{split}`, {found['faces']:,} faces, decided at probability 0.5, in percent. "
         "`Majority` is the accuracy of always giving the commoner answer of the training labels; "
         "`Balanced` the mean hit rate on yes and on no (50 is chance); `AP` how well the yes are "
-        "ranked; `ECE` how far probabilities are from frequencies.\n\n" + _table(titles, rows)
+        "ranked; `ECE` how far probabilities are from frequencies.\n\n"
+        + _table(titles, rows)
+        + _groups(split, found.get("subgroups", ()))
+        + _decided(split, found.get("decisions", {}))
     )
+
+
+def _groups(split: str, subgroups: Sequence[Mapping[str, Any]]) -> str:
+    """Say how far groups of people are apart in balanced accuracy, where that is known."""
+    if not subgroups:
+        return f"\nGroups of people on `{split}` were not compared.\n"
+    lines = []
+    for grouping in subgroups:
+        mean = grouping["mean"]["balanced_accuracy"]
+        if mean["gap"] is None:
+            lines.append(f"- by {grouping['by']}: too few faces of each kind to say.")
+            continue
+        shown = ", ".join(f"{group} {_percent(v)}" for group, v in mean["groups"].items())
+        gap = mean["gap"]
+        bounds = gap["interval"]
+        how_sure = "" if bounds is None else f" (95 % interval {_percent(bounds[0])} to "
+        how_sure += "" if bounds is None else f"{_percent(bounds[1])})"
+        lines.append(
+            f"- by {grouping['by']}: {shown}; gap {_percent(gap['gap'])}{how_sure}, mean of "
+            f"{len(mean['attributes'])} attributes."
+        )
+    title = f"\nBalanced accuracy by groups of people on `{split}`:\n\n"
+    return title + "".join(f"{line}\n" for line in lines)
+
+
+def _decided(split: str, decisions: Mapping[str, Mapping[str, Any]]) -> str:
+    if not decisions:
+        return ""
+    figures = ("accuracy", "balanced_accuracy", "unsure", "sure_accuracy")
+    titles = ("Attribute", "Yes from", "Accuracy", "Balanced", "Not sure", "Accuracy when sure")
+    rows = [
+        (name, f"{row['threshold']:.3f}", *(_percent(row[f]) for f in figures))
+        for name, row in decisions.items()
+    ]
+    return f"\nThe model's own decisions on `{split}`, in percent:\n\n" + _table(titles, rows)
 
 
 def _calibration(model: AttributeModel, facts: RunFacts) -> str:

@@ -28,7 +28,6 @@ from sspl.inference.portable import (
     pack,
     run_session,
 )
-from sspl.metrics.attributes import THRESHOLD
 from sspl.models.bundle import AttributeModel
 from sspl.models.scoring import logits_of
 from sspl.onnx_files import messages, not_installed, onnx, onnxruntime, start_session
@@ -194,7 +193,8 @@ def _facts(model: AttributeModel, proto: onnx.ModelProto, int8: Int8Facts | None
     found = versions() | {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
     return PortableFacts(
         attributes=dict(zip(model.schema.names, model.schema.regions, strict=True)),
-        thresholds=(THRESHOLD,) * len(model.schema),
+        thresholds=tuple(model.decisions.threshold_array(model.schema.names).tolist()),
+        unsure=model.decisions.unsure,
         box=model.box,
         canvas=model.canvas,
         input_size=model.input_size,

@@ -55,6 +55,7 @@ def _config(model: dict[str, Any], facts: RunFacts) -> dict[str, Any]:
             "description": facts.description,
             "labelled_faces": facts.labelled,
             "validation_faces": facts.validation,
+            "label_counts": dict(facts.label_counts),
         },
         "versions": facts.versions,
     }
@@ -80,6 +81,7 @@ def read_run(
         settings=settings,
         pretraining=_pretraining(settings),
         versions=_json(folder / RUN_FILE).get("versions") or packed.get("versions") or versions(),
+        label_counts=metrics.get("label_counts") or data.get("label_counts", {}),
         evaluations={
             file.stem.removeprefix(EVALUATION): _json(file)
             for file in sorted(folder.glob(f"{EVALUATION}*.json"))

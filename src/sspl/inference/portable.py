@@ -45,6 +45,7 @@ class PortableFacts(Settings):
     Attributes:
         attributes: name to face region, in output order.
         thresholds: probability from which each attribute is decided to be there.
+        unsure: attribute to the band of probabilities where that is not sure.
         box: left, top, right, bottom of the part of each picture that is used, as fractions.
         canvas: side in px of the largest centred square in the box, after resizing.
         input_size: side in px that the network sees; the graph resamples to it itself.
@@ -54,6 +55,7 @@ class PortableFacts(Settings):
     format: Literal[1] = 1
     attributes: dict[str, str]
     thresholds: tuple[float, ...]
+    unsure: dict[str, tuple[float, float]] = Field(default_factory=dict)
     box: Box
     canvas: int = Field(ge=1)
     input_size: int = Field(ge=1)

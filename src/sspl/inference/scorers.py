@@ -98,7 +98,8 @@ class PortableScorer:
     def decisions(self) -> Decisions:
         """What the model decides by."""
         facts = self.portable.facts
-        return Decisions(thresholds=dict(zip(facts.attributes, facts.thresholds, strict=True)))
+        thresholds = dict(zip(facts.attributes, facts.thresholds, strict=True))
+        return Decisions(thresholds=thresholds, unsure=facts.unsure)
 
     @property
     def box(self) -> Box:

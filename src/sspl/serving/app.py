@@ -1,13 +1,15 @@
 """The web application: routes, and what each refusal looks like."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
@@ -15,6 +17,7 @@ from sspl import __version__
 from sspl.device import usable_cores
 from sspl.errors import DataError
 from sspl.inference.crops import FaceCrop
+from sspl.models.bundle import AttributeModel
 from sspl.serving.batching import Batcher, BusyError
 from sspl.serving.guards import RateLimit
 from sspl.serving.reader import Reader, open_picture
@@ -30,6 +33,7 @@ class AttributeAnswer(BaseModel):
     name: str
     probability: float = Field(ge=0, le=1, description="calibrated on validation faces")
     present: bool = Field(description="whether the probability reaches the threshold")
+    sure: bool = Field(description="whether it lies outside the band of 'not sure'")
 
 
 class FaceAnswer(BaseModel):
@@ -137,21 +141,25 @@ class Service:
             raise HTTPException(
                 503, "too many pictures are waiting; try again.", {"Retry-After": "1"}
             ) from None
-        names = self.reader.attributes
+        model = self.reader.model
         return PictureAnswer(
             width=image.width,
             height=image.height,
             faces=[
-                FaceAnswer(box=face.box, score=face.score, attributes=_attributes(names, row))
+                FaceAnswer(box=face.box, score=face.score, attributes=_attributes(model, row))
                 for face, row in zip(faces, scores, strict=True)
             ],
         )
 
 
-def _attributes(names: Sequence[str], row: Any) -> list[AttributeAnswer]:
+def _attributes(model: AttributeModel, row: NDArray[np.float64]) -> list[AttributeAnswer]:
+    names = model.schema.names
+    present, unsure = model.decisions.decide(names, row[None])
     return [
-        AttributeAnswer(name=name, probability=round(float(p), 4), present=bool(p >= 0.5))
-        for name, p in zip(names, row, strict=True)
+        AttributeAnswer(name=name, probability=round(float(p), 4), present=yes, sure=not doubt)
+        for name, p, yes, doubt in zip(
+            names, row, present[0].tolist(), unsure[0].tolist(), strict=True
+        )
     ]
 
 

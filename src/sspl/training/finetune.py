@@ -55,6 +55,7 @@ from sspl.runs import start_run, write_metrics
 from sspl.training.calibration import fit_temperatures
 from sspl.training.checkpoint import load_state, save_state
 from sspl.training.consistency import UnlabelledFaces, consistency_loss
+from sspl.training.deciding import choose_decisions
 from sspl.training.losses import attribute_loss
 from sspl.training.optimiser import back_propagate, make_optimiser, set_lr, update
 from sspl.training.partition import partition, unlabelled_sources
@@ -276,14 +277,22 @@ class Finetuning:
         )  # fmt: skip
         return np.concatenate(gathered(logits))
 
-    def model(self, temperatures: NDArray[np.float64]) -> AttributeModel:
-        """Return the judged network as it is, with the facts that a prediction needs."""
-        settings = self.settings
+    def model(self, logits: NDArray[np.float32]) -> AttributeModel:
+        """Return the judged network as it is, with the facts that a prediction needs.
+
+        `logits` are those of the validation faces, float32 (n, attributes).
+        """
+        settings, schema = self.settings, self.parts.train.schema
         assert settings.data is not None
+        temperatures = _temperatures(self, logits)
         return AttributeModel(
-            self.judged, self.parts.train.schema,
+            self.judged, schema,
             settings.data.box_of(self.parts.train), settings.canvas, settings.input_size,
             settings.flip_average, self.rates, temperatures,
+            choose_decisions(
+                schema.names, expit(logits / temperatures), self.parts.val.labels,
+                settings.thresholds, settings.sure_accuracy,
+            ),
         )  # fmt: skip
 
 
@@ -341,7 +350,7 @@ def _open(
 def _save(run: Finetuning, out: Path, logits: NDArray[np.float32]) -> None:
     """Write the state, the log and, where it is the best yet, the model."""
     if best_row(run.rows, run.settings) is run.rows[-1]:
-        save_model(out, run.model(_temperatures(run, logits)))
+        save_model(out, run.model(logits))
     save_state(out, run.state(), run.optimiser, {"kind": "finetune-state", "rows": run.rows})
     write_metrics(out, run.rows, _summary(run, run.settings, finished=False))
 
@@ -355,6 +364,15 @@ def _temperatures(run: Finetuning, logits: NDArray[np.float32]) -> NDArray[np.fl
     if not run.settings.calibrate:
         return np.ones(logits.shape[1])
     return fit_temperatures(logits.astype(np.float64), run.parts.val.labels)
+
+
+def _label_counts(faces: FaceSet) -> dict[str, dict[str, int]]:
+    """Return how many of the labelled faces say yes and no, by attribute."""
+    counts = {"yes": (faces.labels == 1).sum(0), "no": (faces.labels == 0).sum(0)}
+    return {
+        name: {answer: int(found[i]) for answer, found in counts.items()}
+        for i, name in enumerate(faces.schema.names)
+    }
 
 
 def best_row(rows: list[dict[str, Any]], settings: FinetuneSettings) -> dict[str, Any] | None:
@@ -378,6 +396,7 @@ def _summary(run: Finetuning, settings: FinetuneSettings, finished: bool) -> dic
         "finished": finished,
         "labelled": len(run.parts.train),
         "validation": len(run.parts.val),
+        "label_counts": _label_counts(run.parts.train),
         "selected_by": settings.select_by,
         "best": best,
         "transfer": run.transferred,

@@ -28,6 +28,7 @@ from sspl.tasks.pst import PSTSettings, SegmentationSettings
 from sspl.tasks.simclr import SimCLRSettings
 from sspl.training.adversarial import AdversarialSettings
 from sspl.training.consistency import ConsistencySettings
+from sspl.training.deciding import ThresholdRule
 from sspl.training.losses import LossSettings
 
 PRESETS: Final = ("paper-sspl", "paper-splnet", "small", "demo")
@@ -206,6 +207,15 @@ class FinetuneSettings(Settings):
     select_by: Literal["accuracy", "balanced_accuracy", "average_precision"] = "accuracy"
     flip_average: bool = Field(True, description="average over the mirrored face when predicting")
     calibrate: bool = Field(True, description="fit temperatures on the validation faces")
+    thresholds: ThresholdRule = Field(
+        "half", description="0.5, or the best balanced accuracy or F1 on the validation faces"
+    )
+    sure_accuracy: float | None = Field(
+        None,
+        gt=0.5,
+        le=1,
+        description="accuracy on the validation faces outside a band of 'not sure'; none: no band",
+    )
     runtime: RuntimeSettings = RuntimeSettings()
 
     @model_validator(mode="after")

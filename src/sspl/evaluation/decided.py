@@ -1,0 +1,44 @@
+"""How good a model's own decisions are: at its thresholds, and outside its "not sure" bands."""
+
+from typing import Any
+
+from sspl.data.records import MISSING
+from sspl.evaluation.predictions import Predictions
+from sspl.models.decisions import Decisions
+
+
+def decided_facts(predictions: Predictions, decisions: Decisions) -> dict[str, Any]:
+    """Return for each attribute what its decisions are worth, JSON-able.
+
+    `accuracy` and `balanced_accuracy` count every face, at the model's threshold; `unsure` is the
+    share of faces in the band, `sure_accuracy` the accuracy outside it. None where not defined.
+    """
+    names = predictions.attributes
+    present, unsure = decisions.decide(names, predictions.probabilities)
+    thresholds = decisions.threshold_array(names)
+    facts: dict[str, Any] = {}
+    for i, name in enumerate(names):
+        known = predictions.labels[:, i] != MISSING
+        truth = predictions.labels[known, i] == 1
+        right, doubt = present[known, i] == truth, unsure[known, i]
+        rates = [float(right[kind].mean()) for kind in (truth, ~truth) if kind.any()]
+        facts[name] = {
+            "threshold": float(thresholds[i]),
+            "band": decisions.unsure.get(name),
+            "accuracy": float(right.mean()) if len(right) else None,
+            "balanced_accuracy": sum(rates) / 2 if len(rates) == 2 else None,
+            "unsure": float(doubt.mean()) if len(doubt) else None,
+            "sure_accuracy": float(right[~doubt].mean()) if (~doubt).any() else None,
+        }
+    return facts
+
+
+def decided_lines(facts: dict[str, Any]) -> list[str]:
+    """Return a plain table of `decided_facts`, in percent."""
+    titles = ("decided", "from", "acc", "bal", "not sure", "acc sure")
+    lines = [f"{titles[0]:<20}" + "".join(f"{t:>10}" for t in titles[1:])]
+    figures = ("threshold", "accuracy", "balanced_accuracy", "unsure", "sure_accuracy")
+    for name, found in facts.items():
+        cells = ("-" if found[f] is None else f"{100 * found[f]:.2f}" for f in figures)
+        lines.append(f"{name:<20}" + "".join(f"{c:>10}" for c in cells))
+    return lines
