@@ -1,0 +1,111 @@
+"""The server against its own description: what that allows is answered as it says."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+import schemathesis
+import torch
+import uvicorn
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import load_all_checks
+
+from sspl.domain.attributes import AttributeSchema
+from sspl.models.attributes import HeadSettings
+from sspl.models.bundle import AttributeModel, save_model
+from sspl.models.splnet import build_attribute_network
+from sspl.models.trunk import TrunkSettings
+from sspl.serving.app import make_app
+from sspl.serving.reader import Reader
+from sspl.serving.settings import ServeSettings
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server on the loopback with a tiny model."""
+    torch.manual_seed(0)
+    schema = AttributeSchema(("Smiling",), ("whole",))
+    trunk, one = TrunkSettings(width=0.05, stem_stride=2), np.ones(1)
+    network = build_attribute_network("sspl", trunk, HeadSettings(), schema).eval()
+    folder = tmp_path_factory.mktemp("served")
+    save_model(folder, AttributeModel(network, schema, (0, 0, 1, 1), 40, 32, True, one / 2, one))
+    app = make_app(Reader(folder, None, "cpu", "fp32"), ServeSettings(max_bytes=50_000))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+        server.should_exit = True
+        thread.join()
+
+
+def test_answers_are_as_described(address: str) -> None:
+    """Each route is asked what its description allows, and some things that it does not."""
+    load_all_checks()
+    api = schemathesis.openapi.from_url(f"{address}/openapi.json")
+    operations = [found.ok() for found in api.get_all_operations()]
+    assert {operation.path for operation in operations} >= {"/healthz", "/v1/predict"}
+    for operation in operations:
+
+        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy())
+        def answers(case: schemathesis.Case) -> None:
+            response = case.call()
+            case.validate_response(response)
+            assert "Traceback" not in response.text
+            assert "site-packages" not in response.text
+
+        answers()
+
+
+@pytest.mark.parametrize("path", ["/../etc/passwd", "/%2e%2e/x", "/v1/", "/docs", "/static/x"])
+def test_there_is_nothing_else(address: str, path: str) -> None:
+    reply = httpx.get(f"{address}{path}")
+    assert reply.status_code == 404
+    assert reply.json() == {"error": "Not Found"}
+
+
+def test_a_client_that_sends_its_headers_byte_by_byte_holds_up_nobody(address: str) -> None:
+    host, port = address.removeprefix("http://").split(":")
+    slow = [socket.create_connection((host, int(port))) for _ in range(50)]
+    try:
+        for connection in slow:
+            connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: 127")
+        begun = time.monotonic()
+        assert httpx.get(f"{address}/healthz", timeout=20).json()["status"] == "ok"
+        assert time.monotonic() - begun < 20
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 4096,
+        b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_what_is_no_http_is_refused_and_the_server_goes_on(address: str, start: bytes) -> None:
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(start)
+        connection.shutdown(socket.SHUT_WR)
+        try:
+            answer = connection.recv(65536)
+        except ConnectionResetError:
+            answer = b""
+    assert b"Traceback" not in answer
+    assert answer[:12] in {b"", b"HTTP/1.1 400", b"HTTP/1.1 415", b"HTTP/1.1 431"}
+    assert httpx.get(f"{address}/healthz", timeout=20).status_code == 200
