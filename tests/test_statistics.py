@@ -86,6 +86,13 @@ def test_rankings_with_weights_and_ties_are_scikit_learns() -> None:
     assert np.isnan(none).all()
 
 
+def test_without_a_positive_some_figures_are_not_defined() -> None:
+    given = predictions([[0], [0], [0]], [[0.9], [0.1], [0.2]])
+    found = point_figures(given)
+    assert found["accuracy"][0] == pytest.approx(2 / 3)
+    assert all(np.isnan(found[n][0]) for n in RESAMPLED if n != "accuracy")
+
+
 def test_a_person_comes_with_all_pictures() -> None:
     given = predictions(
         [[1], [0], [1], [0]], [[0.9], [0.1], [0.2], [0.1]], identity=["x", "y", "x", ""]
@@ -205,6 +212,9 @@ def test_groups_by_hand() -> None:
     # z is shown, marked where it is too small, and takes part where it is large enough.
     assert z["true_positive_rate"] == 1
     assert z["too_few_for"] == ["balanced_accuracy", "true_positive_rate"]
+    # Everybody in x has B: there is no negative to judge by.
+    b = facts["attributes"]["B"]["groups"]["x"]
+    assert b["too_few_for"] == ["balanced_accuracy", "false_positive_rate"]
     gap = a["gaps"]["true_positive_rate"]
     assert (gap["high"], gap["low"], gap["gap"]) == ("x", "y", pytest.approx(0.25))
     assert gap["interval"][0] < 0.25 < gap["interval"][1]

@@ -142,7 +142,8 @@ def _facts(
     found: Mapping[str, Any],
 ) -> list[tuple[str, str]]:  # fmt: skip
     facts = [("Started", str(about["started"])), ("Seed", str(about["seed"]))]
-    facts.append(("Data", _data_text(settings)))
+    if settings.get("data"):
+        facts.append(("Data", _data_text(settings)))
     if about["kind"] == "finetune":
         facts += _stage_two_facts(settings, metrics, found)
     if "tasks" in settings:
@@ -158,7 +159,12 @@ def _facts(
             ("Training", f"{optim['epochs']} epochs, batch {optim['batch_size']}, "
              f"{optim['name']}, rate {optim['lr']:g}")
         )  # fmt: skip
-    facts.append(("Finished", "yes" if metrics.get("finished", True) else "no: still running"))
+    facts.append(
+        (
+            "Finished",
+            "yes" if metrics.get("finished", True) else "no: still running, or interrupted",
+        )
+    )
     facts.append(("Versions", ", ".join(f"{k} {v}" for k, v in about["versions"].items())))
     facts.append(("Machine", str(about.get("platform", "not recorded"))))
     return facts
@@ -195,10 +201,10 @@ def _start_text(settings: Mapping[str, Any]) -> str:
 
 
 def _data_text(settings: Mapping[str, Any]) -> str:
-    data = settings.get("data") or []
+    data = settings["data"]
     sources = data if isinstance(data, list) else [data]
     texts = [f"{s['format']} in .../{Path(s['root']).name}, crop {s['crop']}" for s in sources]
-    return "; ".join(texts) or "not recorded"
+    return "; ".join(texts)
 
 
 def _curves(run: Path, kind: str, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
