@@ -94,7 +94,9 @@ def run(
 ) -> None:  # fmt: skip
     """Make a mask for every picture of IMAGES (a folder, or FORMAT:PATH as in --data).
 
-    MODEL is a run folder, a .onnx file with a .yaml beside it, or the word landmarks.
+    MODEL is a run folder, a .onnx file with a .yaml beside it, or the word landmarks (or
+    landmarks:FOLDER with the networks' files).
+
     Goes on where an earlier run stopped. Also writes a summary, a list of suspicious masks and
     a contact sheet of overlays.
     """
