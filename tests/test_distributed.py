@@ -159,8 +159,8 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(faces: Path, *overrides: str) -> PretrainSettings:
     tiny = (
         "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2", "splits=[train]",
-        "optim.batch_size=16", "optim.epochs=2", "prt.patch_size=16", "runtime.precision=fp32",
-        "segmentation.width=16", "runtime.device=cpu",
+        "optim.batch_size=16", "optim.epochs=2", "optim.lr=0.001", "prt.patch_size=16",
+        "segmentation.width=16", "runtime.device=cpu", "runtime.precision=fp32",
     )  # fmt: skip
     data = {"format": "celeba", "root": str(faces), "masks": str(faces / "masks")}
     content = preset("demo", "pretrain") | {"data": [data]}
@@ -193,7 +193,9 @@ def test_two_processes_learn_what_one_does(
     assert one == other
     assert one.keys() == alone.keys()
     for name, value in alone.items():
-        assert one[name] == pytest.approx(value, abs=2e-3), name
+        # Rounding turns a decision or two of the 32.
+        tolerance = 2e-3 if name.endswith("loss") else 0.1
+        assert one[name] == pytest.approx(value, abs=tolerance), name
     assert_same_run(tmp_path / "two", tmp_path / "one")
 
 
@@ -234,8 +236,8 @@ def test_two_processes_finetune_as_one_does(faces: Path, tmp_path: Path) -> None
 def test_a_run_whose_process_was_killed_goes_on_with_another_number_of_them(
     faces: Path, tmp_path: Path
 ) -> None:
-    """Started by torchrun in two processes, ended in one."""
-    chosen = settings(faces, "optim.epochs=6")
+    """Started by torchrun in two processes, killed inside an epoch, ended in one."""
+    chosen = settings(faces, "optim.epochs=6", "save_every=1")
     pretrain(chosen, tmp_path / "whole")
     out = tmp_path / "killed"
     command = [
@@ -260,6 +262,9 @@ def test_a_run_whose_process_was_killed_goes_on_with_another_number_of_them(
     pretrain(chosen, out, resume=True)
     assert_same_run(out, tmp_path / "whole")
     assert json.loads((out / "metrics.json").read_text())["finished"]
+    logs = [next(csv.DictReader((run / "metrics.csv").open())) for run in (out, tmp_path / "whole")]
+    assert float(logs[0]["loss"]) == pytest.approx(float(logs[1]["loss"]), abs=2e-3)
+    assert float(logs[0]["pst/miou"]) == pytest.approx(float(logs[1]["pst/miou"]), abs=0.02)
 
 
 def workers(launcher: int) -> list[int]:

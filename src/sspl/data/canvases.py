@@ -20,6 +20,7 @@ from sspl.data.packs.read import PackedFaces
 from sspl.data.records import Faces, box_in
 from sspl.data.streams import read_ahead
 from sspl.device import usable_cores
+from sspl.distributed.group import is_first
 from sspl.errors import DataError, SsplError
 
 GIB: Final = 2**30
@@ -105,7 +106,8 @@ class Canvases:
         masks = torch.empty((len(self), *mask_shape), dtype=torch.uint8)
         with ThreadPoolExecutor(usable_cores()) as pool:
             decoded = pool.map(self.decode, range(len(self)))
-            for i, (image, mask) in enumerate(tqdm(decoded, "read faces", len(self), leave=False)):
+            bar = tqdm(decoded, "read faces", len(self), leave=False, disable=not is_first())
+            for i, (image, mask) in enumerate(bar):
                 images[i], masks[i] = image, mask
         return images, masks
 
