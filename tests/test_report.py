@@ -106,6 +106,24 @@ def test_groups_of_the_page_are_those_of_the_file(runs: Path, tmp_path: Path) ->
         assert row[2]["text"] == percent(a["true_positive_rate"])
 
 
+def test_subgroups_are_in_a_table_of_their_own_and_never_stale(runs: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs / "fine", tmp_path / "run"))
+    (way,) = json.loads((run / "evaluation-all.json").read_text())["subgroups"]
+    with (run / "subgroups-all.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * len(way["attributes"])
+    for row in rows:
+        group = way["attributes"][row["attribute"]]["groups"][row["group"]]
+        assert int(row["positives"]) == group["positives"]
+        assert float(row["accuracy"]) == group["accuracy"]
+        assert row["too_few_for"].split() == group["too_few_for"]
+    sspl("evaluate", run, "--split", "all", "--resamples", 0)
+    assert not (run / "subgroups-all.csv").exists()
+    page = assert_stands_alone(report(run, tmp_path / "r.html", "--split", "all"))
+    assert "resamples" not in page.text
+    assert refused("evaluate", run, "--by", "race").startswith("--by race:")
+
+
 def test_faces_are_shown_only_when_asked_for(runs: Path, tmp_path: Path) -> None:
     # A model so sure of everything that it must be wrong with confidence.
     sure = tmp_path / "sure"

@@ -143,16 +143,18 @@ def describe(
 def write_evaluation(folder: Path, split: str, found: Evaluation) -> None:
     """Write what was found into a folder.
 
-    `evaluation-SPLIT.json`, `.csv` and `.txt`, `predictions-SPLIT.npz`, and with subgroups
-    `subgroups-SPLIT.csv`.
+    `evaluation-SPLIT.json`, `.csv` and `.txt`, `predictions-SPLIT.npz`, and where there are
+    subgroups `subgroups-SPLIT.csv`; one of an earlier evaluation is removed.
     """
     save_predictions(predictions_file(folder, split), found.predictions)
     write_json(folder / f"evaluation-{split}.json", found.facts)
     header, rows = _csv(found)
     write_csv(folder / f"evaluation-{split}.csv", header, rows)
-    if "subgroups" in found.facts:
-        rows = subgroup_rows(found.facts["subgroups"])
-        write_csv(folder / f"subgroups-{split}.csv", ROW_TITLES, rows)
+    groups = folder / f"subgroups-{split}.csv"
+    if found.facts.get("subgroups"):
+        write_csv(groups, ROW_TITLES, subgroup_rows(found.facts["subgroups"]))
+    else:
+        groups.unlink(missing_ok=True)
     write_text(folder / f"evaluation-{split}.txt", table(found) + "\n")
 
 

@@ -65,14 +65,16 @@ def run_report(
         predictions = load_predictions(predictions_file(run, split))
         mistakes = confident_mistakes(predictions, faces, box)
     pretext = pretext_pictures(run, faces, box) if kind == "pretrain" else {}
+    curves = _curves(run, kind, metrics)
     attributes = tuple(found.get("attributes", {}))
     sections = {
         "what": "What it is",
-        "curves": "Training",
+        "curves": "Training" if curves else "",
         "tasks": "The tasks" if pretext else "",
+        "classes": "Every class" if metrics.get("iou") else "",
         "attributes": "Every attribute" if found else "",
-        "calibration": "Calibration" if found else "",
-        "groups": "Groups" if found else "",
+        "calibration": "Calibration" if content["calibration"] else "",
+        "groups": "Groups" if "subgroups" in found else "",
         "mistakes": "Mistakes" if mistakes else "",
         "use": "Responsible use",
         "again": "Make it again",
@@ -87,7 +89,7 @@ def run_report(
         facts=_facts(about, settings, metrics, found),
         settings=yaml.safe_dump(without_folders(settings), sort_keys=False, allow_unicode=True),
         transfer=metrics.get("transfer", ""),
-        curves=_curves(run, kind, metrics),
+        curves=curves,
         classes=metrics.get("iou", {}),
         found=found,
         noise=label_noise(attributes),
