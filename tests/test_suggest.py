@@ -326,6 +326,25 @@ def test_lists_that_are_refused(
     assert not out.exists()
 
 
+def test_a_fine_tuned_model_says_what_it_is_unsure_of(
+    faces: Path, finetuned: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "next.csv"
+    pictures = faces / "img_align_celeba"
+    ask = ("suggest", "--from", finetuned, pictures, "--attributes", "Smiling,Bangs", "--out", out)
+    sspl(*ask, "--count", 5, "--device", "cpu")
+    source = load_source(finetuned)
+    found = extract(source, parse_data_spec(str(pictures)).open(), device="cpu")
+    columns = [source.attributes.index(name) for name in ("Smiling", "Bangs")]
+    doubt = uncertainty(found.opinions[:, columns])
+    pool = [f"{i + 1:06d}.jpg" for i in np.argsort(-doubt)[: 4 * 5]]
+    assert set(listed(out)) <= set(pool)
+    with out.open(newline="") as file:
+        for line in csv.DictReader(file):
+            place = int(line["image"][:6]) - 1
+            assert float(line["uncertainty"]) == pytest.approx(doubt[place], abs=1e-4)
+
+
 def test_damaged_pictures_stop_it_or_are_listed(
     faces: Path, pretrained: Path, tmp_path: Path
 ) -> None:

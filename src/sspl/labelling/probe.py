@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
@@ -41,12 +42,13 @@ def probe(
     """
     # The weights of a penalised regression lie in the span of its faces (representer theorem),
     # so that there are no more unknowns than faces.
-    basis = np.linalg.qr(features.T)[0] if len(features) < features.shape[1] else None
-    if basis is not None:
-        features, others = features @ basis, others @ basis
+    basis = np.linalg.qr(features.T)[0]
     model = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=1000)
-    model.fit(features.astype(np.float64), labels)
-    probabilities: NDArray[np.float64] = model.predict_proba(others)[:, 1]
+    model.fit((features @ basis).astype(np.float64), labels)
+    weights = (basis @ model.coef_[0]).astype(np.float32)
+    probabilities: NDArray[np.float64] = expit(
+        (others @ weights).astype(np.float64) + model.intercept_[0]
+    )
     return probabilities
 
 
