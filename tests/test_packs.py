@@ -196,6 +196,19 @@ def test_a_pack_of_something_else_is_not_gone_on_with(spec: str, copy: Path) -> 
     assert "something else than a pack" in refused(*arguments, 40)
 
 
+def test_faces_that_cannot_be_read_are_left_out_and_listed(tmp_path: Path) -> None:
+    for name in "abc":
+        Image.new("RGB", (9, 7)).save(tmp_path / f"{name}.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    out = tmp_path / "packs" / "pack"
+    assert "b.png: not a picture" in refused("data", "pack", tmp_path, "--out", out)
+    sspl("data", "pack", tmp_path, "--out", tmp_path / "packs" / "other", "--on-error", "skip")
+    assert read_pack(tmp_path / "packs" / "other").names == ("a.png", "c.png")
+    listed = (tmp_path / "packs" / "other-skipped.csv").read_text().splitlines()
+    assert listed[0] == "source,image,reason"
+    assert listed[1].split(",")[1] == "b.png"
+
+
 def test_packs_refuse_what_cannot_be(spec: str, packed: Path, tmp_path: Path) -> None:
     out = tmp_path / "x"
     assert "--canvas: give the side" in refused("data", "pack", spec, "--out", out)
@@ -298,6 +311,11 @@ def test_an_order_shuffles_blocks_and_places() -> None:
     assert not np.array_equal(np.sort(first // 10), first // 10)
     other = WindowedOrder(starts, 100, generator_for(1))
     assert set(other[:100]) != set(first)
+    # One block alone: its places are shuffled by the seed too, and differently in each window.
+    one = np.array([0, 50])
+    assert WindowedOrder(one, 9, generator_for(0))[:] != WindowedOrder(one, 9, generator_for(1))[:]
+    half = [p % 100 for p in WindowedOrder(np.array([0, 100, 200]), 100, generator_for(0))]
+    assert half[:100] != half[100:]
     # Where all fits into one window, every place can come anywhere.
     assert max(WindowedOrder(starts, 1000, generator_for(0))[:500]) >= 950
 
