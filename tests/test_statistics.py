@@ -18,6 +18,7 @@ from sspl.evaluation.predictions import Predictions, save_predictions
 from sspl.evaluation.statistics import (
     RESAMPLED,
     Resampling,
+    drawn_text,
     interval,
     interval_facts,
     point_figures,
@@ -132,6 +133,24 @@ def test_resamples_drawn_in_parts_are_those_drawn_at_once(monkeypatch: pytest.Mo
     assert [len(p) for p in parts] == [3] * 6 + [2]
     for name, values in resampled_figures(given, resampling_of(given, 20)).items():
         np.testing.assert_array_equal(values, whole[name])
+
+
+def test_many_faces_get_fewer_resamples_of_rankings(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sspl.evaluation import statistics
+
+    given = random_predictions(30, 3)
+    whole = interval_facts(given, resampling_of(given, 150))
+    assert (whole["resamples"], whole["ranked_resamples"]) == (150, 150)
+    assert drawn_text(whole) == "95 % intervals from 150 resamples of 30 faces"
+    monkeypatch.setattr(statistics, "MOST_RANKED", 120 * 30 * 3)
+    monkeypatch.setattr(statistics, "COLUMNS_AT_ONCE", 2)
+    fewer = interval_facts(given, resampling_of(given, 150))
+    assert (fewer["resamples"], fewer["ranked_resamples"]) == (150, 120)
+    assert drawn_text(fewer).endswith("of 30 faces (120 for AP and AUC)")
+    assert fewer["mean"]["accuracy"] == whole["mean"]["accuracy"]
+    assert fewer["mean"]["auc"] == pytest.approx(whole["mean"]["auc"], abs=0.05)
+    monkeypatch.setattr(statistics, "MOST_RANKED", 1)
+    assert interval_facts(given, resampling_of(given, 150))["ranked_resamples"] == 100
 
 
 @pytest.mark.parametrize(
