@@ -28,7 +28,7 @@ LAYERS = (
     {"__main__"},
 )
 BASE = {
-    "averaging", "device", "distributed", "draws", "errors", "files", "onnx_files", "runs",
+    "averaging", "board", "device", "distributed", "draws", "errors", "files", "onnx_files", "runs",
     "schedules", "settings", "weights", "yaml_files",
 }  # fmt: skip
 """Single modules that know nothing of faces; they import each other alone."""

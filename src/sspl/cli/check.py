@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from sspl.cli.options import json_option, say
+
 if TYPE_CHECKING:
     from sspl.data.records import FaceSet
     from sspl.data.skipping import OnError
@@ -27,7 +29,8 @@ MOST_GROUPS: Final = 30
     type=click.Path(dir_okay=False, path_type=Path),
     help="CSV for the list of --on-error skip.",
 )
-def check(spec: str, on_error: "OnError | None", out: Path | None) -> None:
+@json_option
+def check(spec: str, on_error: "OnError | None", out: Path | None, as_json: bool) -> None:
     """Read a set of faces and count them per split and per attribute.
 
     DATA is [FORMAT:]ROOT[,key=value...], such as celeba:FOLDER,masks=FOLDER.
@@ -37,17 +40,38 @@ def check(spec: str, on_error: "OnError | None", out: Path | None) -> None:
     from sspl.domain.taxonomy import UNKNOWN
 
     faces = parse_data_spec(spec).open()
+    lines: list[str] = []
+    facts: dict[str, object] = {}
     if on_error is not None:
         skipped = Skipped(on_error)
         # Which classes the masks are of is said later, when they are learnt from.
         faces = usable(faces, UNKNOWN, skipped)
-        for _, _, reason in skipped.rows:
-            click.echo(reason)
         if out is not None:
             skipped.write(out)
-        click.echo(f"{len(skipped)} pictures skipped, {len(faces):,} can be used")
-    for line in (*_split_lines(faces), "", *_attribute_lines(faces), *_group_lines(faces)):
-        click.echo(line)
+        lines = [*(reason for _, _, reason in skipped.rows)]
+        lines.append(f"{len(skipped)} pictures skipped, {len(faces):,} can be used")
+        facts["skipped"] = [
+            dict(zip(("source", "image", "reason"), row, strict=True)) for row in skipped.rows
+        ]
+    lines += [*_split_lines(faces), "", *_attribute_lines(faces), *_group_lines(faces)]
+    say("\n".join(lines), facts | _facts(faces), as_json)
+
+
+def _facts(faces: "FaceSet") -> dict[str, object]:
+    """Return what the lines say, as JSON values."""
+    from sspl.data.records import MISSING
+
+    answers = {"positive": 1, "negative": 0, "missing": MISSING}
+    return {
+        "source": faces.source,
+        "faces": len(faces),
+        "splits": {split or "": faces.splits.count(split) for split in dict.fromkeys(faces.splits)},
+        "attributes": {
+            name: {word: int((faces.labels[:, i] == a).sum()) for word, a in answers.items()}
+            for i, name in enumerate(faces.schema.names)
+        },
+        "groups": {name: dict(sorted(Counter(v).items())) for name, v in faces.groups.items()},
+    }
 
 
 def _split_lines(faces: "FaceSet") -> list[str]:

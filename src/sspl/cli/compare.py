@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from sspl.cli.options import folder_in
+from sspl.cli.options import folder_in, json_option, say
 
 FIGURES: Final = ("accuracy", "balanced_accuracy", "f1", "average_precision", "auc")
 
@@ -25,9 +25,11 @@ FIGURES: Final = ("accuracy", "balanced_accuracy", "f1", "average_precision", "a
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures as JSON."
 )
+@json_option
 def compare(
-    run_a: Path, run_b: Path, split: str, figure: str, resamples: int, out: Path | None
-) -> None:
+    run_a: Path, run_b: Path, split: str, figure: str, resamples: int, out: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Say where RUN_A is better than RUN_B, and where that cannot be said.
 
     Both were judged on the same faces by 'sspl evaluate'; a RUN is a run folder or a file of
@@ -41,7 +43,8 @@ def compare(
     files = [run if run.is_file() else predictions_file(run, split) for run in (run_a, run_b)]
     a, b = (load_predictions(file) for file in files)
     facts = paired_facts([a], [b], f"{run_a} and {run_b}", resamples)
+    named = {"a": str(files[0]), "b": str(files[1]), **facts}
     if out is not None:
-        write_json(out, {"a": str(files[0]), "b": str(files[1]), **facts})
-    click.echo(f"A: {run_a}\nB: {run_b}\n{facts['faces']:,} faces\n")
-    click.echo(paired_table(facts, figure))
+        write_json(out, named)
+    title = f"A: {run_a}\nB: {run_b}\n{facts['faces']:,} faces\n"
+    say(f"{title}\n{paired_table(facts, figure)}", named, as_json)

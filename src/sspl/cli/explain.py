@@ -13,10 +13,12 @@ from sspl.cli.options import (
     folder_out,
     frames_option,
     inputs_argument,
+    json_option,
     largest_option,
     min_score_option,
     min_size_option,
     open_inputs,
+    say,
 )
 
 
@@ -40,10 +42,11 @@ from sspl.cli.options import (
 @every_option
 @frames_option
 @click.option("--device", default="auto", show_default=True)
+@json_option
 def explain(
     model: Path, inputs: tuple[str, ...], out: Path, attributes: str | None, top: int,
     detect: bool | None, detector: str, min_score: float | None, min_size: int, every_face: bool,
-    every: int, frames: int | None, device: str,
+    every: int, frames: int | None, device: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Show which parts of the faces of INPUTS move the attributes of MODEL, and by how much.
 
@@ -61,4 +64,4 @@ def explain(
     count = run(
         load_scorer(model, device), open_inputs(inputs, every, frames), out, settings, names
     )
-    click.echo(f"{count} faces explained in {out}")
+    say(f"{count} faces explained in {out}", {"faces": count, "out": str(out)}, as_json)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import data_without, folder_in
+from sspl.cli.options import data_without, folder_in, json_option, say
 
 if TYPE_CHECKING:
     from sspl.data.images import Box
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 @click.option(
     "--opset", type=click.IntRange(18), default=18, show_default=True, help="ONNX operator set."
 )
+@json_option
 def export(
     run: Path, out: Path, kind: str, int8: bool, spec: str | None, calibration_faces: int,
-    opset: int,
+    opset: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Write the model of RUN as one file that runs without torch, checked against the model.
 
@@ -47,7 +48,7 @@ def export(
     model = load_model(run)
     faces = _calibration(spec, model.box) if spec else None
     facts = export_onnx(model, out, opset, faces, calibration_faces)
-    click.echo(_summary(facts, out))
+    say(_summary(facts, out), facts.model_dump(mode="json"), as_json)
 
 
 def _calibration(spec: str, box: "Box") -> "FaceSet":

@@ -1,5 +1,6 @@
 """`sspl evaluate` and `sspl predict`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,13 @@ from sspl.cli.options import (
     folder_out,
     frames_option,
     inputs_argument,
+    json_option,
     largest_option,
     min_score_option,
     min_size_option,
     on_error_option,
     open_inputs,
+    say,
     workers_option,
 )
 
@@ -46,9 +49,11 @@ if TYPE_CHECKING:
     help="Bootstrap resamples for the intervals; 0: neither intervals nor subgroups.",
 )
 @click.option("--device", default="auto", show_default=True)
+@json_option
 def evaluate(
-    run: Path, split: str, spec: str | None, by: tuple[str, ...], resamples: int, device: str
-) -> None:
+    run: Path, split: str, spec: str | None, by: tuple[str, ...], resamples: int, device: str,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Judge RUN attribute by attribute on a split and write the figures into it.
 
     The mean figures come with 95 % intervals from resamples of the test faces, the pictures of
@@ -71,7 +76,7 @@ def evaluate(
     faces = faces.split(split) if split != "all" else faces
     found = evaluation.evaluate(run, faces, RuntimeSettings(device=device), by, resamples)
     evaluation.write_evaluation(run, split, found)
-    click.echo(evaluation.table(found))
+    say(evaluation.table(found), found.facts, as_json)
 
 
 @click.command()
@@ -112,11 +117,12 @@ def evaluate(
 @workers_option
 @click.option("--device", default="auto", show_default=True)
 @on_error_option
+@json_option
 def predict(
     model: Path, inputs: tuple[str, ...], out: Path, annotate: Path | None, top: int,
     detect: bool | None, detector: str, min_score: float | None, min_size: int, every_face: bool,
     every: int, frames: int | None, batch_size: int, workers: int, device: str,
-    on_error: "OnError",
+    on_error: "OnError", as_json: bool,
 ) -> None:  # fmt: skip
     """Write probabilities and decisions of MODEL for the faces of INPUTS.
 
@@ -138,6 +144,5 @@ def predict(
     found = run(
         load_scorer(model, device), sources, out, settings, skipped, annotate, model_digest(model)
     )
-    click.echo(found.text())
-    if skipped:
-        click.echo(skipped.text(skipped_list(out)))
+    text = f"{found.text()}\n{skipped.text(skipped_list(out))}" if skipped else found.text()
+    say(text, asdict(found) | {"out": str(out)}, as_json)

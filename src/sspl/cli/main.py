@@ -19,10 +19,12 @@ from sspl.cli.faces import faces
 from sspl.cli.judge import evaluate, predict
 from sspl.cli.label import label, suggest
 from sspl.cli.model import model
+from sspl.cli.options import add_quiet
 from sspl.cli.parser import parser
 from sspl.cli.report import report
 from sspl.cli.results import results
 from sspl.cli.serve import serve
+from sspl.cli.tensorboard import tensorboard
 from sspl.cli.train import finetune, pretrain
 from sspl.errors import ReportedElsewhereError, SsplError
 
@@ -53,8 +55,10 @@ for command in (
     evaluate, compare, report, benchmark, results,
     suggest, label,
     predict, explain, model, export, serve,
+    tensorboard,
 ):  # fmt: skip
     cli.add_command(command)
+add_quiet(cli)
 
 
 def main() -> None:
@@ -83,7 +87,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="sspl", standalone_mode=False)
     except click.exceptions.Exit as exit_request:
         sys.exit(exit_request.exit_code)
     except click.exceptions.Abort:

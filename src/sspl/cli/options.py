@@ -1,5 +1,8 @@
 """Options that several commands share."""
 
+import json
+import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -91,6 +94,39 @@ def detection(
             "largest": not every_face,
         },
     }  # fmt: skip
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."
+)
+
+
+def say(text: str, facts: object, as_json: bool) -> None:
+    """Print a result in words, or its facts as one line of JSON."""
+    click.echo(json.dumps(facts, ensure_ascii=False) if as_json else text)
+
+
+def _silence(context: click.Context, parameter: click.Parameter, quiet: bool) -> None:
+    if quiet:
+        # tqdm reads this when it is imported, which commands do only when they run.
+        os.environ["TQDM_DISABLE"] = "1"
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+
+
+def add_quiet(command: click.Command) -> None:
+    """Give a command, and all below it, the switch --quiet."""
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        add_quiet(below)
+    command.params.append(
+        click.Option(
+            ["-q", "--quiet"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_silence,
+            help="No progress bars and remarks: the result and errors alone.",
+        )
+    )
 
 
 def data_without(spec: str, why: str, *options: str) -> "DataSettings":

@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from sspl.cli.options import folder_out, on_error_option, overrides, settings_file
+from sspl.cli.options import (
+    folder_out,
+    json_option,
+    on_error_option,
+    overrides,
+    say,
+    settings_file,
+)
 
 preset_option = click.option(
     "--preset", default="small", show_default=True, help="paper-sspl, paper-splnet, small, demo."
@@ -38,9 +45,10 @@ def gather(
 @settings_file
 @resume_option
 @on_error_option
+@json_option
 def pretrain(
     overrides: tuple[str, ...], specs: tuple[str, ...], out: Path, seed: int | None, preset: str,
-    settings_file: Path | None, resume: bool, on_error: str,
+    settings_file: Path | None, resume: bool, on_error: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Stage 1: learn from unlabelled faces and their masks.
 
@@ -64,8 +72,7 @@ def pretrain(
         _log(is_first())
         last = run(agreed(chosen), out, resume)
         if is_first():
-            for name, value in last.items():
-                click.echo(f"{name:<22} {value}")
+            say("\n".join(f"{name:<22} {value}" for name, value in last.items()), last, as_json)
 
 
 def _log(speaks: bool) -> None:
@@ -84,10 +91,11 @@ def _log(speaks: bool) -> None:
 @preset_option
 @settings_file
 @resume_option
+@json_option
 def finetune(
     overrides: tuple[str, ...], spec: str | None, source: str | None, out: Path, labels: int | None,
     fraction: float | None, subset_seed: int | None, seed: int | None, preset: str,
-    settings_file: Path | None, resume: bool,
+    settings_file: Path | None, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Stage 2: learn attributes from a few labelled faces."""
     from sspl.data.settings import parse_data_spec
@@ -117,5 +125,5 @@ def finetune(
         _log(is_first())
         summary = run(agreed(chosen), out, resume)
         if is_first():
-            for name, value in summary["best"].items():
-                click.echo(f"{name:<28} {value}")
+            lines = (f"{name:<28} {value}" for name, value in summary["best"].items())
+            say("\n".join(lines), summary, as_json)

@@ -1,0 +1,103 @@
+"""Switches that all commands share: --quiet, --json, and completion by the shell."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from shared import make_model
+from shared import sspl as command
+from sspl.cli.main import cli
+from sspl.models.bundle import save_model
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("synthetic") / "faces"
+    command("data", "synthetic", out, "--count", 20, "--size", 48)
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    save_model(folder, make_model("sspl", flip_average=True))
+    return folder
+
+
+def commands(group: click.Group, path: str = "sspl") -> Iterator[tuple[str, click.Command]]:
+    yield path, group
+    for name, below in group.commands.items():
+        if isinstance(below, click.Group):
+            yield from commands(below, f"{path} {name}")
+        else:
+            yield f"{path} {name}", below
+
+
+def test_every_command_takes_quiet_once() -> None:
+    found = dict(commands(cli))
+    assert {"sspl", "sspl predict", "sspl faces detect", "sspl parser run"} <= set(found)
+    for path, one in found.items():
+        switches = [o for p in one.params for o in p.opts]
+        assert switches.count("--quiet") == switches.count("-q") == 1, path
+        assert len(switches) == len(set(switches)), path
+
+
+def test_quiet_leaves_the_result_and_the_errors(run: Path, faces: Path, tmp_path: Path) -> None:
+    pictures, out = faces / "img_align_celeba", tmp_path / "p.csv"
+    arguments = ["predict", run, pictures, "--out", out]
+    assert "picture/s" in command(*arguments).stderr
+    quiet = subprocess.run(
+        [sys.executable, "-m", "sspl", *arguments, "--quiet"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert quiet.stderr == ""
+    assert quiet.stdout == f"20 faces in {out}\n"
+    wrong = subprocess.run(
+        [sys.executable, "-m", "sspl", "--quiet", "data", "check", "nowhere"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("Error: nowhere")
+
+
+def test_results_as_json(run: Path, faces: Path, tmp_path: Path) -> None:
+    pictures = faces / "img_align_celeba"
+    found = json.loads(command("data", "check", faces, "--json").stdout)
+    assert found["faces"] == sum(found["splits"].values()) == 20
+    assert set(found["attributes"]["Smiling"]) == {"positive", "negative", "missing"}
+    assert sum(found["attributes"]["Smiling"].values()) == 20
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
+    (tmp_path / "broken" / "b.jpg").write_bytes((pictures / "000001.jpg").read_bytes())
+    listed = command("data", "check", tmp_path / "broken", "--on-error", "skip", "--json").stdout
+    assert [row["image"] for row in json.loads(listed)["skipped"]] == ["a.png"]
+    out = tmp_path / "p.csv"
+    counts = json.loads(command("predict", run, pictures, "--out", out, "--json").stdout)
+    assert counts == {"faces": 20, "pictures": 20, "without": 0, "skipped": 0, "out": str(out)}
+    spec, means = f"celeba:{faces}", {}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    judged = command("evaluate", tmp_path / "run", "--data", spec, "--split", "all", "--json",
+                     "--resamples", 0)  # fmt: skip
+    means = json.loads(judged.stdout)["mean"]
+    kept = json.loads((tmp_path / "run" / "evaluation-all.json").read_text())["mean"]
+    assert means == kept
+
+
+def test_the_shell_completes_commands_and_options() -> None:
+    def completed(*words: str) -> list[str]:
+        variables = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
+        output = subprocess.run(
+            [sys.executable, "-m", "sspl"], capture_output=True, text=True, check=True,
+            env=os.environ | variables | {"_SSPL_COMPLETE": "bash_complete"},
+        )  # fmt: skip
+        return output.stdout.split()
+
+    assert "plain,predict" in completed("sspl", "pre")
+    assert "plain,--annotate" in completed("sspl", "predict", "--ann")
