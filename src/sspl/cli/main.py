@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from typing import Final, NoReturn
 
 import click
@@ -31,6 +32,7 @@ from sspl.errors import ReportedElsewhereError, SsplError
 EXIT_BAD_INPUT: Final = 2
 EXIT_INTERRUPTED: Final = 130
 EXIT_TERMINATED: Final = 143
+REPORT_TAKES: Final = 0.5
 
 INTERRUPTED: Final = (
     "Interrupted; what was finished is kept. Repeat the command to go on, "
@@ -96,6 +98,8 @@ def _run() -> None:
         error.show()
         sys.exit(EXIT_BAD_INPUT)
     except ReportedElsewhereError:
+        # torchrun ends the others as soon as one has left; the one that reports needs a moment.
+        time.sleep(REPORT_TAKES)
         sys.exit(EXIT_BAD_INPUT)
     except SsplError as error:
         _refuse(str(error))
