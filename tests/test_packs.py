@@ -26,6 +26,7 @@ from sspl.data.packs.write import make_pack
 from sspl.data.records import box_in
 from sspl.data.settings import CELEBA_BOX, parse_data_spec
 from sspl.device import generator_for
+from sspl.distributed.dealing import Deal, Dealt
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError, SettingsError
 from sspl.models.bundle import load_model
@@ -353,6 +354,15 @@ def test_a_stream_holds_the_records_of_its_splits(packed: Path) -> None:
             other.name, other.image, other.mask, other.split,
         )  # fmt: skip
         np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_two_processes_share_the_batches_of_one(packed: Path) -> None:
+    source = FaceSource(PackedFaces(packed, ("train",)), (0.0, 0.1, 0.9, 1.0))
+    order = Canvases([source], 40, None, 0.0).random_order(generator_for(5))
+    dealt = [Dealt(order, Deal(8, rank=rank, processes=2)) for rank in range(2)]
+    for k in range(4):
+        shares = [list(own[4 * k : 4 * k + 4]) for own in dealt]
+        assert shares[0] + shares[1] == order[8 * k : 8 * k + 8]
 
 
 def test_packs_and_folders_are_shuffled_together(packed: Path, celeba: Path) -> None:

@@ -41,8 +41,10 @@ class WindowedOrder(Sequence[int]):
         windows = max(1, self._length // window)
         # Windows of nearly equal size: the last one must not be a few faces that stay together.
         of_block = before[:-1] * windows // max(1, self._length)
-        self._first_block = np.flatnonzero(np.diff(of_block, prepend=-1))
-        self._first_place = before[self._first_block]
+        self._first_block = np.append(
+            np.flatnonzero(np.diff(of_block, prepend=-1)), len(self._blocks)
+        )
+        self._first_place = before[self._first_block[:-1]]
         self._window = lru_cache(maxsize=2)(self._shuffled)
 
     def __len__(self) -> int:
@@ -64,9 +66,7 @@ class WindowedOrder(Sequence[int]):
         return int(self._window(window)[i - self._first_place[window]])
 
     def _shuffled(self, window: int) -> Places:
-        first = self._first_block[window]
-        after = (*self._first_block, len(self._blocks))[window + 1]
-        blocks = self._blocks[first:after]
+        blocks = self._blocks[self._first_block[window] : self._first_block[window + 1]]
         places = np.concatenate([np.arange(self._starts[b], self._starts[b + 1]) for b in blocks])
         order = torch.randperm(len(places), generator=generator_for(self._seed, window))
         shuffled: Places = places[order.numpy()]
