@@ -81,3 +81,8 @@ def test_warmup_takes_at_most_half_of_a_short_run() -> None:
     assert schedule.factor(0, 0.5, 2) == pytest.approx(0.5)
     assert schedule.factor(1, 0.0, 2) == pytest.approx(1.0)
     assert schedule.factor(1, 1.0, 2) == pytest.approx(0.001)
+
+
+def test_past_the_end_the_last_factor_stays() -> None:
+    assert warmup_cosine(1.5, 0.1) == pytest.approx(0.001)
+    assert stepwise(99, 0, ((1, 1.0), (2, 0.5), (3, 0.1))) == 0.1
