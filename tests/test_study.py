@@ -40,7 +40,11 @@ CONTENT: dict[str, Any] = {
     "methods": {
         "scratch": {},
         "sspl": {"pretrain": {"tasks": ["prt", "pst", "pct"]}},
-        "sspl-slow": {"pretrain": {"tasks": ["prt", "pst", "pct"]}, "finetune": {"head_lr": 0.5}},
+        "sspl-slow": {
+            "pretrain": {"tasks": ["prt", "pst", "pct"]},
+            "finetune": {"head_lr": 0.5},
+            "minutes": 11,
+        },
         "hog": {"features": {"kind": "hog", "components": 20}},
     },
     "sections": [
@@ -117,6 +121,7 @@ def test_settings_of_a_cell_are_laid_over_one_another() -> None:
     each = plan(settings(seed=4), Cell("sspl-slow", "finetune", 20, 1))
     assert (each.finetune.optim.epochs, each.finetune.optim.batch_size) == (2, 16)
     assert (each.finetune.head_lr, each.finetune.seed, each.minutes) == (0.5, 4, 7)
+    assert (each.stage1_minutes, settings().minutes.pretrain) == (11, 30)
     assert (each.finetune.labels.count, each.finetune.labels.subset_seed) == (20, 1)
     assert each.pretrain is not None
     assert (each.pretrain.tasks, each.pretrain.prt.patch_size) == (("prt", "pst", "pct"), 32)
@@ -161,7 +166,7 @@ def test_packaged_studies_resolve(name: str) -> None:
     assert load_study(name, ["seed=5"]).seed == 5
     plans = [plan(study, cell) for cell in list_cells(study)]
     for each in plans:
-        assert each.pretrain is None or each.pretrain.optim.epochs == 10
+        assert each.pretrain is None or each.pretrain.optim.epochs == 8
     stage1 = {p.stage1 for p in plans if p.pretrain}
     others = load_study("celeba10k")
     assert stage1 <= {plan(others, c).stage1 for c in list_cells(others)}
@@ -177,7 +182,7 @@ def test_the_study_of_the_task_has_its_counts_and_fits_its_hours() -> None:
     assert tuned == {"scratch", *OTHER_TASKS, *papers}
     for name in OTHER_TASKS:
         assert study.methods[name].pretrain == {"tasks": [name]}
-    runs = {p.stage1: study.minutes.pretrain for p in (plan(study, c) for c in cells) if p.stage1}
+    runs = {p.stage1: p.stage1_minutes for p in (plan(study, c) for c in cells) if p.stage1}
     hours = (sum(runs.values()) + sum(plan(study, c).minutes for c in cells)) / 60
     assert hours < 9
 

@@ -49,7 +49,8 @@ class Plan:
         stage1: name of the folder of stage 1, the same for equal settings; empty without.
         finetune: stage 2; the probes take from it the faces, sizes and what to select by.
         settings_hash: tells apart cells that ran with other settings.
-        minutes: budget.
+        minutes: budget of the cell.
+        stage1_minutes: budget of its stage 1.
     """
 
     cell: Cell
@@ -59,6 +60,7 @@ class Plan:
     finetune: FinetuneSettings
     settings_hash: str
     minutes: float
+    stage1_minutes: float
 
 
 def list_cells(
@@ -127,7 +129,7 @@ def plan(study: StudySettings, cell: Cell) -> Plan:
         minutes = count.minutes
     return Plan(
         cell, method, pretrain, _stage1_name(pretrain, _hash(stage1)), finetune, _hash(identity),
-        minutes,
+        minutes, method.minutes or study.minutes.pretrain,
     )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def _stage1(study: Study, each: Plan) -> Piece:
     if state != "done" and is_locked(study.stage1_lock(each)):
         state = "running"
     took = (read_json(folder / SECONDS_FILE) or {}).get("train_seconds")
-    planned = 60 * study.settings.minutes.pretrain
+    planned = 60 * each.stage1_minutes
     return Piece(f"pretrained/{each.stage1}", state, took or planned, took is not None)
 
 

@@ -180,7 +180,7 @@ class Study:
         if not resumed:
             seconds = round(time.monotonic() - begun, 1)
             write_json(folder / SECONDS_FILE, {"train_seconds": seconds})
-            _report_overrun(each.stage1, seconds, self.settings.minutes.pretrain)
+            _report_overrun(each.stage1, seconds, each.stage1_minutes)
         remove_state(folder)
 
     def _run_cell(self, each: Plan, folder: Path) -> None:
