@@ -26,8 +26,8 @@ class MethodSettings(Settings):
     """One way to come by features: stage 1, nothing (from scratch), or an extractor from outside.
 
     `pretrain` and `finetune` are settings of the two stages, laid over those of the study;
-    without `pretrain` there is no stage 1. `features` takes the place of the trunk. `minutes` is the
-    budget of stage 1, where it is not that of the study.
+    without `pretrain` there is no stage 1. `features` takes the place of the trunk. `minutes` is
+    the budget of stage 1, where it is not that of the study.
     """
 
     pretrain: dict[str, Any] | None = None
