@@ -1,6 +1,7 @@
 """Settings: pydantic models read from YAML plus `key=value` overrides."""
 
 import copy
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,10 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+
+# A few kilobytes of YAML with references can stand for a value without end.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 200, 200
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -85,7 +90,9 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
             lines.append(f"{path}: is missing")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{path}: {message[0].lower()}{message[1:]} (got {problem['input']!r})")
+            lines.append(
+                f"{path}: {message[0].lower()}{message[1:]} (got {_SHORT.repr(problem['input'])})"
+            )
     return "; ".join(lines) + "."
 
 

@@ -13,12 +13,16 @@ class _StrictLoader(yaml.SafeLoader):
     """A safe loader that refuses a key that comes twice instead of keeping the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        seen: set[Hashable] = set()
+        for node_of_key, _ in node.value:
+            key = self.construct_object(node_of_key, deep=True)
+            if not isinstance(key, Hashable):
+                continue  # refused by the loader itself
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key}' comes twice", node.start_mark
                 )
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -30,5 +34,7 @@ def read_yaml(path: Path, error_type: type[SsplError] = DataError) -> Any:
         raise error_type(f"{path}: no such file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise error_type(f"{path}: cannot be read as text ({error}).") from None
+    except RecursionError:
+        raise error_type(f"{path}: not valid YAML (it is nested too deeply).") from None
     except yaml.YAMLError as error:
         raise error_type(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None

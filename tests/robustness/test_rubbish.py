@@ -3,8 +3,10 @@
 import csv
 import io
 import struct
+import time
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,14 @@ from tests.shared import refused, sspl
 from sspl.data.adapters.folder import read_folder
 from sspl.data.adapters.table import read_table
 from sspl.data.images import MAX_PIXELS, WHOLE_FRAME, image_canvas, read_image, read_mask
+from sspl.data.records import FaceSet
+from sspl.domain.attributes import AttributeSchema
 from sspl.domain.taxonomy import built_in_taxonomy
-from sspl.errors import DataError
+from sspl.errors import DataError, SsplError
 from sspl.parsing.model import ParserModel, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
+from sspl.settings import build, read_settings
+from sspl.training.settings import FinetuneSettings
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 
@@ -171,3 +177,38 @@ def test_a_circle_of_links_is_walked_once(tmp_path: Path) -> None:
     (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
     (tmp_path / "nowhere.png").symlink_to(tmp_path / "gone.png")
     assert read_folder(tmp_path).names == ("a.png",)
+
+
+def within(seconds: float, function: Callable[[], object]) -> None:
+    """Run a function that must raise an error of this software within so much CPU time."""
+    begun = time.process_time()
+    with pytest.raises(SsplError) as caught:
+        function()
+    assert time.process_time() - begun < seconds
+    assert len(str(caught.value)) < 5000
+
+
+def test_a_yaml_file_that_swells_is_refused_quickly(tmp_path: Path) -> None:
+    """Thirty lists of nine references to the one before: 10 ** 28 values, in a kilobyte."""
+    lines = ["a0: &a0 [x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
+    (tmp_path / "x.yaml").write_text("\n".join(lines) + "\nseed: *a29\n")
+    content = read_settings(tmp_path / "x.yaml")
+    within(5, lambda: build(FinetuneSettings, {"seed": content["seed"]}))
+
+
+def test_a_yaml_file_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("[" * 2000)
+    within(5, lambda: read_settings(tmp_path / "x.yaml"))
+
+
+def test_very_many_names_are_looked_at_once(tmp_path: Path) -> None:
+    """Compared each with each, 100,000 names would take minutes."""
+    names = tuple(str(i) for i in range(100_000))
+    within(5, lambda: AttributeSchema((*names, "99999"), ("whole",) * 100_001))
+    blank = (None,) * 100_000
+    faces = FaceSet(
+        "here", AttributeSchema((), ()), (*(f"{i}.jpg" for i in range(99_999)), "99998.png"),
+        (tmp_path,) * 100_000, blank, blank, np.empty((100_000, 0), np.int8),
+    )  # fmt: skip
+    within(10, lambda: faces.with_masks(tmp_path))

@@ -1,5 +1,6 @@
 """The one record type that every adapter yields and everything above reads."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -146,11 +147,11 @@ class FaceSet:
         two faces would share (`a.jpg` and `a.png`).
         """
         masks = tuple(mask_path(root, name) for name in self.names)
-        if len(set(masks)) < len(masks):
-            twice = next(m for m in masks if masks.count(m) > 1)
-            raise DataError(
-                f"two faces of {self.source} would share the mask {twice}; rename one of them."
-            )
+        for twice, times in Counter(masks).most_common(1):
+            if times > 1:
+                raise DataError(
+                    f"two faces of {self.source} would share the mask {twice}; rename one of them."
+                )
         absent = [m for m in masks if not m.is_file()]
         if absent:
             raise DataError(

@@ -1,5 +1,6 @@
 """Attribute names and the face region of each."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -29,8 +30,8 @@ class AttributeSchema:
     def __post_init__(self) -> None:
         if len(self.names) != len(self.regions):
             raise DataError("an attribute schema needs one region for each name.")
-        for name in self.names:
-            if self.names.count(name) > 1:
+        for name, times in Counter(self.names).items():
+            if times > 1:
                 raise DataError(f"attribute '{name}' is listed twice; give each once.")
         for name, region in zip(self.names, self.regions, strict=True):
             if region not in REGIONS:

@@ -5,7 +5,6 @@ The graph maps `images`, uint8 (n, canvas, canvas, 3) in RGB, to `probabilities`
 temperatures and the sigmoid are all inside.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -16,6 +15,7 @@ from pydantic import Field, model_validator
 
 from sspl.data.images import Box
 from sspl.errors import DataError, SettingsError
+from sspl.files import parse_json
 from sspl.onnx_files import external_tensors, onnx, onnxruntime, parse_onnx, start_session
 from sspl.settings import Settings, build
 
@@ -119,7 +119,7 @@ def _read_facts(path: Path, content: bytes) -> PortableFacts:
             f"'{METADATA_KEY}'."
         )
     try:
-        return build(PortableFacts, json.loads(found))
+        return build(PortableFacts, parse_json(found))
     except (SettingsError, ValueError) as error:
         raise DataError(
             f"{path}: metadata that this version cannot use ({str(error).rstrip('.')}); "

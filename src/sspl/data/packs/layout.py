@@ -24,6 +24,7 @@ from sspl.data.pictures import REMEDY
 from sspl.data.records import MISSING, SPLITS, Labels
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
+from sspl.files import parse_json
 
 INDEX_FILE: Final = "pack.json"
 PLAN_FILE: Final = "unfinished.json"
@@ -161,7 +162,7 @@ def read_index(root: Path) -> Index:
 
 def _parsed(file: Path) -> Index:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         version = content["plan"]["version"] if isinstance(content, Mapping) else None
         if version != VERSION:
             raise DataError(
