@@ -96,7 +96,8 @@ class Index(BaseModel):
 
 
 DAMAGES: Final = (
-    OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error
+    OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile,
+    zlib.error,
 )  # fmt: skip
 """What reading a damaged table raises; RuntimeError where it seems to be encrypted."""
 
