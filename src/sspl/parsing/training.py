@@ -51,7 +51,7 @@ class ParserSettings(Settings):
     pairs: int | None = Field(None, ge=1, description="training pairs to use; all when empty")
     size: int = Field(256, ge=64, le=1024, multiple_of=32, description="canvas side in px")
     view: int = Field(192, ge=32, le=1024, multiple_of=32, description="training view in px")
-    steps: int = Field(4000, ge=1)
+    steps: int = Field(5400, ge=1)
     batch_size: int = Field(16, ge=2)
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)
