@@ -5,18 +5,12 @@ from pathlib import Path
 import click
 
 from sspl.cli.options import (
-    detect_option,
     detection,
-    detector_option,
-    every_option,
     folder_in,
     folder_out,
-    frames_option,
     inputs_argument,
     json_option,
-    largest_option,
-    min_score_option,
-    min_size_option,
+    looking_options,
     open_inputs,
     say,
 )
@@ -34,13 +28,7 @@ from sspl.cli.options import (
     show_default=True,
     help="Without --attributes: so many of the likeliest.",
 )
-@detect_option
-@detector_option
-@min_score_option
-@min_size_option
-@largest_option
-@every_option
-@frames_option
+@looking_options
 @click.option("--device", default="auto", show_default=True)
 @json_option
 def explain(

@@ -9,18 +9,12 @@ import click
 from sspl.cli.options import (
     MODEL_DECIDES,
     data_without,
-    detect_option,
     detection,
-    detector_option,
-    every_option,
     folder_in,
     folder_out,
-    frames_option,
     inputs_argument,
     json_option,
-    largest_option,
-    min_score_option,
-    min_size_option,
+    looking_options,
     on_error_option,
     open_inputs,
     say,
@@ -100,13 +94,7 @@ def evaluate(
     show_default=True,
     help="Attributes to write on a drawing.",
 )
-@detect_option
-@detector_option
-@min_score_option
-@min_size_option
-@largest_option
-@every_option
-@frames_option
+@looking_options
 @click.option(
     "--batch-size",
     type=click.IntRange(1),

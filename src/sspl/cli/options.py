@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -69,6 +70,19 @@ workers_option = click.option(
     show_default=True,
     help="Threads that read pictures and find faces; 0: one a core.",
 )
+
+LOOKING: Final = (
+    detect_option, detector_option, min_score_option, min_size_option, largest_option,
+    every_option, frames_option,
+)  # fmt: skip
+
+
+def looking_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Give a command the options about faces in pictures, videos and cameras."""
+    for option in reversed(LOOKING):
+        command = option(command)
+    return command
+
 
 MODEL_DECIDES: Final = "the crop of the model is used, and no masks"
 
