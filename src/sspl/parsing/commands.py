@@ -18,7 +18,7 @@ from sspl.parsing.network_parser import NetworkParser
 from sspl.parsing.pairs import draw_training_pairs, find_pairs, load_pairs
 from sspl.parsing.parser import Parser
 from sspl.parsing.report import parser_figures, parser_table
-from sspl.parsing.training import ParserSettings, evaluate_parser, mirror_ids, train_parser
+from sspl.parsing.training import ParserSettings, train_parser
 from sspl.runs import start_run, write_metrics
 
 ONNX_SUFFIX: Final = ".onnx"
@@ -40,13 +40,11 @@ def train_and_test(
     # A run that was cut short left no model and may start again.
     start_run(out, "parser", settings, settings.seed, resume=not (out / MODEL_FILE).exists())
     training = train_parser(*canvases, taxonomy, settings)
-    save_parser(out, ParserModel(training.network, taxonomy, settings.size), settings.model)
+    model = ParserModel(training.network, taxonomy, settings.size)
+    save_parser(out, model, settings.model)
     held_out = load_pairs(pairs.split("test"), source, taxonomy, settings.size, "read test pairs")
-    confusion = evaluate_parser(
-        training.network, *held_out, torch.arange(len(taxonomy)), len(taxonomy),
-        mirror_ids(taxonomy), settings,
-    )  # fmt: skip
-    figures = parser_figures(confusion, taxonomy)
+    parser = NetworkParser(model, device=settings.device, precision=settings.precision)
+    figures = parser_figures(agreement(parser, *held_out, taxonomy), taxonomy)
     figures |= {"training_pairs": list(chosen.names), "seconds": round(training.seconds, 1)}
     write_metrics(out, training.log, figures)
     return parser_table(figures)

@@ -32,7 +32,6 @@ from sspl.device import (
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy
 from sspl.draws import uniform
 from sspl.errors import TrainingError
-from sspl.metrics.pixels import confusion_matrix
 from sspl.metrics.tallies import Mean
 from sspl.parsing.network import ParserModelSettings, ParserNetwork, resize
 from sspl.schedules import warmup_cosine
@@ -244,25 +243,3 @@ def resize_antialiased(view: Tensor, size: tuple[int, int]) -> Tensor:
 def mirror_ids(taxonomy: Taxonomy) -> Tensor:
     """Return int64 (classes,): each class's id after a left-right flip."""
     return torch.from_numpy(taxonomy.mirror_table()[: len(taxonomy)]).long()
-
-
-def evaluate_parser(
-    network: ParserNetwork, images: Tensor, masks: Tensor, table: Tensor, classes: int,
-    mirror: Tensor | None, settings: ParserSettings,
-) -> Tensor:  # fmt: skip
-    """Return the pixel confusion matrix (classes, classes) on held-out pairs.
-
-    `mirror` averages over the flipped picture, as `parse` does and `sspl parser run` by default.
-
-    `table` int64 (c,) maps the network's class ids to those of `masks`: the identity for the
-    parser's own taxonomy, a remap to judge it by another data set's classes.
-    """
-    device = pick_device(settings.device)
-    network = network.to(device)
-    confusion = torch.zeros(classes, classes, dtype=torch.int64)
-    for start in tqdm(range(0, len(images), 16), "test parser", leave=False):
-        batch = images[start : start + 16]
-        logits = parse(network, batch, device, settings.precision, mirror)
-        prediction = table[logits.argmax(1).cpu()]
-        confusion += confusion_matrix(masks[start : start + 16], prediction, classes)
-    return confusion
