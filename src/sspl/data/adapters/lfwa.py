@@ -1,11 +1,11 @@
 """LFWA: 40 attributes of the LFW faces, in MATLAB files."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
 
+from sspl.data.adapters.matlab import read_mat
 from sspl.data.adapters.source import (
     LabelTable,
     NameBook,
@@ -16,14 +16,11 @@ from sspl.data.adapters.source import (
 )
 from sspl.data.records import IDENTITY, FaceSet, Labels
 from sspl.domain.attributes import AttributeSchema
-from sspl.errors import DataError, SsplError
+from sspl.errors import DataError
 
 LABELS_FILE: Final = "lfw_att_40.mat"
 SPLIT_FILE: Final = "indices_train_test.mat"
 _INDICES: Final = {"indices_img_train": "train", "indices_img_test": "test"}
-_HDF5_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
-# MATLAB puts its own 512-byte header before the HDF5 signature; other writers none.
-_HDF5_OFFSETS: Final = (0, 512)
 
 
 def read_lfwa(
@@ -70,67 +67,6 @@ def read_lfwa(
         mat, attributes, book.names, book.places, labels, splits, "entry", {IDENTITY: people}
     )
     return assemble(table, images or mat.parent, schema, missing)
-
-
-def read_mat(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    """Read variables of a MATLAB file: numeric arrays as MATLAB shapes them, cells as lists.
-
-    Nothing in the file is ever executed. Raises `DataError` when the file is damaged, is no
-    MATLAB file or lacks a variable, `SsplError` when h5py is needed and not installed.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HDF5_OFFSETS[-1] + len(_HDF5_SIGNATURE))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    is_hdf5 = any(head[at:].startswith(_HDF5_SIGNATURE) for at in _HDF5_OFFSETS)
-    try:
-        content = _read_hdf5(path, keys) if is_hdf5 else _read_scipy(path, keys)
-    except SsplError:
-        raise
-    except Exception as error:  # a damaged file fails in scipy and HDF5 in many ways
-        raise DataError(f"{path}: not a readable MATLAB file ({error}).") from error
-    for key in keys:
-        if key not in content:
-            raise DataError(f"{path}: has no variable '{key}'; needed are {', '.join(keys)}.")
-    return content
-
-
-def _read_scipy(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    from scipy.io import loadmat
-
-    content: Mapping[str, np.ndarray] = loadmat(str(path), variable_names=list(keys))
-    return {k: _cells(v) if v.dtype == object else v for k, v in content.items() if k in keys}
-
-
-def _cells(array: np.ndarray) -> list[str]:
-    # A text arrives as an array of one string, an empty text as an array of none.
-    return ["".join(map(str, np.ravel(cell))) for cell in array.ravel()]
-
-
-def _read_hdf5(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    try:
-        import h5py
-    except ImportError:
-        raise SsplError(
-            f"{path} is a MATLAB 7.3 file, which needs h5py; run pip install 'sspl[lfwa]'."
-        ) from None
-
-    def value(dataset: Any) -> Any:
-        # MATLAB stores column-major, so HDF5 shows every array transposed.
-        content = np.asarray(dataset[()])
-        if h5py.check_ref_dtype(content.dtype) is None:
-            return content.T
-        return [_text(np.asarray(file[reference][()])) for reference in content.ravel()]
-
-    with h5py.File(path, "r") as file:
-        return {key: value(file[key]) for key in keys if key in file}
-
-
-def _text(characters: np.ndarray) -> str:
-    if characters.dtype != np.uint16:
-        return ""
-    return characters.ravel().astype("<u2").tobytes().decode("utf-16-le")
 
 
 def _texts(path: Path, key: str, cells: Any) -> list[str]:
