@@ -10,25 +10,25 @@ the settings say. Both have the same settings, seeds and label subsets, in stage
 curves.png and precision.txt; an interrupted benchmark goes on where it stopped.
 """
 
-import csv
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import click
 import numpy as np
+from curves import FIGURES, Curve, draw
+from curves import curve as validated_epochs
 from plain import fp32, plainly
 
 from sspl.data.settings import DataSettings, parse_data_spec
 from sspl.evaluation.comparison import finetune_subset, spread
-from sspl.files import atomic_path, write_csv, write_text
-from sspl.runs import METRICS_CSV, SETTINGS_FILE
+from sspl.files import write_csv, write_text
+from sspl.runs import SETTINGS_FILE
 from sspl.settings import build, merge
 from sspl.training.pretrain import MODEL_FILE, pretrain
 from sspl.training.settings import FinetuneSettings, PretrainSettings, preset
 
 WAYS = ("as shipped", "plain")
-FIGURES = ("val/accuracy", "val/balanced_accuracy", "val/average_precision")
 
 
 @contextmanager
@@ -51,18 +51,17 @@ def pretrained(way: str, settings: PretrainSettings, folder: Path) -> Path:
 def curve(
     way: str, settings: FinetuneSettings, data: DataSettings, source: Path | None, labels: int,
     subset: int, out: Path,
-) -> list[dict[str, str]]:  # fmt: skip
+) -> Curve:  # fmt: skip
     """Return the validated epochs of one label subset, run unless they are there."""
     if way == "plain":
         settings = fp32(settings)
     with going(way):
         content = settings.model_dump(mode="json")
         folder = finetune_subset(content, data, source, labels, subset, out)
-    with (folder / METRICS_CSV).open(encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row[FIGURES[0]]]
+    return validated_epochs(folder)
 
 
-def table(curves: dict[str, list[list[dict[str, str]]]]) -> str:
+def table(curves: dict[str, list[Curve]]) -> str:
     """Return mean and spread of each way's best epochs, and of the difference, in percent."""
     best = {
         way: {f: [max(float(row[f]) for row in rows) for rows in found] for f in FIGURES}
@@ -74,24 +73,6 @@ def table(curves: dict[str, list[list[dict[str, str]]]]) -> str:
     apart = [np.subtract(best["as shipped"][f], best["plain"][f]).tolist() for f in FIGURES]
     lines.append(f"{'difference by subset':<24}" + "".join(f"{spread(a):>24}" for a in apart))
     return "\n".join(lines)
-
-
-def draw(curves: dict[str, list[list[dict[str, str]]]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(FIGURES)), FIGURES, strict=True):
-        for colour, (way, found) in zip(("C0", "C1"), curves.items(), strict=True):
-            for number, rows in enumerate(found):
-                axes.plot(
-                    [int(row["epoch"]) for row in rows], [100 * float(row[name]) for row in rows],
-                    colour, alpha=0.7, label=None if number else way,
-                )  # fmt: skip
-        axes.set_title(f"{name.removeprefix('val/').replace('_', ' ')}, validation, %")
-        axes.set_xlabel("epoch of fine-tuning")
-    axes.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
 
 
 @click.command()
@@ -112,7 +93,7 @@ def main(
     content = merge(preset(name, "pretrain"), {"data": unlabelled})
     first = build(PretrainSettings, content, stage1)
     second = build(FinetuneSettings, preset(name, "finetune"), stage2)
-    curves: dict[str, list[list[dict[str, str]]]] = {way: [] for way in WAYS}
+    curves: dict[str, list[Curve]] = {way: [] for way in WAYS}
     for way, found in curves.items():
         folder = out / way.replace(" ", "-")
         source = pretrained(way, first, folder / "pretrain").absolute() if specs else None
@@ -125,7 +106,7 @@ def main(
         for row in rows
     ]
     write_csv(out / "curves.csv", ("way", "subset", "epoch", *FIGURES), cells)
-    draw(curves, out / "curves.png")
+    draw([curves], [""], out / "curves.png")
     text = table(curves)
     write_text(out / "precision.txt", text + "\n")
     click.echo(text)
