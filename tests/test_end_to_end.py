@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 from shared import refused, sspl
 from sspl.cli.main import cli
 from sspl.evaluation.predictions import load_predictions
+from sspl.models.bundle import load_model
 
 TINY = (
     "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2",
@@ -319,6 +320,37 @@ def test_labels_in_a_csv_without_splits_hold_some_out(
     assert len(validation) == 8
     assert not labelled & validation
     assert labelled | validation == {name for name, *_ in rows}
+
+
+def test_undefined_labels_of_maad_stay_out_from_loss_to_report(faces: Path, tmp_path: Path) -> None:
+    """Yes, no and undefined by turns; every count is made from the table itself."""
+    values = {f"{i:06d}.jpg": [("1", "-1", "0")[(i + a) % 3] for a in range(2)]
+              for i in range(1, 121)}  # fmt: skip
+    table, splits = tmp_path / "MAAD_Face.csv", tmp_path / "split.csv"
+    rows = [",".join([name, str(i), *marks]) for i, (name, marks) in enumerate(values.items())]
+    table.write_text("\n".join(["Filename,Identity,Smiling,Bald", *rows]) + "\n")
+    names = list(values)
+    parts = {"train": names[:60], "val": names[60:90], "test": names[90:]}
+    lines = [f"{name},{part}" for part, its in parts.items() for name in its]
+    splits.write_text("\n".join(["name,split", *lines]) + "\n")
+    spec = f"maad:{table},images={faces / 'img_align_celeba'},split_file={splits}"
+    out = tmp_path / "run"
+    sspl("finetune", "--preset", "demo", "--data", spec, "--from", "none", "--labels", 20,
+         "--out", out, *TINY, "optim.epochs=2")  # fmt: skip
+    sspl("evaluate", out, "--split", "test")
+
+    labelled = (out / "labelled.txt").read_text().split()
+    assert len(labelled) == 20
+    assert set(labelled) <= set(parts["train"])
+    with (out / "evaluation-test.csv").open(newline="") as file:
+        found = {row["name"]: row for row in csv.DictReader(file)}
+    rates = load_model(out).training_rates
+    for a, attribute in enumerate(("Smiling", "Bald")):
+        known = [values[name][a] for name in labelled if values[name][a] != "0"]
+        assert rates[a] == pytest.approx(known.count("1") / len(known))
+        marks = [values[name][a] for name in parts["test"]]
+        assert int(found[attribute]["positives"]) == marks.count("1") == 10
+        assert int(found[attribute]["negatives"]) == marks.count("-1") == 10
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -29,7 +29,7 @@ LAYERS = (
 )
 BASE = {
     "averaging", "board", "device", "distributed", "draws", "errors", "files", "onnx_files", "runs",
-    "schedules", "settings", "weights", "yaml_files",
+    "schedules", "settings", "user_code", "weights", "yaml_files",
 }  # fmt: skip
 """Single modules that know nothing of faces; they import each other alone."""
 

@@ -19,10 +19,12 @@ from sspl.models.trunk import TrunkSettings, pooled
 from sspl.study.features import (
     HogSettings,
     OnnxSettings,
+    TorchSettings,
     hog_extractor,
     network_extractor,
     onnx_extractor,
     renew_averages,
+    torch_extractor,
 )
 from sspl.study.probes import (
     SURE,
@@ -218,6 +220,55 @@ def test_features_of_a_users_network(batch: int | str, tmp_path: Path) -> None:
     means = faces.mean((1, 2)) / 255
     wanted = (means - [0.5, 0.25, 0]) / [1, 2, 4]
     assert onnx_extractor(settings)(faces) == pytest.approx(wanted, abs=1e-5)
+
+
+TORCH_NETWORK = """
+import torch
+
+class Means(torch.nn.Module):
+    def forward(self, pictures):
+        # Dropout tells training from evaluation.
+        return torch.nn.functional.dropout(pictures.mean((2, 3), keepdim=True), 0.9, self.training)
+
+class Whole(torch.nn.Module):
+    def forward(self, pictures):
+        return pictures.sum((0, 2, 3))
+
+number = 3
+"""
+
+
+def test_features_of_a_users_torch_network(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(TORCH_NETWORK, encoding="utf-8")
+    settings = TorchSettings(
+        kind="torch", path=f"{tmp_path}/net.py:Means", size=16, mean=(0.5, 0.25, 0), std=(1, 2, 4)
+    )
+    faces = pixels(5, 16)
+    wanted = (faces.mean((1, 2)) / 255 - [0.5, 0.25, 0]) / [1, 2, 4]
+    extract = torch_extractor(settings, torch.device("cpu"), "fp32")
+    assert extract(faces) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("named", "error", "sentence"),
+    [
+        ("net.py:Absent", SettingsError, r"net\.py has no function 'Absent' that returns a torch"),
+        ("net.py:number", SettingsError, r"net\.py has no function 'number' that returns a torch"),
+        ("other.py:Means", SettingsError, r"features\.path: .*other\.py is not there"),
+        (
+            "net.py:Whole",
+            DataError,
+            r"made \[3\] of 5 pictures; it must return a",
+        ),
+    ],
+)
+def test_a_users_torch_network_that_does_not_fit_is_refused(
+    named: str, error: type[Exception], sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(TORCH_NETWORK, encoding="utf-8")
+    settings = TorchSettings(kind="torch", path=f"{tmp_path}/{named}", size=16)
+    with pytest.raises(error, match=sentence):
+        torch_extractor(settings, torch.device("cpu"), "fp32")(pixels(5, 16))
 
 
 def test_a_users_network_that_does_not_fit_is_refused(tmp_path: Path) -> None:

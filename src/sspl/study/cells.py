@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from sspl.errors import SettingsError
 from sspl.settings import build, merge
 from sspl.study.settings import MethodSettings, Protocol, StudySettings
-from sspl.tasks.loading import is_task_file
 from sspl.training.settings import FinetuneSettings, PretrainSettings, preset
+from sspl.user_code import is_user_code
 
 RESULT_FILE: Final = "result.json"
 FAILURE_FILE: Final = "failure.json"
@@ -162,7 +162,7 @@ def _hash(content: Any) -> str:
 def _stage1_name(pretrain: PretrainSettings | None, digest: str) -> str:
     if pretrain is None:
         return ""
-    tasks = [t.rpartition(":")[2] if is_task_file(t) else t for t in pretrain.tasks]
+    tasks = [t.rpartition(":")[2] if is_user_code(t) else t for t in pretrain.tasks]
     return "-".join([pretrain.architecture, *tasks, digest[:8]])
 
 

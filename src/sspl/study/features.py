@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -23,6 +23,7 @@ from sspl.device import Precision, autocast
 from sspl.errors import DataError, SettingsError, SsplError
 from sspl.models.splnet import AnyAttributeNetwork
 from sspl.settings import Settings
+from sspl.user_code import is_user_code, load_user_code
 
 Pixels = NDArray[np.uint8]
 Extractor = Callable[[Pixels], NDArray[np.float32]]
@@ -46,22 +47,50 @@ class HogSettings(Settings):
     components: int = Field(200, ge=1, description="of the PCA")
 
 
-class OnnxSettings(Settings):
+class NormalisedSettings(Settings):
+    """What a network of the user's wants: RGB pictures of `(pixel / 255 - mean) / std`."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def normalised(self, pixels: Pixels, size: int) -> NDArray[np.float32]:
+        """Return float32 (n, size, size, 3) of uint8 (n, canvas, canvas, 3)."""
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        pictures = _resized(pixels, size) / np.float32(255)
+        return (pictures - mean) / std
+
+
+class OnnxSettings(NormalisedSettings):
     """A network of the user's: the first output of an ONNX file, flattened, is the feature.
 
-    Pictures are RGB, `(pixel / 255 - mean) / std`; numbers and side are read from the graph's
-    input where it says them.
+    The number of pictures and their side are read from the graph's input where it says them.
     """
 
     kind: Literal["onnx"]
     path: Path
     layout: Literal["nchw", "nhwc"] = "nchw"
     size: int | None = Field(None, ge=8, description="side in px, where the graph leaves it open")
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-FeatureSettings = Annotated[HogSettings | OnnxSettings, Field(discriminator="kind")]
+class TorchSettings(NormalisedSettings):
+    """A network of the user's in torch: FUNCTION of a Python file returns it, weights and all.
+
+    It maps float32 (n, 3, size, size) to a tensor of n rows, which is flattened.
+    """
+
+    kind: Literal["torch"]
+    path: str = Field(description="FILE.py:FUNCTION")
+    size: int = Field(ge=8, description="side of its pictures, px")
+
+    @field_validator("path")
+    @classmethod
+    def _names_a_function(cls, path: str) -> str:
+        if not is_user_code(path):
+            raise ValueError(f"'{path}' must be FILE.py:FUNCTION")
+        return path
+
+
+FeatureSettings = Annotated[HogSettings | OnnxSettings | TorchSettings, Field(discriminator="kind")]
 
 
 def extract_features(
@@ -202,10 +231,9 @@ def onnx_extractor(settings: OnnxSettings) -> Extractor:
     session = start_session(settings.path, str(settings.path))
     size = _side(settings, [i.shape for i in session.get_inputs()])
     takes = session.get_inputs()[0]
-    mean, std = (np.array(x, dtype=np.float32) for x in (settings.mean, settings.std))
 
     def extract(pixels: Pixels) -> NDArray[np.float32]:
-        pictures = (_resized(pixels, size) / 255 - mean) / std
+        pictures = settings.normalised(pixels, size)
         if settings.layout == "nchw":
             pictures = pictures.transpose(0, 3, 1, 2)
         batches = [pictures[i : i + 1] for i in range(len(pictures))]
@@ -214,6 +242,40 @@ def onnx_extractor(settings: OnnxSettings) -> Extractor:
         run = [session.run(None, {takes.name: np.ascontiguousarray(b)})[0] for b in batches]
         found: NDArray[np.float32] = np.concatenate(run).reshape(len(pixels), -1)
         return found.astype(np.float32)
+
+    return extract
+
+
+def torch_extractor(
+    settings: TorchSettings, device: torch.device, precision: Precision
+) -> Extractor:
+    """Return the extractor of a user's torch network, in evaluation mode.
+
+    Raises `SettingsError` when the file or the function is not there or returns no network,
+    `DataError` when the network does not return one row for each picture.
+    """
+    make = load_user_code(settings.path, "features.path")
+    network = make() if callable(make) else None
+    if not isinstance(network, nn.Module):
+        file, _, name = settings.path.rpartition(":")
+        raise SettingsError(
+            f"features.path: {file} has no function '{name}' that returns a torch.nn.Module."
+        )
+    network.to(device).eval()
+
+    @torch.inference_mode()
+    def extract(pixels: Pixels) -> NDArray[np.float32]:
+        pictures = torch.from_numpy(settings.normalised(pixels, settings.size)).to(device)
+        with autocast(device, precision):
+            rows = network(pictures.permute(0, 3, 1, 2))
+        if not isinstance(rows, Tensor) or len(rows) != len(pixels):
+            shape = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+            raise DataError(
+                f"{settings.path}: the network made {shape} of {len(pixels)} pictures; it must "
+                "return a tensor with a row for each."
+            )
+        found: NDArray[np.float32] = rows.float().flatten(1).cpu().numpy()
+        return found
 
     return extract
 

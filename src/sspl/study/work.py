@@ -20,11 +20,14 @@ from sspl.study.features import (
     Extractor,
     FeatureSettings,
     HogSettings,
+    OnnxSettings,
+    TorchSettings,
     extract_features,
     hog_extractor,
     network_extractor,
     onnx_extractor,
     some_canvases,
+    torch_extractor,
 )
 from sspl.study.probes import (
     KNNSettings,
@@ -119,14 +122,19 @@ def _extractor(
     # Statistics that need no labels come from training faces that were not drawn, where there are.
     faces = parts.rest if len(parts.rest) else parts.train
     plain = some_canvases(faces, settings.data.box_of(faces), settings.canvas)
-    if isinstance(outside, HogSettings):
-        return hog_extractor(outside, plain, settings.input_size)
-    if outside is not None:
-        return onnx_extractor(outside)
-    return network_extractor(
-        Finetuning(settings).network, plain, settings.input_size, settings.flip_average,
-        pick_device(settings.runtime.device), settings.runtime.precision,
-    )  # fmt: skip
+    device, precision = pick_device(settings.runtime.device), settings.runtime.precision
+    match outside:
+        case HogSettings():
+            return hog_extractor(outside, plain, settings.input_size)
+        case OnnxSettings():
+            return onnx_extractor(outside)
+        case TorchSettings():
+            return torch_extractor(outside, device, precision)
+        case None:
+            network = Finetuning(settings).network
+            return network_extractor(
+                network, plain, settings.input_size, settings.flip_average, device, precision
+            )
 
 
 def _test(settings: FinetuneSettings) -> FaceSet:

@@ -19,7 +19,6 @@ from sspl.schedules import stepwise, warmup_cosine
 from sspl.settings import Settings, merge
 from sspl.tasks.byol import BYOLSettings
 from sspl.tasks.colourise import ColouriseSettings
-from sspl.tasks.loading import is_task_file
 from sspl.tasks.location import LocationSettings
 from sspl.tasks.masked import MaskedSettings
 from sspl.tasks.pct import PCTSettings
@@ -30,6 +29,7 @@ from sspl.training.adversarial import AdversarialSettings
 from sspl.training.consistency import ConsistencySettings
 from sspl.training.deciding import ThresholdRule
 from sspl.training.losses import LossSettings
+from sspl.user_code import absolute, is_user_code
 
 PRESETS: Final = ("paper-sspl", "paper-splnet", "small", "demo")
 PAPERS_TASKS: Final = ("prt", "pst", "pct")
@@ -129,7 +129,7 @@ class PretrainSettings(Settings):
     @field_validator("tasks")
     @classmethod
     def _from_any_folder(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(Path(t).absolute()) if is_task_file(t) else t for t in tasks)
+        return tuple(absolute(t) if is_user_code(t) else t for t in tasks)
 
     @model_validator(mode="after")
     def _tasks_once(self) -> "PretrainSettings":
@@ -137,7 +137,7 @@ class PretrainSettings(Settings):
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks needs each task once and at least one of {built_in}")
         for task in self.tasks:
-            if task not in BUILT_IN and not is_task_file(task):
+            if task not in BUILT_IN and not is_user_code(task):
                 raise ValueError(f"tasks: '{task}' is none of {built_in}, nor FILE.py:CLASS")
         for name, weight in self.weights.items():
             if weight < 0:
