@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sspl.data.transforms import normalise
+from sspl.data.transforms import cut_squares, normalise
 from sspl.domain.taxonomy import Taxonomy
 from sspl.draws import randint
 from sspl.models.trunk import Trunk, pooled
 from sspl.tasks.base import TaskResult, Views, accuracy_tally
 from sspl.tasks.loading import UserTask
-from sspl.tasks.prt import cut_patches, draw_offsets, frozen_running_averages, patch_side
+from sspl.tasks.prt import draw_offsets, frozen_running_averages, patch_side
 
 GRID = 2
 ORDERS = torch.tensor(list(itertools.permutations(range(GRID**2))))
@@ -47,7 +47,7 @@ class Jigsaw(UserTask):
         n, canvas, device = len(views.canvas), views.canvas.shape[-1], views.canvas.device
         top, left = draw_offsets(n, canvas, GRID, views.generator)
         side = patch_side(canvas, GRID)
-        patches = cut_patches(views.canvas, top.to(device), left.to(device), side)
+        patches = cut_squares(views.canvas, top.to(device), left.to(device), side)
         order = randint(len(ORDERS), (n,), views.generator)
         shuffled = patches[torch.arange(n)[:, None], ORDERS[order]].float()
         small = F.interpolate(

@@ -319,3 +319,14 @@ def test_a_canvas_of_a_damaged_picture_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(DataError, match=r"face\.jpg: damaged picture"):
         read_canvas(path, WHOLE_FRAME, 20)
+
+
+def test_a_corner_as_large_as_the_canvas_is_cut_out() -> None:
+    """Where the whole picture is the canvas nothing is resized; a part of that size is not that."""
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    picture, mask = Image.fromarray(noise), Image.fromarray(noise[:, :, 0])
+    corner = (0.0, 0.0, 0.5, 0.5)
+    assert np.array_equal(image_canvas(picture, corner, 10), noise[:10, :10])
+    assert np.array_equal(mask_canvas(mask, corner, 10), noise[:10, :10, 0])
+    assert np.array_equal(image_canvas(picture, WHOLE_FRAME, 20), noise)
+    assert np.array_equal(mask_canvas(mask, WHOLE_FRAME, 20), noise[:, :, 0])

@@ -15,6 +15,7 @@ from sspl.data.transforms import (
     ColourSettings,
     Geometry,
     GeometrySettings,
+    cut_squares,
     draw_geometry,
     identity_geometry,
     jitter_colour,
@@ -95,6 +96,49 @@ def test_identity_changes_nothing(size: int, side: int) -> None:
         warp_images(pixels, geometry, size), pixels.float(), atol=1e-3, rtol=0
     )
     assert torch.equal(warp_masks(mask, geometry, size, MIRROR), mask)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_cut_squares_equals_slicing(layout: torch.memory_format) -> None:
+    pictures = torch.arange(2 * 3 * 10 * 12).view(2, 3, 10, 12).contiguous(memory_format=layout)
+    top = torch.tensor([[0, 6, 3], [1, 2, 5]])
+    left = torch.tensor([[8, 0, 4], [7, 3, 2]])
+    cut = cut_squares(pictures, top, left, 4)
+    assert cut.shape == (2, 3, 3, 4, 4)
+    for face in range(2):
+        for place in range(3):
+            t, x = int(top[face, place]), int(left[face, place])
+            assert torch.equal(cut[face, place], pictures[face, :, t : t + 4, x : x + 4])
+
+
+@given(
+    seed=st.integers(0, 10_000), scale=st.floats(0.05, 0.6), spread=st.floats(1, 1.5),
+    rotation=st.sampled_from([0, 20, 180]), shift=st.sampled_from([0, 1, 1.5]),
+    side=st.sampled_from([40, 61, 128]), size=st.sampled_from([16, 33]),
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_small_views_are_those_of_the_whole_picture(
+    seed: int, scale: float, spread: float, rotation: float, shift: float, side: int, size: int
+) -> None:
+    """What is cut off first is what no view sees, over the edge or not."""
+    chosen = GeometrySettings(scale=(scale, scale * spread), rotation=rotation, shift=1)
+    geometry = draw_geometry(3, chosen, generator(seed))
+    geometry.theta[:, :, 2] *= shift  # with 1.5 some views go over the edge
+    pixels = torch.randint(256, (3, 3, side, side), generator=generator(seed)).to(torch.uint8)
+    wanted = F.grid_sample(
+        pixels.float(), geometry.grid(size), "bilinear", "border", align_corners=False
+    )
+    torch.testing.assert_close(warp_images(pixels, geometry, size), wanted, atol=0.02, rtol=0)
+    grid = geometry.grid(size)
+    # Halfway between two pixels, and on the edge, either side may be right.
+    clear = ((grid + 1) * side / 2).frac().abs()
+    clear = ((clear > 1e-3) & (clear < 1 - 1e-3)).all(3)
+    inside = (grid.abs() < 1).all(3)
+    ids = warp_masks(pixels[:, 0] % 19, geometry, size, torch.arange(256, dtype=torch.uint8))
+    sampled = (pixels[:, :1] % 19).float()
+    nearest = F.grid_sample(sampled, grid, "nearest", "border", align_corners=False)[:, 0]
+    expected = nearest.where(inside, UNKNOWN).to(torch.uint8)
+    assert torch.equal(ids[clear], expected[clear])
 
 
 def test_flip_mirrors_pixels_and_swaps_sides() -> None:

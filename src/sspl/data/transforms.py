@@ -63,9 +63,9 @@ class Geometry:
     def grid(self, size: int) -> Tensor:
         """Return where the pixels of a view of `size` px are taken from, float32 (n, s, s, 2)."""
         middles = (torch.arange(size, device=self.theta.device) * 2 + 1) / size - 1
-        across, down = middles[None, None, :], middles[None, :, None]
-        rows = self.theta[:, :, :, None, None].unbind(1)
-        return torch.stack([r[:, 0] * across + r[:, 1] * down + r[:, 2] for r in rows], dim=3)
+        right, down, centre = self.theta[:, :, :, None, None].unbind(2)
+        # One coordinate after the other in memory: this adds, and sampling reads, rows at once.
+        return (right * middles + (down * middles[:, None] + centre)).permute(0, 2, 3, 1)
 
     def to(self, device: torch.device) -> "Geometry":
         """Return the geometry on a device."""
@@ -94,13 +94,53 @@ def draw_geometry(n: int, settings: GeometrySettings, generator: torch.Generator
     return Geometry(torch.stack(rows, dim=1), flipped)
 
 
+def cut_squares(pictures: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
+    """Cut (n, c, h, w) into (n, squares, c, side, side) at int64 offsets (n, squares).
+
+    Pictures that lie channels last, and what is cut from them, are copied in whole rows.
+    """
+    n, channels, height, width = pictures.shape
+    values = pictures.permute(0, 2, 3, 1).contiguous().view(-1)
+    run = side * channels
+    corner = (torch.arange(n, device=pictures.device)[:, None] * height + top) * width + left
+    rows = torch.arange(side, device=pictures.device) * width
+    starts = (corner[:, :, None] + rows) * channels
+    # A view of a run from every place there is; those that are asked for are copied.
+    runs = values.as_strided((values.numel() - run + 1, run), (1, 1))
+    cut = runs.index_select(0, starts.flatten())
+    return cut.view(n, -1, side, side, channels).permute(0, 1, 4, 2, 3)
+
+
+def _in_sight(pictures: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
+    """Cut square pictures (n, c, s, s) to what their views see, if that is less than half.
+
+    Returns pictures of one smaller size and the geometry of the same views of them. Accelerators,
+    which would have to be waited for, keep the whole.
+    """
+    canvas, theta = pictures.shape[-1], geometry.theta
+    if pictures.device.type != "cpu":
+        return pictures, geometry
+    reach, centre = theta[:, :, :2].abs().sum(2), theta[:, :, 2]
+    # Sampling between pixels reads one more on either side.
+    side = math.ceil(float(reach.max()) * canvas) + 2
+    if 2 * side**2 > canvas**2:
+        return pictures, geometry
+    low = ((centre - reach + 1) * canvas - 1) / 2
+    start = low.floor().long().clamp(0, canvas - side)
+    cut = cut_squares(pictures, start[:, 1:], start[:, :1], side)[:, 0]
+    moved = ((centre + 1) * canvas - 2 * start) / side - 1
+    seen = torch.cat([theta[:, :, :2] * (canvas / side), moved[:, :, None]], dim=2)
+    return cut, Geometry(seen, geometry.flipped)
+
+
 def warp_images(images: Tensor, geometry: Geometry, size: int) -> Tensor:
     """Resample uint8 or float (n, c, h, w) to float32 (n, c, size, size), bilinear.
 
     Outside the canvas the edge pixel is repeated.
     """
+    seen, geometry = _in_sight(images, geometry)
     grid = geometry.grid(size)
-    return F.grid_sample(images.float(), grid, "bilinear", "border", align_corners=False)
+    return F.grid_sample(seen.float(), grid, "bilinear", "border", align_corners=False)
 
 
 def warp_masks(masks: Tensor, geometry: Geometry, size: int, mirror: Tensor) -> Tensor:
@@ -109,8 +149,9 @@ def warp_masks(masks: Tensor, geometry: Geometry, size: int, mirror: Tensor) -> 
     Flipped masks trade left and right classes by the `mirror` table (uint8, 256 entries,
     `Taxonomy.mirror_table`). Outside the canvas the class is `UNKNOWN`.
     """
+    seen, geometry = _in_sight(masks[:, None], geometry)
     # Shifting ids by one turns the zero padding of grid_sample into -1, which is 255 in a byte.
-    shifted = masks[:, None].float() + 1
+    shifted = seen.float() + 1
     sampled = F.grid_sample(shifted, geometry.grid(size), "nearest", "zeros", align_corners=False)[
         :, 0
     ]

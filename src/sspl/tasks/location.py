@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from sspl.data.transforms import cut_squares
 from sspl.draws import randint
 from sspl.models.trunk import Trunk, pooled
 from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskResult, Views, accuracy_tally, beside_crops
-from sspl.tasks.prt import cut_patches, draw_offsets, patch_side, standardise
+from sspl.tasks.prt import draw_offsets, patch_side, standardise
 
 GRID: Final = 3
 CENTRE: Final = 4
@@ -58,7 +59,7 @@ class RelativeLocation(PretextTask):
         direction = randint(len(AROUND), (n,), views.generator)
         cells = torch.stack([torch.full((n,), CENTRE), AROUND[direction]], dim=1)
         places = (top.gather(1, cells).to(device), left.gather(1, cells).to(device))
-        patches = cut_patches(views.canvas, *places, patch_side(canvas, GRID)).float()
+        patches = cut_squares(views.canvas, *places, patch_side(canvas, GRID)).float()
         small = F.interpolate(
             patches.flatten(0, 1), self.size, mode="bilinear", align_corners=False
         )

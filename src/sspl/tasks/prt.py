@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sspl.data.transforms import cut_squares
 from sspl.distributed.group import shared_count
 from sspl.draws import rand, randint
 from sspl.models.activation import PReLU
@@ -33,6 +34,11 @@ PATCH_OF_512: Final = {2: 236, 3: 150, 4: 100}
 
 ANGLES: Final = 4
 NO_LABEL: Final = -100
+EVERY: Final = (-3, -2, -1)
+"""Channels, rows and columns of a patch."""
+
+FEW_PIXELS: Final = 1_500_000
+"""Values of patches that are normalised at a time."""
 
 
 class PRTSettings(Settings):
@@ -79,15 +85,6 @@ def draw_offsets(
     return draw(rows.flatten()), draw(columns.flatten())
 
 
-def cut_patches(pictures: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
-    """Cut (n, c, h, w) into (n, patches, c, side, side) at int64 offsets (n, patches)."""
-    # A view of every place a patch could be cut at, channels last as resizing likes them; only
-    # those that are asked for are copied.
-    places = pictures.unfold(2, side, 1).unfold(3, side, 1).permute(0, 2, 3, 4, 5, 1)
-    batch = torch.arange(len(pictures), device=pictures.device)[:, None]
-    return places[batch, top, left].permute(0, 1, 4, 2, 3)
-
-
 def choose_patches(background: Tensor, limit: float, generator: torch.Generator) -> Tensor:
     """Choose one patch of each face among those whose background share is at most `limit`.
 
@@ -108,23 +105,29 @@ def standardise(patches: Tensor, shift: Tensor | None = None) -> Tensor:
     Both are taken over all channels together: per channel they would undo the colour jitter. That
     is `shift`, (..., c, 1, 1), which is added before.
     """
-    every = (-3, -2, -1)
-    pixels = patches.to(torch.float32, copy=True)
-    offset = -pixels.mean(every, keepdim=True)
-    if shift is not None:
-        offset = offset + shift - shift.mean(every, keepdim=True)
-    pixels.add_(offset)
-    # Many times faster than `std`, which counts pixel by pixel.
-    deviation = torch.linalg.vector_norm(pixels, dim=every, keepdim=True)
-    return pixels.div_(deviation / patches.shape[-3:].numel() ** 0.5 + 1.0)
+    pixels = torch.empty(patches.shape, dtype=torch.float32, device=patches.device)
+    shape = patches.shape[-3:]
+    if shift is None:
+        shift = pixels.new_zeros(1, 1, 1)
+    shifts = (shift - shift.mean(EVERY, True)).expand(*patches.shape[:-2], 1, 1)
+    # On a CPU a few patches at a time stay in its cache while all is done to them.
+    few = max(1, FEW_PIXELS // shape.numel()) if patches.device.type == "cpu" else patches.numel()
+    parts = (torch.split(t.flatten(0, -4), few) for t in (pixels, patches, shifts))
+    for out, given, moved in zip(*parts, strict=True):
+        out.copy_(given)
+        out.add_(moved - out.mean(EVERY, True))
+        # Many times faster than `std`, which counts pixel by pixel.
+        deviation = torch.linalg.vector_norm(out, dim=EVERY, keepdim=True)
+        out.div_(deviation / shape.numel() ** 0.5 + 1.0)
+    return pixels
 
 
 def turn(patches: Tensor, quarters: Tensor) -> Tensor:
     """Rotate (n, c, s, s) counter-clockwise by int64 (n,) quarter turns."""
     turned = patches.clone()
     for angle in range(1, ANGLES):
-        rows = quarters == angle
-        turned[rows] = patches[rows].rot90(angle, (2, 3))
+        rows = (quarters == angle).nonzero()[:, 0]
+        turned.index_copy_(0, rows, patches.index_select(0, rows).rot90(angle, (2, 3)))
     return turned
 
 
@@ -168,7 +171,7 @@ class PatchRotation(PretextTask):
         n, canvas, device = len(views.canvas), views.canvas.shape[-1], views.canvas.device
         side = patch_side(canvas, grid)
         top, left = (x.to(device) for x in draw_offsets(n, canvas, grid, generator))
-        patches = cut_patches(views.canvas, top, left, side)
+        patches = cut_squares(views.canvas, top, left, side)
         shift = rand((n, grid**2, 3, 1, 1), generator) * 2 - 1
         which = choose_patches(
             self._background_share(views, top, left, side),
@@ -177,9 +180,9 @@ class PatchRotation(PretextTask):
         )
         quarters = randint(ANGLES, (n,), generator).to(device)
         face = torch.arange(n, device=device)
-        patches = self._resize(patches)
+        # Before resizing, whose traces in rows and columns would tell which way a patch was up.
         patches[face, which] = turn(patches[face, which], quarters)
-        patches = standardise(patches, shift.to(device) * self.settings.jitter)
+        patches = standardise(self._resize(patches), shift.to(device) * self.settings.jitter)
         if self.settings.angle_zero == "ignore":
             which = which.where(quarters > 0, NO_LABEL)
         return patches.flatten(1, 2), which, quarters
@@ -194,8 +197,9 @@ class PatchRotation(PretextTask):
     def _background_share(self, views: Views, top: Tensor, left: Tensor, side: int) -> Tensor:
         if views.canvas_mask is None:
             return torch.zeros(top.shape, device=top.device)
-        masks = cut_patches(views.canvas_mask[:, None], top, left, side)
-        return (masks == self.background).float().mean((2, 3, 4))
+        masks = cut_squares(views.canvas_mask[:, None], top, left, side).flatten(2)
+        # Compared in place bytes stay bytes, which are compared and added many at once.
+        return masks.eq_(self.background).sum(2, dtype=torch.int32) / side**2
 
     def _through(self, trunk: Trunk, stacks: Tensor, crops: bool) -> list[Tensor]:
         if self.norms is not None:
