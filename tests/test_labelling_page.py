@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-CHROMIUM = shutil.which("chromium")
+from browser import browsing, needs_chromium
+
 ASKED = "Smiling,Wearing_Hat"
 
 
@@ -108,109 +108,98 @@ def test_what_was_acknowledged_outlives_a_kill(folder: Path, tmp_path: Path) -> 
     assert not [file for file in tmp_path.iterdir() if file.suffix == ".tmp"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs the program chromium")
+@needs_chromium
 @pytest.mark.parametrize("size", [(1280, 900), (390, 800)])
 def test_faces_are_labelled_by_keyboard_alone(
     folder: Path, tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
     out = tmp_path / "labels.csv"
-    with labelling(folder, out) as (_, address, key), playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": size[0], "height": size[1]})
-        page.set_default_timeout(60_000)
-        complaints: list[str] = []
-        asked: set[str] = set()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked.add(request.url))
+    with labelling(folder, out) as (_, address, key), browsing() as browser:
+        page = browser.page(*size)
 
         def said(text: str) -> None:
-            page.wait_for_selector(f"#said:has-text('{text}')")
+            page.wait_text("#said", text)
 
         def shown() -> str:
-            page.wait_for_selector("#picture:visible")
-            return str(page.get_attribute("#picture", "alt")).removeprefix("face ")
+            page.wait_visible("#picture")
+            return page.attribute("#picture", "alt").removeprefix("face ")
 
         page.goto(f"{address}#{key}")
         first = shown()
-        assert page.inner_text("#question") == "Smiling?"
-        page.keyboard.press("ArrowRight")
+        assert page.text("#question") == "Smiling?"
+        page.press("ArrowRight")
         said("Smiling: yes")
-        page.wait_for_selector(f"#picture:visible:not([alt='face {first}'])")
+        page.wait_visible(f"#picture:not([alt='face {first}'])")
         second = shown()
-        page.keyboard.press("n")
+        page.press("n")
         said("Smiling: no")
-        page.keyboard.press("Space")
+        page.press("Space")
         said("Smiling: not sure")
         assert rows(out)[first]["Smiling"] == "1"
         assert rows(out)[second]["Smiling"] == "0"
-        page.keyboard.press("z")
+        page.press("z")
         said("Taken back")
-        page.keyboard.press("z")
-        page.wait_for_selector(f"#picture[alt='face {second}']")
+        page.press("z")
+        page.wait_visible(f"#picture[alt='face {second}']")
         assert list(rows(out)) == [first]
-        assert page.inner_text("#counts tr:first-child td:nth-of-type(1)") == "1"
+        assert page.text("#counts tr:first-child td:nth-of-type(1)") == "1"
 
-        page.keyboard.press("m")
-        assert page.get_attribute("#by-face", "aria-pressed") == "true"
+        page.press("m")
+        assert page.attribute("#by-face", "aria-pressed") == "true"
         whole = shown()
-        page.keyboard.press("2")
-        page.keyboard.press("Enter")
+        page.press("2")
+        page.press("Enter")
         said("Wearing Hat: yes")
         expected = {"Smiling": "1" if whole == first else "0", "Wearing_Hat": "1"}
         assert rows(out)[whole] == expected
 
         # By the tabulator and the space bar alone, too: the button has the focus.
         page.focus("#sheet li:first-child button:last-child")
-        page.keyboard.press("Space")
+        page.press("Space")
         pressed = "#sheet li:first-child button[aria-pressed=true]"
-        assert page.inner_text(pressed) == "Yes"
+        assert page.text(pressed) == "Yes"
         page.focus("#rest-unsure")
-        page.keyboard.press("Enter")
+        page.press("Enter")
         said("Wearing Hat: not sure")
         assert {"Smiling": "1", "Wearing_Hat": ""} in rows(out).values()
 
-        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
-        assert complaints == []
-        assert all(url.startswith((address, "blob:", "data:")) for url in asked)
+        assert page.width() <= size[0]
+        assert page.complaints == []
+        assert page.asked
+        assert all(url.startswith((address, "blob:", "data:")) for url in page.asked)
 
-        other = browser.new_page()
+        other = browser.page()
         other.goto(f"{address}#wrong")
-        other.wait_for_selector("#said.bad")
-        assert "open the address" in other.inner_text("#said")
-        browser.close()
+        other.wait_visible("#said.bad")
+        assert "open the address" in other.text("#said")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs the program chromium")
+@needs_chromium
 def test_an_answer_that_was_not_saved_is_sent_again(folder: Path, tmp_path: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
     out = tmp_path / "labels.csv"
     with labelling(folder, out, "Smiling") as (_, address, key):
-        with playwright.sync_playwright() as started:
-            browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            page = browser.new_page()
-            page.set_default_timeout(60_000)
+        with browsing() as browser:
+            page = browser.page()
+            page.watch_requests()
             page.goto(f"{address}#{key}")
-            page.wait_for_selector("#picture:visible")
-            name = str(page.get_attribute("#picture", "alt")).removeprefix("face ")
-            page.route("**/v1/answer", lambda route: route.abort())
-            page.keyboard.press("y")
-            page.wait_for_selector("#again:visible")
-            assert "Not saved" in page.inner_text("#said")
-            assert page.is_disabled("#yes")
+            page.wait_visible("#picture")
+            name = page.attribute("#picture", "alt").removeprefix("face ")
+            page.refuse = lambda url: url.endswith("/v1/answer")
+            page.press("y")
+            page.wait_visible("#again")
+            assert "Not saved" in page.text("#said")
+            assert page.find("document.querySelector('#yes').disabled")
             assert rows(out) == {}
-            page.unroute("**/v1/answer")
-            page.keyboard.press("r")
-            page.wait_for_selector("#said:has-text('Smiling: yes')")
+            page.refuse = lambda _: False
+            page.press("r")
+            page.wait_text("#said", "Smiling: yes")
             assert rows(out) == {name: {"Smiling": "1"}}
-            assert page.locator("#again:visible").count() == 0
+            assert not page.is_visible("#again")
             # All faces of a folder, round after round.
             for _ in range(29):
-                page.wait_for_selector("#no:enabled")
-                page.keyboard.press("n")
-            page.wait_for_selector("#said:has-text('Every face is labelled')")
-            browser.close()
+                page.wait_visible("#no:enabled")
+                page.press("n")
+            page.wait_text("#said", "Every face is labelled")
         assert len(rows(out)) == 30
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from browser import browsing, needs_chromium
 from pages import assert_stands_alone
 from shared import refused, sspl
 from sspl.data.settings import parse_data_spec
@@ -235,34 +236,25 @@ def test_cells() -> None:
     assert bounds(None) == ""
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the program chromium")
+@needs_chromium
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_the_screen_and_sorts(runs: Path, tmp_path: Path, width: int) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
     out = tmp_path / "r.html"
     report(runs / "fine", out, "--split", "all")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        seen: list[str] = []
-        page.on("console", lambda message: seen.append(message.text))
-        page.on("pageerror", lambda error: seen.append(str(error)))
-        page.on("request", lambda request: seen.append(request.url))
+    with browsing() as browser:
+        page = browser.page(width)
         page.goto(out.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.width() <= width
         page.click("#attribute-table thead th:nth-child(4) button")
-        column = page.locator("#attribute-table tbody td:nth-child(4)")
-        values = [float(v.split("\n")[0]) for v in column.all_inner_texts()]
+        column = page.texts("#attribute-table tbody td:nth-child(4)")
+        values = [float(v.split("\n")[0]) for v in column]
         assert values[:-1] == sorted(values[:-1], reverse=True)
-        names = page.locator("#attribute-table tbody th").all_inner_texts()
-        assert names[-1] == "mean"
+        assert page.texts("#attribute-table tbody th")[-1] == "mean"
         page.click("#attribute-table thead th:nth-child(1) button")
-        names = page.locator("#attribute-table tbody th").all_inner_texts()
+        names = page.texts("#attribute-table tbody th")
         assert names[:-1] == sorted(names[:-1], key=str.lower)
-        assert seen == [out.as_uri()]
-        browser.close()
+        assert page.complaints == []
+        assert [url for url in page.asked if not url.startswith("data:")] == [out.as_uri()]
 
 
 def test_pictures_are_those_of_the_named_faces(runs: Path) -> None:

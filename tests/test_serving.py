@@ -18,13 +18,17 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.special import logit
 from tests.shared import refused
 
 from sspl.data.images import image_canvas
 from sspl.data.synthetic.render import render_face
 from sspl.domain.attributes import AttributeSchema
 from sspl.faces.face import Face, Pixels
+from sspl.inference.attribution import explain_canvases
 from sspl.inference.crops import FaceCrop
+from sspl.inference.explain import face_parts
+from sspl.inference.heat import heat_map
 from sspl.models.attributes import HeadSettings
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.scoring import logits_of
@@ -120,6 +124,45 @@ def test_faces_come_with_boxes_the_largest_first(run: Path) -> None:
     assert [face["box"] for face in answer["faces"]] == [[10, 10, 60, 60], [2, 2, 12, 12]]
     large, small = (face["attributes"][0]["probability"] for face in answer["faces"])
     assert large != small
+
+
+def test_an_explanation_is_the_faces_own(run: Path) -> None:
+    """Red is where the places of the chosen face speak for the attribute."""
+    reader = Reader(run, TwoFaces(), "cpu", "fp32")
+    image = Image.open(io.BytesIO(picture()))
+    crops = reader.faces(image)
+    parts = face_parts(explain_canvases(reader.model, np.stack([crops[1].canvas])))[0]
+    wanted = heat_map(crops[1].canvas, parts.maps[1])
+    with client_of(reader) as client:
+        asked = {"attribute": "Eyeglasses", "face": 1}
+        reply = client.post("/v1/explain", params=asked, content=picture(), headers=JPEG)
+        answer = client.post("/v1/predict", content=picture(), headers=JPEG).json()
+    found = reply.json()
+    assert (found["attribute"], found["parts"]) == ("Eyeglasses", {})
+    kind, _, content = found["picture"].partition(",")
+    assert kind == "data:image/png;base64"
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+    np.testing.assert_array_equal(shown, wanted)
+    share = answer["faces"][1]["attributes"][1]["probability"]
+    assert parts.probabilities[1] == pytest.approx(share, abs=2e-4)
+    assert found["baseline"] + parts.maps[1].sum() == pytest.approx(logit(share), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "sentence"),
+    [
+        ("", 422, "attribute: Field required"),
+        ("?attribute=Beautiful", 422, "the model has no 'Beautiful'"),
+        ("?attribute=Smiling&face=1", 404, "face: the picture has 1, counted from 0"),
+        ("?attribute=Smiling&face=-1", 422, "face: "),
+    ],
+)
+def test_what_cannot_be_explained(
+    client: TestClient, query: str, status: int, sentence: str
+) -> None:
+    reply = client.post(f"/v1/explain{query}", content=picture(), headers=JPEG)
+    assert (reply.status_code, list(reply.json())) == (status, ["error"])
+    assert sentence in reply.json()["error"]
 
 
 def test_an_upright_picture_is_what_counts(run: Path) -> None:
@@ -333,7 +376,7 @@ def test_the_model_and_its_openapi_description(client: TestClient) -> None:
     assert described["attributes"] == ["Smiling", "Eyeglasses"]
     assert described["detects_faces"] is False
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/healthz", "/v1/model", "/v1/predict"}
+    assert set(paths) == {"/healthz", "/v1/model", "/v1/predict", "/v1/explain"}
     operation = paths["/v1/predict"]["post"]
     assert {"200", "400", "403", "408", "413", "415", "429", "503"} <= set(operation["responses"])
     assert "image/jpeg" in operation["requestBody"]["content"]

@@ -1,6 +1,5 @@
 """The server's page in a real browser."""
 
-import shutil
 import subprocess
 import sys
 import urllib.error
@@ -12,11 +11,10 @@ import pytest
 from PIL import Image
 from tests.test_serving import run as run
 
+from browser import browsing, needs_chromium
 from sspl.data.synthetic.render import render_face
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the program chromium")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -38,27 +36,28 @@ def test_a_chosen_picture_is_shown_with_its_attributes(address: str, tmp_path: P
     Image.fromarray(render_face(5, 1, 96).image).save(file)
     rubbish = tmp_path / "rubbish.png"
     rubbish.write_bytes(b"no picture")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        complaints: list[str] = []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+    with browsing() as browser:
+        page = browser.page(390, 800)
         page.goto(address)
-        page.set_input_files("#file", str(file))
-        page.wait_for_selector("#shown.ready")
-        assert page.inner_text("#said") == "One face."
-        names = page.locator("#attributes li span:first-child").all_inner_texts()
-        shares = page.locator("#attributes .share").all_inner_texts()
+        page.choose_file("#file", file)
+        page.wait_visible("#shown.ready")
+        assert page.text("#said") == "One face."
+        names = page.texts("#attributes li .name")
+        shares = page.texts("#attributes .share")
         assert sorted(names) == ["Eyeglasses", "Smiling"]
         assert float(shares[0].split()[0]) >= float(shares[1].split()[0])
-        width = page.evaluate("document.documentElement.scrollWidth")
-        assert width <= 390
-        assert complaints == []
-        page.set_input_files("#file", str(rubbish))
-        page.wait_for_selector("#said.bad")
-        assert page.locator("#shown.ready").count() == 0
-        browser.close()
+        page.click("#attributes li:nth-child(2) button")
+        page.wait_visible("#why")
+        assert page.text("#what") == names[1]
+        page.wait("document.querySelector('#heat').naturalWidth > 0")
+        pressed = page.texts("#attributes button[aria-pressed=true] .name")
+        assert pressed == [names[1]]
+        assert page.width() <= 390
+        assert page.complaints == []
+        page.choose_file("#file", rubbish)
+        page.wait_visible("#said.bad")
+        assert not page.is_visible("#shown.ready")
+        assert not page.is_visible("#why")
 
 
 def test_another_name_for_this_machine_is_refused(address: str) -> None:

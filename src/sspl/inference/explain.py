@@ -123,7 +123,7 @@ def _write_face(
     top: int,
 ) -> None:  # fmt: skip
     chosen = list(wanted) or [int(i) for i in np.argsort(-parts.probabilities)[:top]]
-    names, classes = model.schema.names, _classes(model)
+    names, classes = model.schema.names, classes_of(model)
     tiles = [Tile(np.asarray(_large(face)), "face")]
     if parts.ids is not None:
         write_mask(folder / SEGMENTATION_FILE, parts.ids, len(classes))
@@ -142,12 +142,13 @@ def _large(face: FaceCrop) -> Image.Image:
     return Image.fromarray(face.canvas).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
-def _classes(model: AttributeModel) -> tuple[str, ...]:
+def classes_of(model: AttributeModel) -> tuple[str, ...]:
+    """Return the semantic classes that a model pools by; none where it pools otherwise."""
     network = model.network
     return network.classes if isinstance(network, AttributeNetwork) else ()
 
 
-def _by_part(parts: FaceParts, attribute: int, classes: Sequence[str]) -> dict[str, float]:
+def by_part(parts: FaceParts, attribute: int, classes: Sequence[str]) -> dict[str, float]:
     """Return what each semantic class and the face as a whole add; nothing without classes."""
     if parts.regions is None or parts.whole is None:
         return {}
@@ -158,7 +159,7 @@ def _by_part(parts: FaceParts, attribute: int, classes: Sequence[str]) -> dict[s
 def _strongest(
     parts: FaceParts, attribute: int, classes: Sequence[str]
 ) -> list[tuple[str, tuple[int, int, int] | None]]:
-    found = sorted(_by_part(parts, attribute, classes).items(), key=lambda item: -abs(item[1]))
+    found = sorted(by_part(parts, attribute, classes).items(), key=lambda item: -abs(item[1]))
     return [
         (f"{value:+.2f}  {name}", FOR if value > 0 else AGAINST)
         for name, value in found[:CLASSES_SHOWN]
@@ -171,13 +172,13 @@ def _facts(
 ) -> dict[str, Any]:  # fmt: skip
     facts: dict[str, Any] = {"box": face.box, "score": face.score, "attributes": {}}
     for i in chosen:
-        by_part = {name: round(value, 4) for name, value in _by_part(parts, i, classes).items()}
+        added = {name: round(value, 4) for name, value in by_part(parts, i, classes).items()}
         entry: dict[str, Any] = {
             "probability": round(float(parts.probabilities[i]), 4),
             "baseline": round(float(parts.baseline[i]), 4),
         }
-        if by_part:
-            entry["parts"] = by_part
+        if added:
+            entry["parts"] = added
         entry["map"] = [[round(v, 5) for v in row] for row in parts.maps[i].tolist()]
         facts["attributes"][model.schema.names[i]] = entry
     return facts

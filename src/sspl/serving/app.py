@@ -1,13 +1,15 @@
 """The web application: routes, and what each refusal looks like."""
 
 import asyncio
+import base64
+import io
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import numpy as np
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,6 +19,8 @@ from sspl import __version__
 from sspl.device import usable_cores
 from sspl.errors import DataError
 from sspl.inference.crops import FaceCrop
+from sspl.inference.explain import FaceParts, by_part, classes_of
+from sspl.inference.heat import heat_map
 from sspl.models.bundle import AttributeModel
 from sspl.serving.batching import Batcher, BusyError
 from sspl.serving.guards import RateLimit
@@ -50,6 +54,19 @@ class PictureAnswer(BaseModel):
     width: int
     height: int
     faces: list[FaceAnswer]
+
+
+class Explanation(BaseModel):
+    """Why one attribute of one face: `baseline` plus `parts`, where there are any, is its logit."""
+
+    attribute: str
+    baseline: float
+    parts: dict[str, float] = Field(
+        description="what each part of the face adds; empty where the model pools over all places"
+    )
+    picture: str = Field(
+        description="PNG as a data: address; red speaks for the attribute, blue against it"
+    )
 
 
 class ModelAnswer(BaseModel):
@@ -90,8 +107,15 @@ PICTURE_BODY: Final = {
 }  # fmt: skip
 
 
+MOST_EXPLAINED: Final = 8
+"""Faces explained together; each needs the memory of many predictions."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
 class Service:
-    """A reader behind a queue: many requests, one network."""
+    """A reader behind queues: many requests, one network."""
 
     def __init__(self, reader: Reader, settings: ServeSettings) -> None:
         self.reader = reader
@@ -99,6 +123,10 @@ class Service:
         self.batcher = Batcher(
             reader.probabilities, settings.max_batch, settings.max_wait, settings.max_waiting
         )
+        self.explainer = Batcher(
+            reader.explanations, min(MOST_EXPLAINED, settings.max_batch), settings.max_wait,
+            settings.max_waiting,
+        )  # fmt: skip
         self.pool = ThreadPoolExecutor(settings.readers or usable_cores(), "read")
         self.uploads = asyncio.Semaphore(settings.max_reading)
         self.limit = RateLimit(settings.rate, settings.burst)
@@ -135,12 +163,7 @@ class Service:
     async def answer(self, request: Request) -> PictureAnswer:
         """Return what is on the uploaded picture."""
         image, faces = await self.picture(request)
-        try:
-            scores = await self.batcher.submit(faces)
-        except BusyError:
-            raise HTTPException(
-                503, "too many pictures are waiting; try again.", {"Retry-After": "1"}
-            ) from None
+        scores = await _queued(self.batcher, faces)
         model = self.reader.model
         return PictureAnswer(
             width=image.width,
@@ -150,6 +173,42 @@ class Service:
                 for face, row in zip(faces, scores, strict=True)
             ],
         )
+
+    async def explanation(self, request: Request, attribute: str, number: int) -> Explanation:
+        """Return why one attribute of one face of the uploaded picture is as it is."""
+        model = self.reader.model
+        if attribute not in model.schema.names:
+            raise HTTPException(422, f"attribute: the model has no '{attribute}'.")
+        _, faces = await self.picture(request)
+        if number >= len(faces):
+            raise HTTPException(404, f"face: the picture has {len(faces)}, counted from 0.")
+        parts = await _queued(self.explainer, faces[number])
+        loop, place = asyncio.get_running_loop(), model.schema.index(attribute)
+        return await loop.run_in_executor(
+            self.pool, _explanation, model, faces[number], parts, place
+        )
+
+
+async def _queued(batcher: Batcher[Item, Result], item: Item) -> Result:
+    try:
+        return await batcher.submit(item)
+    except BusyError:
+        raise HTTPException(
+            503, "too many pictures are waiting; try again.", {"Retry-After": "1"}
+        ) from None
+
+
+def _explanation(
+    model: AttributeModel, face: FaceCrop, parts: FaceParts, place: int
+) -> Explanation:
+    file = io.BytesIO()
+    Image.fromarray(heat_map(face.canvas, parts.maps[place])).save(file, "PNG")
+    return Explanation(
+        attribute=model.schema.names[place],
+        baseline=round(float(parts.baseline[place]), 4),
+        parts={k: round(v, 4) for k, v in by_part(parts, place, classes_of(model)).items()},
+        picture=f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}",
+    )
 
 
 def _attributes(model: AttributeModel, row: NDArray[np.float64]) -> list[AttributeAnswer]:
@@ -169,9 +228,13 @@ def make_app(reader: Reader, settings: ServeSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = app.state.service = Service(reader, settings)
-        scoring = asyncio.create_task(service.batcher.run())
+        queues = [
+            asyncio.create_task(service.batcher.run()),
+            asyncio.create_task(service.explainer.run()),
+        ]
         yield
-        scoring.cancel()
+        for queue in queues:
+            queue.cancel()
         service.pool.shutdown(wait=False, cancel_futures=True)
 
     # The interactive documentation pages would load scripts from elsewhere.
@@ -219,5 +282,19 @@ def make_app(reader: Reader, settings: ServeSettings) -> FastAPI:
     async def predict(request: Request) -> PictureAnswer:
         """Return the faces of one picture, sent as the body, and their attributes."""
         return await service(request).answer(request)
+
+    @app.post(
+        "/v1/explain",
+        responses=REFUSALS | {404: {"model": Refusal}},
+        openapi_extra=PICTURE_BODY,
+        dependencies=[Depends(guarded)],
+    )
+    async def explain(
+        request: Request,
+        attribute: Annotated[str, Query(json_schema_extra={"enum": list(reader.attributes)})],
+        face: Annotated[int, Query(ge=0, description="as /v1/predict counts them, from 0")] = 0,
+    ) -> Explanation:
+        """Return which places of a face of the picture move one attribute, and by how much."""
+        return await service(request).explanation(request, attribute, face)
 
     return app

@@ -14,7 +14,9 @@ from sspl.data.images import FORMATS, upright_rgb
 from sspl.device import Precision, pick_device
 from sspl.errors import DataError
 from sspl.faces.face import FaceDetector
+from sspl.inference.attribution import explain_canvases
 from sspl.inference.crops import FaceCrop, crop_faces, whole_picture
+from sspl.inference.explain import FaceParts, face_parts
 from sspl.models.bundle import load_model
 from sspl.models.scoring import logits_of
 
@@ -89,3 +91,7 @@ class Reader:
         scores = model.probabilities(logits.cpu().numpy())
         ends = np.cumsum([len(faces) for faces in pictures])
         return np.split(scores, ends[:-1])
+
+    def explanations(self, faces: Sequence[FaceCrop]) -> list[FaceParts]:
+        """Return of each face what its parts add to the logits; all pass through together."""
+        return face_parts(explain_canvases(self.model, np.stack([face.canvas for face in faces])))
