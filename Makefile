@@ -27,9 +27,9 @@ $(VENV)-oldest/.installed: pyproject.toml constraints-oldest.txt
 	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[lfwa,export,faces,parquet,serve,study]' hypothesis httpx pytest schemathesis
 	touch $@
 
-# Takes long; the record goes to tests/robustness/mutation.txt.
+# Takes some minutes of CPU; the record goes to tests/robustness/mutation.txt.
 mutation: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python tools/mutation.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.mutation
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -92,6 +92,20 @@ def test_size_by_hand() -> None:
     assert sum(p.numel() for p in head.parameters()) == 3_002_852
 
 
+def test_narrow_maps_keep_one_channel() -> None:
+    head = RecurrentCrissCross(4, 8, 3)
+    assert head.attention.value.out_channels == 1  # not 4 // 8
+    assert head.attention.query.out_channels == 1
+    assert head(torch.randn(2, 4, 3, 3)).shape == (2, 3, 3, 3)
+
+
+def test_everything_stays_on_the_maps_device() -> None:
+    """The meta device computes nothing, but refuses what lies elsewhere, as a GPU does."""
+    with torch.device("meta"):
+        subject = CrissCrossAttention(16)
+    assert subject(torch.empty(2, 16, 4, 5, device="meta")).device.type == "meta"
+
+
 @pytest.mark.parametrize("maps", [1, 2, 3])
 def test_the_head_reads_the_maps_it_is_told_to(maps: int) -> None:
     torch.manual_seed(1)

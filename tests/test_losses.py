@@ -94,6 +94,43 @@ def test_asymmetric_loss_without_its_terms_is_cross_entropy() -> None:
     assert plain == pytest.approx(float(masked_bce(LOGITS, LABELS)), rel=1e-5)
 
 
+def asymmetric_of_no(logit: float, **changes: float) -> tuple[float, float]:
+    """Loss and gradient of one negative label at a logit."""
+    logits = torch.tensor([[logit]], requires_grad=True)
+    chosen = LossSettings(name="asymmetric", **changes)  # type: ignore[arg-type]
+    no = torch.tensor([[0]], dtype=torch.int8)
+    loss = attribute_loss(logits, no, torch.zeros(1), chosen)
+    loss.backward()
+    assert logits.grad is not None
+    return loss.item(), logits.grad.item()
+
+
+def test_negatives_below_the_margin_are_free() -> None:
+    # Probability 0.018 is below 0.05; 0.119 is 0.069 above it.
+    assert asymmetric_of_no(-4.0, margin=0.05, gamma_negative=3) == (0, 0)
+    loss, gradient = asymmetric_of_no(-2.0, margin=0.05, gamma_negative=3)
+    shifted = sigmoid(-2.0) - 0.05
+    assert loss == pytest.approx(-math.log(1 - shifted) * shifted**3, rel=1e-5)
+    assert gradient > 0
+
+
+def test_a_negative_that_is_surely_taken_for_a_positive_has_a_finite_loss() -> None:
+    # A probability of 1 counts as 1 - 1e-6, which in float32 is 1 - 1.01e-6.
+    loss, _ = asymmetric_of_no(100.0, margin=0, gamma_negative=2)
+    assert loss == pytest.approx(-math.log(1e-6), rel=2e-3)
+
+
+def test_the_networks_own_opinion_is_no_target_to_move() -> None:
+    logits = LOGITS.clone().requires_grad_()
+    chosen = LossSettings(name="bootstrap", belief=0.8)
+    attribute_loss(logits, LABELS, torch.zeros(3), chosen).backward()
+    assert logits.grad is not None
+    # sigmoid(z) - (0.8 y + 0.2 sigmoid(z)), over four known labels; z as in `LOGITS`.
+    cases = [(0.0, 1, (0, 0)), (2.0, 0, (0, 1)), (-2.0, 1, (1, 1)), (0.5, 0, (1, 2))]
+    for z, y, place in cases:
+        assert logits.grad[place].item() == pytest.approx(0.8 * (sigmoid(z) - y) / 4, rel=1e-5)
+
+
 def test_bootstrap_loss_by_hand() -> None:
     expected = []
     for z, y, _ in KNOWN:

@@ -262,6 +262,27 @@ def test_loss_is_finite_and_without_which_part_when_every_angle_is_zero(
     assert result.tallies["angle_accuracy"].count == 2  # type: ignore[union-attr]
 
 
+def test_sizes_by_hand() -> None:
+    width = small_trunk().widths[-1]
+    for places in (4, 9):
+        subject = task(grid={4: 2, 9: 3}[places])
+        # 1x1 without bias, the norm's scale and shift, the slope; then the two heads.
+        reduce = 3 * places * 3 + 3 * 3
+        heads = (width + 1) * places + (width + 1) * 4
+        assert sum(p.numel() for p in subject.parameters()) == reduce + heads
+
+
+def test_whole_grey_levels_on_a_cpu_and_floats_elsewhere() -> None:
+    """The meta device computes nothing, but says what would come out."""
+    patches = torch.zeros(1, 4, 3, 20, 20, dtype=torch.uint8)
+    assert task()._resize(patches).dtype == torch.uint8  # the quick way, see `_resize`
+    elsewhere = task()._resize(patches.to("meta"))
+    assert (elsewhere.dtype, elsewhere.device.type) == (torch.float32, "meta")
+    offsets = torch.zeros(1, 4, dtype=torch.int64, device="meta")
+    share = task()._background_share(views(0, 1), offsets, offsets, 14)
+    assert (share.shape, share.device.type) == ((1, 4), "meta")
+
+
 def test_loss_is_the_sum_of_both_cross_entropies() -> None:
     subject, trunk = task(), small_trunk()
     subject.which.weight.data.zero_()

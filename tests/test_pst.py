@@ -118,6 +118,43 @@ def test_perfect_logits_score_one() -> None:
     assert float(result.loss) < 1e-6
 
 
+def test_coarse_logits_are_spread_over_the_crop_before_they_are_judged() -> None:
+    # Places 0 and 1 of two, seen at four px: bilinear between their middles, flat outside.
+    logits = torch.zeros(1, 6, 1, 2)
+    logits[0, 1] = torch.tensor([0.0, 4.0])
+    mask = torch.tensor([[[0, 0, 1, 1]]], dtype=torch.uint8)
+    loss = fixed(logits, label_smoothing=0.0)(NO_TRUNK, views(mask), []).loss
+    # Class 1 has 0, 1, 3 and 4 there, the five others 0.
+    norms = [math.log(5 + math.exp(z)) for z in (0, 1, 3, 4)]
+    assert float(loss) == pytest.approx((sum(norms) - 3 - 4) / 4, rel=1e-6)
+
+
+def test_maps_are_summed_at_the_finest_ones_size() -> None:
+    settings = SegmentationSettings(maps=2, width=8)
+    subject = SegmentationHead(settings, WIDTHS, 6)
+    subject.mix = torch.nn.Identity()
+    for layer in subject.project:
+        torch.nn.init.ones_(layer.weight)  # type: ignore[arg-type]
+    fine = torch.zeros(1, 16, 1, 4)
+    fine[0, 3] = torch.tensor([10.0, 20.0, 30.0, 40.0])
+    coarse = torch.zeros(1, 16, 1, 2)
+    coarse[0, 5] = torch.tensor([0.0, 4.0])
+    merged = subject([torch.zeros(0), torch.zeros(0), fine, coarse])
+    assert merged.shape == (1, 8, 1, 4)
+    assert merged[0, 0, 0].tolist() == pytest.approx([10, 21, 33, 44])
+
+
+def test_sizes_by_hand() -> None:
+    def size(**changes: object) -> int:
+        settings = SegmentationSettings(**changes)  # type: ignore[arg-type]
+        return sum(p.numel() for p in SegmentationHead(settings, (4, 8, 16, 32), 5).parameters())
+
+    # A 3x3 convolution without bias between two norms (scale, shift) with a slope, then classes.
+    light = 3 * 8 + 8 * 8 * 9 + 3 * 8 + 8 * 5 + 5
+    assert size(maps=1, width=8) == 32 * 8 + light
+    assert size(maps=3, width=8) == (8 + 16 + 32) * 8 + light
+
+
 @pytest.mark.parametrize("read", [1, 2, 3, 4])
 def test_head_reads_the_last_maps_alone(read: int) -> None:
     subject = head(read)

@@ -123,6 +123,18 @@ def test_the_draw_is_uniform_where_nothing_is_rare():
     assert draws.std() > 2
 
 
+def test_of_equally_rare_values_the_first_one_is_brought_in():
+    """Face i alone has attribute i, face 100 nothing; a single face is kept."""
+    labels = np.full((101, 100), -1, dtype=np.int8)
+    np.fill_diagonal(labels, 1)
+    kept = {int(label_subset(labels, 1, rule="seeded", seed=s)[0]) for s in range(40)}
+    empty = [s for s in range(400) if np.random.default_rng(s).permutation(101)[0] == 100]
+    assert empty
+    for seed in empty:  # whoever has a value keeps it; who has none leaves
+        assert label_subset(labels, 1, rule="seeded", seed=seed).tolist() == [0]
+    assert len(kept) > 20
+
+
 def test_seeds_differ_and_the_rule_must_be_known():
     labels = np.zeros((500, 1), dtype=np.int8)
     first, second = (label_subset(labels, 50, rule="seeded", seed=s) for s in (1, 2))

@@ -247,6 +247,27 @@ def test_taxonomies_that_contradict_themselves_are_refused(
         Taxonomy(**({"name": "mine", "classes": ("background", "skin")} | changes))  # type: ignore[arg-type]
 
 
+def numbered(classes: int) -> Taxonomy:
+    return Taxonomy("mine", ("background", *(f"c{i}" for i in range(1, classes))))
+
+
+def test_a_byte_without_255_holds_the_class_ids() -> None:
+    assert (len(numbered(2)), len(numbered(255))) == (2, 255)
+    with pytest.raises(DataError, match="needs 2 to 255 classes"):
+        numbered(256)
+
+
+def test_class_of_two_regions_is_refused() -> None:
+    with pytest.raises(DataError, match="class 'skin' is listed twice under regions"):
+        Taxonomy("mine", ("background", "skin"), regions={"upper": ("skin",), "lower": ("skin",)})
+
+
+def test_class_without_a_region_is_of_the_whole_face() -> None:
+    taxonomy = Taxonomy("mine", ("background", "hair", "skin"), regions={"upper": ("hair",)})
+    groups = {region: taxonomy.group(region) for region in ("whole", "upper", "lower")}
+    assert groups == {"whole": (0, 2), "upper": (1,), "lower": ()}
+
+
 def test_unknown_taxonomy_names_those_built_in() -> None:
     with pytest.raises(DataError, match="celebamask19, lapa11, fasseg6"):
         load_taxonomy("celebamask18")
@@ -268,16 +289,51 @@ def test_unknown_key_of_a_taxonomy_file_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("changes", "sentence"),
     [
-        {"name": "a", "classes": 5},
-        {"name": "a", "classes": ["background", "b"], "mirror": [["b"]]},
-        {"name": "a", "classes": ["background", "b"], "regions": ["b"]},
+        ({"classes": 5}, "'classes' has another form than [background, skin, ...]."),
+        ({"mirror": [["b"]]}, "'mirror' has another form than [[l_eye, r_eye], ...]."),
+        ({"mirror": ["ab"]}, "'mirror' has another form than [[l_eye, r_eye], ...]."),
+        ({"mirror": {"b": "b"}}, "'mirror' has another form than [[l_eye, r_eye], ...]."),
+        ({"regions": ["b"]}, "'regions' has another form than {upper: [hair, ...], ...}."),
+        ({"regions": {"upper": "b"}}, "'regions' has another form than {upper: [hair, ...], ...}."),
+        (
+            {"from": ["b"]},
+            "'from' has another form than {celebamask19: {l_eye: eyes, ...}, ...}.",
+        ),
+        (
+            {"from": {"lapa11": ["b"]}},
+            "'from' has another form than {celebamask19: {l_eye: eyes, ...}, ...}.",
+        ),
     ],
 )
-def test_malformed_taxonomy_file_is_named(content: dict[str, object]) -> None:
-    with pytest.raises(DataError, match=r"mine\.yaml"):
+def test_malformed_taxonomy_file_is_named(changes: dict[str, object], sentence: str) -> None:
+    content = {"name": "a", "classes": ["background", "b"]} | changes
+    with pytest.raises(DataError) as caught:
         parse_taxonomy(content, "mine.yaml")
+    assert str(caught.value) == f"mine.yaml: {sentence}"
+
+
+@pytest.mark.parametrize(
+    "content", [None, [], {"name": "a"}, {"classes": ["background", "b"]}, {"name": "a", "x": 1}]
+)
+def test_file_of_other_keys_is_no_taxonomy(content: object) -> None:
+    with pytest.raises(DataError, match=r"mine\.yaml: a taxonomy file has the keys name and"):
+        parse_taxonomy(content, "mine.yaml")
+
+
+def test_everything_of_a_taxonomy_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text(
+        "name: 7\nclasses: [background, l_eye, 3, r_eye]\nmirror: [[l_eye, r_eye]]\n"
+        "regions: {upper: [l_eye, r_eye], lower: []}\nfrom: {lapa11: {hair: l_eye}}\n"
+    )
+    assert load_taxonomy(str(path)) == Taxonomy(
+        "7", ("background", "l_eye", "3", "r_eye"), (("l_eye", "r_eye"),),
+        {"upper": ("l_eye", "r_eye"), "lower": ()}, {"lapa11": {"hair": "l_eye"}},
+    )  # fmt: skip
+    path.write_text("name: a\nclasses: [background, b]\nmirror:\nregions:\nfrom:\n")
+    assert load_taxonomy(str(path)) == Taxonomy("a", ("background", "b"))
 
 
 @pytest.mark.parametrize("load", [lambda p: load_taxonomy(str(p)), load_schema])
