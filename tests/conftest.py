@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from sspl.models.bundle import AttributeModel
 
 DEFAULT_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
@@ -16,3 +20,21 @@ def real_data() -> Path:
     if not (folder / "celeba10k").is_dir():
         pytest.skip(f"no real faces in {folder}; set SSPL_DATA to the folder that has them")
     return folder.resolve()
+
+
+@pytest.fixture(scope="module")
+def model() -> "AttributeModel":
+    """A random model that tells faces apart; a test file may have a `model` of its own."""
+    from shared import make_model
+
+    return make_model("sspl", flip_average=True)
+
+
+@pytest.fixture(scope="module")
+def run(model: "AttributeModel", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a fine-tuning run that gave `model`."""
+    from sspl.models.bundle import save_model
+
+    folder = tmp_path_factory.mktemp("fine")
+    save_model(folder, model)
+    return folder

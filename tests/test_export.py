@@ -25,7 +25,7 @@ from sspl.errors import DataError, SsplError
 from sspl.inference.predict import PredictSettings, predict
 from sspl.inference.scorers import load_scorer
 from sspl.inference.sources import Stills
-from sspl.models.bundle import AttributeModel, save_model
+from sspl.models.bundle import AttributeModel
 from sspl.models.scoring import face_probabilities
 
 onnx = pytest.importorskip("onnx")
@@ -52,18 +52,6 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(30):
         face = Image.fromarray(render_face(4, i, 64).image).crop((0, 0, 56, 64))
         face.save(folder / f"{i:02d}.jpg", quality=95)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model() -> AttributeModel:
-    return make_model("sspl", flip_average=True)
-
-
-@pytest.fixture(scope="module")
-def run(model: AttributeModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    save_model(folder, model)
     return folder
 
 

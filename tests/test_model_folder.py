@@ -37,13 +37,6 @@ def model() -> AttributeModel:
 
 
 @pytest.fixture(scope="module")
-def run(model: AttributeModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("fine") / "fine"
-    save_model(folder, model)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def predictor(run: Path) -> Predictor:
     return sspl.load(run, "cpu", "fp32")
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shared import BOX, CANVAS, SCHEMA, make_model, refused
+from shared import BOX, CANVAS, SCHEMA, refused
 from shared import sspl as command
 from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.settings import parse_data_spec
@@ -29,24 +29,12 @@ from sspl.inference.journal import Journal
 from sspl.inference.predict import FRAMES_AT_ONCE, PredictSettings, Summary, predict
 from sspl.inference.scorers import TorchScorer, load_scorer
 from sspl.inference.sources import Moving, Source, Stills
-from sspl.models.bundle import AttributeModel, save_model
+from sspl.models.bundle import AttributeModel
 from sspl.models.decisions import Decisions
 from sspl.models.scoring import face_probabilities
 
 cv2 = pytest.importorskip("cv2")
 NAMES = SCHEMA.names
-
-
-@pytest.fixture(scope="module")
-def model() -> AttributeModel:
-    return make_model("sspl", flip_average=True)
-
-
-@pytest.fixture(scope="module")
-def run(model: AttributeModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    save_model(folder, model)
-    return folder
 
 
 @pytest.fixture
