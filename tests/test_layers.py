@@ -28,8 +28,8 @@ LAYERS = (
     {"__main__"},
 )
 BASE = {
-    "averaging", "board", "device", "distributed", "draws", "errors", "files", "onnx_files", "runs",
-    "schedules", "settings", "user_code", "weights", "yaml_files",
+    "averaging", "board", "checkpoint", "device", "distributed", "draws", "errors", "files",
+    "onnx_files", "runs", "schedules", "settings", "user_code", "weights", "yaml_files",
 }  # fmt: skip
 """Single modules that know nothing of faces; they import each other alone."""
 

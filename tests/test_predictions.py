@@ -62,6 +62,28 @@ def test_wrong_predictions_are_refused(tmp_path: Path, change: dict[str, Any], s
     assert str(tmp_path / "p.npz") in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("at", "value", "reason"),
+    [
+        (8, 1, "encrypted"),
+        (10, 99, "compression method is not supported"),
+        (6, 99, "zip file version 9.9"),
+    ],
+)
+def test_an_archive_with_a_strange_entry_is_refused(
+    tmp_path: Path, at: int, value: int, reason: str
+) -> None:
+    """Each byte stands in the first entry of the directory at the end of a zip file."""
+    path = tmp_path / "p.npz"
+    said = Predictions(("a",), ("Male",), np.array([[1]], np.int8), np.array([[0.5]], "f4"))
+    save_predictions(path, said)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + at] = value
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"damaged predictions .*{reason}"):
+        load_predictions(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nothing", b"text"])
 def test_damaged_and_missing_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "p.npz").write_bytes(content)

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from shared import refused, sspl
+from sspl.checkpoint import load_state, save_state
 from sspl.domain.attributes import AttributeSchema, celeba_schema
 from sspl.domain.regions import REGIONS
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy, built_in_taxonomy
@@ -26,7 +27,6 @@ from sspl.settings import build, read_settings
 from sspl.tasks.base import Views
 from sspl.tasks.pct import PatchClassification, PCTSettings
 from sspl.training.adversarial import AdversarialSettings, Adversary, build_discriminator, fused
-from sspl.training.checkpoint import load_state, save_state
 from sspl.training.finetune import (
     freeze_statistics,
     initialise_bias,

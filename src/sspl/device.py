@@ -3,7 +3,7 @@
 import ctypes
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
@@ -90,6 +90,24 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - third-party code draws from the global state
     torch.manual_seed(seed)
+
+
+def drawn_state(device: torch.device) -> dict[str, str]:
+    """Return where torch's own draws are, on the CPU and a CUDA device, as JSON-able facts."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return {name: bytes(state.tolist()).hex() for name, state in states.items()}
+
+
+def restore_draws(device: torch.device, facts: Mapping[str, str]) -> None:
+    """Go on with torch's own draws where they were; another kind of device begins its own."""
+    states = {
+        name: torch.tensor(list(bytes.fromhex(t)), dtype=torch.uint8) for name, t in facts.items()
+    }
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def generator_for(*key: int) -> torch.Generator:

@@ -5,12 +5,20 @@ import io
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sspl.errors import DataError, SsplError
+
+ARCHIVE_DAMAGES: Final = (
+    OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
+"""What numpy raises for a damaged archive of arrays; RuntimeError where it seems encrypted."""
 
 
 @contextmanager

@@ -51,15 +51,18 @@ from sspl.data.skipping import Skipped
 from sspl.domain.attributes import load_schema
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.errors import SsplError
+from sspl.evaluation.predictions import Predictions, load_predictions, save_predictions
 from sspl.files import write_text
+from sspl.labelling.journal import Journal
 from sspl.models.attributes import HeadSettings
 from sspl.models.bundle import AttributeModel, load_model, save_model
 from sspl.models.splnet import build_attribute_network
 from sspl.models.trunk import TrunkSettings
 from sspl.runs import versions
+from sspl.serving.reader import open_picture
 from sspl.settings import build, dump_yaml, read_settings
 from sspl.training.settings import FinetuneSettings, PretrainSettings
-from sspl.weights import read_tensors
+from sspl.weights import CHECKSUM_KEY, FACTS_KEY, read_tensors
 
 BATCH: Final = 250
 ALIKE: Final = 30
@@ -340,13 +343,17 @@ def specs() -> Reader:
         b"folder:.,crop=0.1:0.1:0.9:0.9", b"csv:x.csv,ignore_columns=a:b", b"maad:x", b".",
     ]  # fmt: skip
 
-    def read(content: bytes, _: Path) -> None:
+    def read(content: bytes, folder: Path) -> None:
+        os.chdir(folder)
+        _pictures(folder)
         text = content.decode("utf-8", "surrogateescape").replace("\0", "")
         data = parse_data_spec(text)
         left, top, right, bottom = data.box()
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise WrongError(f"box {data.box()}")
-        data.open()
+        # What lies elsewhere, all of this disk say, is not there to be walked.
+        if Path(os.path.normpath(folder / data.root)).is_relative_to(folder):
+            data.open()
 
     return Reader(seeds, read)
 
@@ -365,17 +372,26 @@ def _model(folder: Path) -> bytes:
 def models() -> Reader:
     with tempfile.TemporaryDirectory() as folder:
         content = _model(Path(folder))
+        load_model(Path(folder))  # torch imports much at the first one, which each process would
     length = int.from_bytes(content[:8], "little")
-    head, body = content[8 : 8 + length], content[8 + length :]
+    facts, body = json.loads(content[8 : 8 + length]), content[8 + length :]
+    # The checksum would give away every change before anything else is looked at.
+    del facts["__metadata__"][CHECKSUM_KEY]
+    header, said = (
+        json.dumps(facts, sort_keys=True).encode(),
+        facts["__metadata__"][FACTS_KEY].encode(),
+    )
 
-    def read(changed: bytes, folder: Path) -> None:
-        """Change the header alone, with its length kept right: the rest is only numbers."""
+    def read(content: bytes, folder: Path) -> None:
+        """Take the header, or in it the facts alone, changed; the rest is only numbers."""
+        which, changed = content[:1], content[1:]
+        if which == b"f":
+            metadata = {FACTS_KEY: changed.decode("utf-8", "replace")}
+            changed = json.dumps(facts | {"__metadata__": metadata}).encode()
         file = len(changed).to_bytes(8, "little") + changed + body
-        path = _file(folder, "model.safetensors", file)
-        read_tensors(path)
-        load_model(path)
+        load_model(_file(folder, "model.safetensors", file))
 
-    return Reader([head], read)
+    return Reader([b"h" + header, b"f" + said], read)
 
 
 def tensors() -> Reader:
@@ -477,10 +493,72 @@ def packs() -> Reader:
     return Reader([b"x" * i + mark + files[name] for i, name in enumerate(targets)], read)
 
 
+def predictions() -> Reader:
+    labels = np.array([[1, 0], [-1, 1]], np.int8)
+    seeds = []
+    with tempfile.TemporaryDirectory() as folder:
+        for groups in ({}, {"race": ("x", "y")}):
+            said = Predictions(
+                ("a.png", "b.png"), ("Male", "Young"), labels, np.full((2, 2), 0.5, "f4"), groups
+            )
+            path = Path(folder) / "x.npz"
+            save_predictions(path, said)
+            seeds.append(path.read_bytes())
+            # Not compressed, so that changes reach the arrays.
+            with np.load(path, allow_pickle=False) as arrays:
+                plain = io.BytesIO()
+                np.savez(plain, **dict(arrays.items()))
+            seeds.append(plain.getvalue())
+
+    def read(content: bytes, folder: Path) -> None:
+        found = load_predictions(_file(folder, "x.npz", content))
+        if not np.isin(found.labels, (-1, 0, 1)).all():
+            raise WrongError(f"labels {found.labels.tolist()}")
+
+    return Reader(seeds, read)
+
+
+def uploads() -> Reader:
+    def read(content: bytes, _: Path) -> None:
+        image = open_picture(content, 10_000)
+        if image.mode != "RGB" or not 0 < image.width * image.height <= 10_000:
+            raise WrongError(f"{image.mode} {image.size}")
+
+    return Reader(images().seeds, read)
+
+
+def journals() -> Reader:
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "labels.csv"
+        journal = Journal(out, ("Smiling", "Young"), lambda: Path(place))
+        journal.answer("a.png", {"Smiling": 1, "Young": None})
+        journal.answer("b.png", {"Smiling": 0})
+        journal.undo()
+        journal.answer("c d.png", {"Young": 1})
+        journal.close()
+        seed = Path(f"{out}.journal").read_bytes()
+
+    def read(content: bytes, folder: Path) -> None:
+        _pictures(folder)
+        out = folder / "labels.csv"
+        out.unlink(missing_ok=True)
+        _file(folder, "labels.csv.journal", content)
+        journal = Journal(out, ("Smiling", "Young"), lambda: folder)
+        try:
+            said = {name: journal.values(name) for name in journal.images()}
+        finally:
+            journal.close()
+        if not all(v in (0, 1, None) for values in said.values() for v in values.values()):
+            raise WrongError(f"answers {said}")
+
+    return Reader([seed], read)
+
+
 READERS: Final[dict[str, Callable[[], Reader]]] = {
     "images": images, "masks": masks, "csv": tables, "celeba": celeba, "maad": maad, "lfwa": lfwa,
     "settings": settings, "specs": specs, "models": models, "tensors": tensors,
     "taxonomies": taxonomies, "lists": lists, "onnx": onnx_files, "packs": packs,
+    "predictions": predictions, "uploads": uploads, "journals": journals,
 }  # fmt: skip
 
 

@@ -5,7 +5,9 @@
 Each trial starts a command on a few drawn faces, ends it at a random moment with SIGKILL, SIGTERM
 or SIGINT, up to `--together` times, and lets it finish. After every kill each file under a final
 name must be whole; in the end all weights must be bit-equal and all tables equal to those of a run
-that nobody disturbed. Prints a record as JSON; exits with 1 when something was not as it should be.
+that nobody disturbed. The labelling page is answered all the while, and must have kept every answer
+that it has acknowledged. Prints a record as JSON; exits with 1 when something was not as it should
+be.
 """
 
 import csv
@@ -17,11 +19,16 @@ import random
 import shutil
 import signal
 import sys
+import tarfile
 import tempfile
+import threading
 import time
+import urllib.request
+import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,19 +40,25 @@ from sspl.cli.main import main as command_line
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.parsing.model import ParserModel, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
+from sspl.runs import versions
 from sspl.weights import read_tensors
 
 # Imported here, so that the processes that are forked off have it all at once.
-for module in ("parsing.commands", "parsing.masks", "training.finetune", "training.pretrain"):
+for module in (
+    "data.packs.write", "data.synthetic", "labelling.app", "labelling.run", "parsing.commands",
+    "parsing.masks", "study.estimate", "study.run", "training.finetune", "training.pretrain",
+):  # fmt: skip
     importlib.import_module(f"sspl.{module}")
-importlib.import_module("sspl.data.synthetic")
 
 SIGNALS: Final = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 EXITS: Final = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
-CLOCKS: Final = ("started", "seconds")
+CLOCKS: Final = ("started", "seconds", "train_seconds")
 """What runs note that is of their time alone."""
 
-KEPT_BEFORE: Final = "state.previous.safetensors"
+OWN: Final = ("state.previous.safetensors", "seconds.json")
+"""Files that tell how a run came about, and may differ."""
+
+ASKED: Final = "Smiling,Wearing_Hat"
 TINY: Final = (
     "canvas=40", "input_size=32", "trunk.width=0.05", "trunk.stem_stride=2",
     "optim.batch_size=8", "runtime.precision=fp32",
@@ -61,10 +74,28 @@ class Record:
     by_signal: Counter[str] = field(default_factory=Counter)
     by_command: Counter[str] = field(default_factory=Counter)
     finished_before_the_kill: int = 0
+    seconds: float = 0.0
+    versions: dict[str, str] = field(default_factory=versions)
     problems: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         return json.dumps(self.__dict__, indent=2)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A command that is killed.
+
+    Args:
+        arguments: without `--out`.
+        out: what `--out` is, within the folder of a trial.
+        client: talks to the command until nothing is left to do, for one that does not end by
+            itself.
+    """
+
+    arguments: tuple[Any, ...]
+    out: str = "."
+    client: Callable[["Process"], None] | None = None
 
 
 class Process:
@@ -108,6 +139,13 @@ class Process:
     def wait(self) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
+    def ended(self) -> bool:
+        """Tell whether the process has ended, whether it was waited for or not."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except FileNotFoundError:
+            return True
+
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
@@ -128,6 +166,11 @@ def damage(folder: Path) -> list[str]:
                 read_tensors(path)
             elif path.suffix == ".png":
                 Image.open(path).load()
+            elif path.suffix == ".tar":
+                with tarfile.open(path) as archive:
+                    assert all(archive.extractfile(m) for m in archive.getmembers())
+            elif path.suffix == ".npz":
+                assert zipfile.ZipFile(path).testzip() is None
             elif path.suffix in {".txt", ".yaml"}:
                 assert path.read_text().endswith("\n")
         except Exception as error:
@@ -143,6 +186,9 @@ def content(path: Path) -> object:
     if path.suffix == ".json":
         facts = json.loads(path.read_text())
         return {k: v for k, v in facts.items() if k not in CLOCKS}
+    if path.suffix == ".csv":
+        rows = csv.DictReader(path.open(newline=""))
+        return [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
     return path.read_bytes()
 
 
@@ -151,7 +197,9 @@ def differences(folder: Path, undisturbed: Path) -> list[str]:
 
     def files(root: Path) -> dict[str, Path]:
         paths = (p for p in root.rglob("*") if p.is_file() and not p.name.startswith("."))
-        return {str(p.relative_to(root)): p for p in paths if p.name != KEPT_BEFORE}
+        return {
+            str(p.relative_to(root)): p for p in paths if p.name not in OWN and p.suffix != ".lock"
+        }
 
     mine, other = files(folder), files(undisturbed)
     found = [f"{name} is there in one run alone" for name in sorted(mine.keys() ^ other.keys())]
@@ -159,31 +207,96 @@ def differences(folder: Path, undisturbed: Path) -> list[str]:
     return found + [f"{n} differs" for n in both if content(mine[n]) != content(other[n])]
 
 
+def post(address: str, key: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Send a request to the labelling page, as its script does."""
+    request = urllib.request.Request(
+        address + path, json.dumps(body).encode(), {"X-Sspl-Key": key}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        found: dict[str, Any] = json.load(reply)
+    return found
+
+
+class Labeller:
+    """Answers the labelling page; what is said of a face follows from its name.
+
+    `acknowledged` holds the names of the faces whose answers were saved, as the page said.
+    """
+
+    def __init__(self) -> None:
+        self.acknowledged: set[str] = set()
+
+    def __call__(self, process: Process) -> None:
+        """Answer until every face is finished or the server is gone."""
+        try:
+            place = self._address(process)
+            while place and (faces := post(*place, "v1/round", {"tab": "one"})["faces"]):
+                for face in faces:
+                    name = face["name"]
+                    values = {a: len(name) * ord(name[-5]) // n % 2 for n, a in self._asked()}
+                    told = {"tab": "one", "face": face["face"], "name": name, "values": values}
+                    post(*place, "v1/answer", told)
+                    self.acknowledged.add(name)
+        except (OSError, HTTPException):
+            return
+
+    @staticmethod
+    def _asked() -> list[tuple[int, str]]:
+        return list(enumerate(ASKED.split(","), 1))
+
+    @staticmethod
+    def _address(process: Process) -> tuple[str, str] | None:
+        """Return where the page is and its key, once it says so; None when it has ended first."""
+        while not process.ended():
+            said = [line for line in process.said().splitlines(True) if line.startswith("open ")]
+            if said and said[0].endswith("\n"):
+                address, _, key = said[0].split()[1].partition("#")
+                return address, key
+            time.sleep(0.01)
+        return None
+
+
 class Trials:
     """Commands on drawn faces, and their undisturbed runs to compare with."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.folder = folder
+        self.folder, self.out = folder, folder / "out"
         self.random = random.Random(seed)
         self.record = Record()
+        self.labeller = Labeller()
         faces = folder / "faces"
         self._must("data", "synthetic", faces, "--count", 40, "--seed", 5, "--size", 40)
         self._make_parser()
-        pictures, masks = faces / "img_align_celeba", faces / "masks"
+        (folder / "study.json").write_text(json.dumps(study(faces)))
+        self.works = self._works(faces, faces / "img_align_celeba", faces / "masks")
+        self.seconds = {name: self._undisturbed(name) for name in self.works}
+
+    def _works(self, faces: Path, pictures: Path, masks: Path) -> Mapping[str, Work]:
+        train = (
+            "parser", "train", pictures, masks, "--pairs", 12, "size=64", "view=32", "steps=24",
+            "batch_size=4", "model.width=0.125", "precision=fp32", "save_every=5", "--resume",
+        )  # fmt: skip
+        run = ("parser", "run", self.folder / "parser", pictures, "--short-side", 32,
+               "--batch-size", 4)  # fmt: skip
         pre = (
             "pretrain", "--preset", "demo", "--data", f"celeba:{faces},masks={masks}", *TINY,
             "prt.patch_size=32", "prt.grid=2", "optim.epochs=3", "save_every=2", "--resume",
         )  # fmt: skip
         fine = (
             "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from",
-            folder / "undisturbed-pretrain", "--labels", 16, *TINY, "optim.epochs=6",
-            "evaluate_every=1", "--resume",
+            self._kept("pretrain"), "--labels", 16, *TINY, "optim.epochs=6", "evaluate_every=1",
+            "--resume",
         )  # fmt: skip
-        run = ("parser", "run", folder / "parser", pictures, "--short-side", 32, "--batch-size", 4)
-        self.commands: Mapping[str, tuple[Any, ...]] = {
-            "pretrain": pre, "finetune": fine, "parser run": run
+        benchmark = ("benchmark", "--config", self.folder / "study.json")
+        pack = (
+            "data", "pack", f"celeba:{faces},masks={masks}", "--canvas", 32, "--shard-faces", 4
+        )  # fmt: skip
+        label = ("label", pictures, "--attributes", ASKED, "--port", 0)
+        return {
+            "pretrain": Work(pre), "finetune": Work(fine), "parser train": Work(train),
+            "parser run": Work(run), "benchmark": Work(benchmark), "pack": Work(pack),
+            "labelling": Work(label, "labels.csv", self.labeller),
         }  # fmt: skip
-        self.seconds = {name: self._undisturbed(name) for name in self.commands}
 
     def _make_parser(self) -> None:
         torch.manual_seed(0)
@@ -191,8 +304,10 @@ class Trials:
         network = ParserNetwork(len(taxonomy), size).eval()
         save_parser(self.folder / "parser", ParserModel(network, taxonomy, 64), size)
 
-    def _start(self, name: str, out: Path) -> Process:
-        arguments = [str(a) for a in (*self.commands[name], "--out", out)]
+    def _start(self, name: str) -> Process:
+        work = self.works[name]
+        self.out.mkdir(exist_ok=True)
+        arguments = [str(a) for a in (*work.arguments, "--out", self.out / work.out)]
         return Process(arguments, self.folder / "log.txt")
 
     def _must(self, *arguments: object) -> None:
@@ -200,37 +315,71 @@ class Trials:
         if process.wait():
             raise SystemExit(f"{arguments} failed: {process.said()}")
 
-    def _undisturbed(self, name: str) -> float:
-        begun = time.monotonic()
-        self._must(*self.commands[name], "--out", self.folder / self._slug(name))
-        return time.monotonic() - begun
+    def _finish(self, name: str) -> str:
+        """Run a command to its end; return what it says when it fails."""
+        process, client = self._start(name), self.works[name].client
+        if client is None:
+            return process.said() if process.wait() else ""
+        client(process)
+        process.kill(signal.SIGINT)
+        return process.said() if process.wait() != EXITS[signal.SIGINT] else ""
 
-    @staticmethod
-    def _slug(name: str) -> str:
-        return f"undisturbed-{name.replace(' ', '-')}"
+    def _undisturbed(self, name: str) -> float:
+        """Run a command in the folder of all trials, for files name it; keep what it made."""
+        self._clear()
+        begun = time.monotonic()
+        if failure := self._finish(name):
+            raise SystemExit(f"{name} failed: {failure}")
+        seconds = time.monotonic() - begun
+        self.out.rename(self._kept(name))
+        return seconds
+
+    def _kept(self, name: str) -> Path:
+        return self.folder / f"undisturbed-{name.replace(' ', '-')}"
+
+    def _clear(self) -> None:
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.labeller.acknowledged.clear()
 
     def trial(self, name: str, kills: int) -> None:
         """Start a command, kill it up to so many times, let it finish and compare."""
-        record, out = self.record, self.folder / "out"
-        shutil.rmtree(out, ignore_errors=True)
+        record = self.record
+        self._clear()
         record.trials += 1
         for _ in range(kills):
             number = self.random.choice(SIGNALS)
-            process = self._start(name, out)
-            time.sleep(0.005 + self.random.random() * self.seconds[name])
-            process.kill(number)
-            code = process.wait()
+            code, said = self._killed(name, number)
             record.kills += 1
             record.by_signal[number.name] += 1
             record.by_command[name] += 1
-            self._judge(name, number, code, process.said())
-            self.record.problems += [f"{name}: {d}" for d in damage(out)]
-        process = self._start(name, out)
-        if process.wait():
-            record.problems.append(f"{name}: cannot go on: {process.said()[-500:]}")
+            self._judge(name, number, code, said)
+            record.problems += [f"{name}: {d}" for d in damage(self.out)]
+        if failure := self._finish(name):
+            record.problems.append(f"{name}: cannot go on: {failure[-500:]}")
             return
-        found = differences(out, self.folder / self._slug(name))
+        found = differences(self.out, self._kept(name))
         record.problems += [f"{name}: {d}" for d in found]
+
+    def _killed(self, name: str, number: signal.Signals) -> tuple[int, str]:
+        """Start a command and kill it at a random moment; return its exit code and last words."""
+        process, client = self._start(name), self.works[name].client
+        talk = threading.Thread(target=client, args=(process,)) if client else None
+        if talk:
+            talk.start()
+        time.sleep(0.005 + self.random.random() * self.seconds[name])
+        process.kill(number)
+        code = process.wait()
+        if talk:
+            talk.join()
+            self._require_answers(name)
+        return code, process.said()
+
+    def _require_answers(self, name: str) -> None:
+        """Note the answers that were acknowledged and are not in the table."""
+        table = self.out / self.works[name].out
+        rows = csv.DictReader(table.open(newline="")) if table.exists() else ()
+        lost = self.labeller.acknowledged - {row["image"] for row in rows}
+        self.record.problems += [f"{name}: the answer for {face} is lost" for face in sorted(lost)]
 
     def _judge(self, name: str, number: signal.Signals, code: int, said: str) -> None:
         if code == 0:
@@ -242,12 +391,32 @@ class Trials:
 
     def run(self, kills: int, together: int) -> Record:
         """Kill so many times, in trials of up to `together`; the commands take turns."""
-        names = list(self.commands)
+        names, begun = list(self.works), time.monotonic()
         while self.record.kills < kills:
             most = min(together, kills - self.record.kills)
             name = names[self.record.trials % len(names)]
             self.trial(name, self.random.randint(1, most))
+        self.record.seconds = round(time.monotonic() - begun, 1)
         return self.record
+
+
+def study(faces: Path) -> dict[str, Any]:
+    """Return a study of two methods, one of them with a stage 1, over two label subsets."""
+    tiny = {
+        "canvas": 40, "input_size": 32, "trunk": {"width": 0.05, "stem_stride": 2},
+        "optim": {"batch_size": 8, "epochs": 2}, "runtime": {"precision": "fp32"},
+    }  # fmt: skip
+    head = {"head": {"pooling": "average"}, "evaluate_every": 1}
+    return {
+        "name": "toy", "data": f"celeba:{faces}", "preset": "demo",
+        "unlabelled": [f"celeba:{faces},masks={faces / 'masks'}"],
+        "pretrain": {**tiny, "save_every": 2}, "finetune": {**tiny, **head},
+        "methods": {"scratch": {}, "pct": {"pretrain": {"tasks": ["pct"]}}},
+        "sections": [
+            {"methods": ["scratch", "pct"], "labels": [12], "subsets": [0, 1]},
+            {"methods": ["pct"], "labels": [12], "subsets": [0], "protocols": ["knn"]},
+        ],
+    }  # fmt: skip
 
 
 @click.command()

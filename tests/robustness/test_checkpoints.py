@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from sspl.checkpoint import load_state, save_state
 from sspl.errors import DataError
-from sspl.training.checkpoint import load_state, save_state
 from sspl.weights import load_tensors, read_tensors, save_tensors
 
 NEWEST, BEFORE = "state.safetensors", "state.previous.safetensors"

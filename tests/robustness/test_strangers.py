@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 import sspl
+from sspl.checkpoint import STATE_FILE, load_state
 from sspl.data.adapters.lfwa import read_lfwa
 from sspl.domain.attributes import AttributeSchema
 from sspl.domain.taxonomy import built_in_taxonomy
@@ -35,7 +36,6 @@ from sspl.models.trunk import TrunkSettings
 from sspl.parsing.model import ParserModel, load_parser, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
 from sspl.settings import read_settings
-from sspl.training.checkpoint import STATE_FILE, load_state
 from sspl.training.pretrain import MODEL_FILE, build_network
 from sspl.training.settings import PretrainSettings
 from sspl.training.transfer import transfer

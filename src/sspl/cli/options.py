@@ -21,6 +21,7 @@ overrides = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 settings_file = click.option(
     "--settings", "settings_file", type=Path, help="YAML file of settings; key=value wins over it."
 )
+resume_option = click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 on_error_option = click.option(
     "--on-error",
     type=click.Choice(["fail", "skip"]),

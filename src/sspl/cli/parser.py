@@ -11,6 +11,7 @@ from sspl.cli.options import (
     folder_out,
     on_error_option,
     overrides,
+    resume_option,
     settings_file,
 )
 
@@ -34,9 +35,10 @@ def parser() -> None:
 @click.option("--split-file", type=Path, help="CSV with the columns name and split (train, test).")
 @click.option("--pairs", type=click.IntRange(1), help="Use this many training pairs only.")
 @settings_file
+@resume_option
 def train(
     images: Path, masks: Path, overrides: tuple[str, ...], out: Path, classes: str | None,
-    split_file: Path | None, pairs: int | None, settings_file: Path | None,
+    split_file: Path | None, pairs: int | None, settings_file: Path | None, resume: bool,
 ) -> None:  # fmt: skip
     """Train a parser on IMAGES and their MASKS, then test it on the held-out pairs.
 
@@ -50,7 +52,7 @@ def train(
     if pairs is not None:
         overrides = (*overrides, f"pairs={pairs}")
     settings = build(ParserSettings, content, overrides)
-    click.echo(train_and_test(images, masks, classes, split_file, settings, out))
+    click.echo(train_and_test(images, masks, classes, split_file, settings, out, resume))
 
 
 @parser.command()

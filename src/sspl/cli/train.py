@@ -11,6 +11,7 @@ from sspl.cli.options import (
     json_option,
     on_error_option,
     overrides,
+    resume_option,
     say,
     settings_file,
 )
@@ -18,7 +19,6 @@ from sspl.cli.options import (
 preset_option = click.option(
     "--preset", default="small", show_default=True, help="paper-sspl, paper-splnet, small, demo."
 )
-resume_option = click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 
 
 def gather(

@@ -1,7 +1,6 @@
 """Predictions of a labelled split as one file, from which every figure can be made again."""
 
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from sspl.data.records import MISSING, Labels
 from sspl.errors import DataError
-from sspl.files import write_bytes
+from sspl.files import ARCHIVE_DAMAGES, write_bytes
 
 _ARRAYS: Final = ("names", "attributes", "labels", "probabilities")
 
@@ -99,8 +98,9 @@ def load_predictions(path: Path) -> Predictions:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: damaged predictions ({error}); make them anew.") from None
+    except ARCHIVE_DAMAGES as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: damaged predictions ({reason}); make them anew.") from None
     _check(path, arrays)
     columns = arrays.get("group_columns", np.empty(0, np.str_))
     groups = arrays.get("groups", np.empty((len(arrays["names"]), 0), np.str_))

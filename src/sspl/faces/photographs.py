@@ -19,7 +19,7 @@ from sspl.errors import DataError, SsplError
 from sspl.faces.alignment import FRAME_HEIGHT, Placement, cut, place
 from sspl.faces.detectors import MIN_SCORES, DetectorName, make_detector
 from sspl.faces.face import LANDMARKS, Face, FaceDetector
-from sspl.files import parse_json, read_json, write_csv, write_json, write_text
+from sspl.files import parse_json, read_json, read_text, write_csv, write_json, write_text
 from sspl.settings import Settings
 
 TABLE_FILE: Final = "faces.csv"
@@ -193,7 +193,7 @@ def _read_journal(out: Path) -> dict[str, _Entry]:
     """Return the photographs that earlier runs have done, and tidy the journal."""
     journal = out / JOURNAL_FILE
     done: dict[str, _Entry] = {}
-    lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
+    lines = read_text(journal).splitlines() if journal.exists() else []
     for line in lines:
         entry = _entry(line)
         if entry is not None:

@@ -13,7 +13,7 @@ from sspl.files import write_json
 from sspl.metrics.pixels import confusion_matrix
 from sspl.parsing.landmarks import NAME as LANDMARKS
 from sspl.parsing.landmarks import LandmarkParser
-from sspl.parsing.model import MODEL_FILE, ParserModel, load_parser, save_parser
+from sspl.parsing.model import ParserModel, load_parser, save_parser
 from sspl.parsing.network_parser import NetworkParser
 from sspl.parsing.pairs import draw_training_pairs, find_pairs, load_pairs
 from sspl.parsing.parser import Parser
@@ -27,9 +27,12 @@ BATCH: Final = 16
 
 def train_and_test(
     images: Path, masks: Path, classes: str | None, split_file: Path | None,
-    settings: ParserSettings, out: Path,
+    settings: ParserSettings, out: Path, resume: bool = False,
 ) -> str:  # fmt: skip
-    """Train a parser, test it on the held-out pairs, write the run folder; return the table."""
+    """Train a parser, test it on the held-out pairs, write the run folder; return the table.
+
+    With `resume` a run that is in the folder already goes on.
+    """
     taxonomy = load_taxonomy(settings.taxonomy)
     source = load_taxonomy(classes) if classes else taxonomy
     pairs = find_pairs(images, masks, split_file)
@@ -37,15 +40,15 @@ def train_and_test(
     if settings.pairs is not None:
         chosen = draw_training_pairs(chosen, settings.pairs, settings.seed)
     canvases = load_pairs(chosen, source, taxonomy, settings.size, "read training pairs")
-    # A run that was cut short left no model and may start again.
-    start_run(out, "parser", settings, settings.seed, resume=not (out / MODEL_FILE).exists())
-    training = train_parser(*canvases, taxonomy, settings)
+    start_run(out, "parser", settings, settings.seed, resume)
+    training = train_parser(*canvases, taxonomy, settings, out, resume)
     model = ParserModel(training.network, taxonomy, settings.size)
     save_parser(out, model, settings.model)
     held_out = load_pairs(pairs.split("test"), source, taxonomy, settings.size, "read test pairs")
     parser = NetworkParser(model, device=settings.device, precision=settings.precision)
     figures = parser_figures(agreement(parser, *held_out, taxonomy), taxonomy)
-    figures |= {"training_pairs": list(chosen.names), "seconds": round(training.seconds, 1)}
+    figures["training_pairs"] = list(chosen.names)
+    figures["seconds"] = None if training.seconds is None else round(training.seconds, 1)
     write_metrics(out, training.log, figures)
     return parser_table(figures)
 

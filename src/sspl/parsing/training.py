@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sspl.averaging import averaged_model
+from sspl.checkpoint import load_state, save_state
 from sspl.data.transforms import (
     ColourSettings,
     GeometrySettings,
@@ -24,20 +26,23 @@ from sspl.data.transforms import (
 from sspl.device import (
     Precision,
     autocast,
+    drawn_state,
     generator_for,
     keep_freed_memory,
     pick_device,
+    restore_draws,
     seed_everything,
 )
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy
 from sspl.draws import uniform
-from sspl.errors import TrainingError
+from sspl.errors import DataError, TrainingError
 from sspl.metrics.tallies import Mean
 from sspl.parsing.network import ParserModelSettings, ParserNetwork, resize
 from sspl.schedules import warmup_cosine
 from sspl.settings import Settings
 
 STRIDE: Final = 32
+LOG_EVERY: Final = 50
 AVERAGED_SCALES: Final = (0.75, 1.0)
 """Sizes of the picture over which a parser's logits are averaged."""
 
@@ -66,17 +71,21 @@ class ParserSettings(Settings):
     )
     degrade: float = Field(0.4, ge=0, le=1, description="chance of a low-resolution view")
     noise: float = Field(8.0, ge=0, description="largest standard deviation, grey levels")
+    save_every: int = Field(200, ge=1, description="steps between saves; the end is always saved")
     device: str = "auto"
     precision: Precision = "auto"
 
 
 @dataclass
 class ParserTraining:
-    """A trained network (averaged weights, evaluation mode) and its log, one row an interval."""
+    """A trained network (averaged weights, evaluation mode) and its log, one row an interval.
+
+    `seconds` is None for a run that was interrupted in between.
+    """
 
     network: ParserNetwork
     log: list[dict[str, Any]]
-    seconds: float
+    seconds: float | None
 
 
 def class_weights(masks: Tensor, classes: int, power: float) -> Tensor:
@@ -143,60 +152,120 @@ def degrade(images: Tensor, settings: ParserSettings, generator: torch.Generator
 
 
 def train_parser(
-    images: Tensor, masks: Tensor, taxonomy: Taxonomy, settings: ParserSettings
-) -> ParserTraining:
-    """Train on uint8 images (n, 3, s, s) and masks (n, s, s).
+    images: Tensor, masks: Tensor, taxonomy: Taxonomy, settings: ParserSettings, out: Path,
+    resume: bool = False,
+) -> ParserTraining:  # fmt: skip
+    """Train on uint8 images (n, 3, s, s) and masks (n, s, s); keep the state in the folder `out`.
 
-    Raises `TrainingError` when the loss stops being a number.
+    A run that was interrupted and resumed ends with the same weights. Raises `TrainingError` when
+    the loss stops being a number.
     """
     started = time.monotonic()
-    device = pick_device(settings.device)
     keep_freed_memory()
     seed_everything(settings.seed)
-    network = ParserNetwork(len(taxonomy), settings.model).to(device)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = averaged_model(network, settings.ema)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), settings.lr, weight_decay=settings.weight_decay
-    )
-    weights = class_weights(masks, len(taxonomy), settings.rare_class_power).to(device)
-    mirror = torch.from_numpy(taxonomy.mirror_table())
-    log: list[dict[str, Any]] = []
-    window = Mean()
-    network.train()
-    order: list[int] = []
-    for step in (bar := tqdm(range(settings.steps), "train parser", unit="step")):
-        generator = generator_for(settings.seed, step)
-        while len(order) < settings.batch_size:
-            order += torch.randperm(len(images), generator=generator).tolist()
-        batch, order = order[: settings.batch_size], order[settings.batch_size :]
-        geometry = draw_geometry(len(batch), settings.geometry, generator).to(device)
-        view = warp_images(images[batch].to(device), geometry, settings.view)
-        target = warp_masks(masks[batch].to(device), geometry, settings.view, mirror).long()
+    run = _Run(settings, taxonomy, masks)
+    resumed = resume and run.restore(out)
+    steps = range(run.step, settings.steps)
+    for _ in (
+        bar := tqdm(steps, "train parser", settings.steps, unit="step", initial=run.step)
+    ):  # fmt: skip
+        run.learn(images, masks)
+        if run.step % LOG_EVERY == 0 or run.step == settings.steps:
+            bar.set_postfix(loss=f"{run.note():.3f}")
+        if run.step % settings.save_every == 0 or run.step == settings.steps:
+            run.save(out)
+    trained = run.average.module
+    assert isinstance(trained, ParserNetwork)
+    return ParserTraining(trained.eval(), run.rows, None if resumed else time.monotonic() - started)
+
+
+class _Run:
+    """A parser that learns: the networks and how far it has come."""
+
+    def __init__(self, settings: ParserSettings, taxonomy: Taxonomy, masks: Tensor) -> None:
+        self.settings = settings
+        self.device = pick_device(settings.device)
+        network = ParserNetwork(len(taxonomy), settings.model).to(self.device)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = averaged_model(self.network, settings.ema)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), settings.lr, weight_decay=settings.weight_decay
+        )
+        weights = class_weights(masks, len(taxonomy), settings.rare_class_power)
+        self.weights = weights.to(self.device)
+        self.mirror = torch.from_numpy(taxonomy.mirror_table())
+        self.pairs = len(masks)
+        self.rows: list[dict[str, Any]] = []
+        self.window = Mean()
+        self.step = 0
+        self.order: list[int] = []
+        self.network.train()
+
+    def learn(self, images: Tensor, masks: Tensor) -> None:
+        """Take one step on the next pairs of a random order."""
+        settings = self.settings
+        generator = generator_for(settings.seed, self.step)
+        while len(self.order) < settings.batch_size:
+            self.order += torch.randperm(len(images), generator=generator).tolist()
+        batch, self.order = self.order[: settings.batch_size], self.order[settings.batch_size :]
+        geometry = draw_geometry(len(batch), settings.geometry, generator).to(self.device)
+        view = warp_images(images[batch].to(self.device), geometry, settings.view)
+        target = warp_masks(masks[batch].to(self.device), geometry, settings.view, self.mirror)
         view = degrade(jitter_colour(view, settings.colour, generator), settings, generator)
         view = normalise(view).contiguous(memory_format=torch.channels_last)
-        with autocast(device, settings.precision):
-            outputs = network(view)
-        loss = parser_loss(outputs, target, weights, settings)
+        with autocast(self.device, settings.precision):
+            outputs = self.network(view)
+        loss = parser_loss(outputs, target.long(), self.weights, settings)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the parser's loss is {loss.item()} at step {step}; lower lr (now {settings.lr})."
+                f"the parser's loss is {loss.item()} at step {self.step}; "
+                f"lower lr (now {settings.lr})."
             )
-        lr = settings.lr * warmup_cosine((step + 1) / settings.steps, settings.warmup)
-        optimiser.param_groups[0]["lr"] = lr
-        optimiser.zero_grad()
+        factor = warmup_cosine((self.step + 1) / settings.steps, settings.warmup)
+        self.optimiser.param_groups[0]["lr"] = settings.lr * factor
+        self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimiser.step()
-        average.update_parameters(network)
-        window.add(loss.item(), 1)
-        if (step + 1) % 50 == 0 or step + 1 == settings.steps:
-            log.append({"step": step + 1, "loss": round(window.value(), 5), "lr": lr})
-            bar.set_postfix(loss=f"{window.value():.3f}")
-            window = Mean()
-    trained = average.module
-    assert isinstance(trained, ParserNetwork)
-    return ParserTraining(trained.eval(), log, time.monotonic() - started)
+        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        self.average.update_parameters(self.network)
+        self.window.add(loss.item(), 1)
+        self.step += 1
+
+    def note(self) -> float:
+        """Log the mean loss since the last time, and return it."""
+        loss, self.window = self.window.value(), Mean()
+        lr = self.optimiser.param_groups[0]["lr"]
+        self.rows.append({"step": self.step, "loss": round(loss, 5), "lr": lr})
+        return loss
+
+    def save(self, out: Path) -> None:
+        """Write the state; beside the networks that is the order, and where Dropout's draws are."""
+        facts = {
+            "kind": "parser-state", "rows": self.rows, "step": self.step, "pairs": self.pairs,
+            "order": self.order, "window": self.window.facts(), "draws": drawn_state(self.device),
+        }  # fmt: skip
+        save_state(out, self._networks(), self.optimiser, facts)
+
+    def restore(self, out: Path) -> bool:
+        """Go back to where the run was when it last saved its state; tell whether it had.
+
+        Raises `DataError` when it was learning from another number of pairs.
+        """
+        facts = load_state(out, self._networks(), self.optimiser)
+        if facts is None:
+            return False
+        if facts["pairs"] != self.pairs:
+            raise DataError(
+                f"{out} was started with {facts['pairs']} training pairs, and there are "
+                f"{self.pairs} now; resume with the same ones or choose another --out."
+            )
+        self.rows, self.step, self.order = facts["rows"], facts["step"], facts["order"]
+        self.window = Mean(**facts["window"])
+        restore_draws(self.device, facts["draws"])
+        return True
+
+    def _networks(self) -> nn.Module:
+        return nn.ModuleDict({"network": self.network, "average": self.average})
 
 
 @torch.inference_mode()

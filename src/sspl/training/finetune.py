@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sspl.averaging import averaged_model
+from sspl.checkpoint import load_state, save_state
 from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.records import FaceSet
 from sspl.data.subsets import save_subset
@@ -53,7 +54,6 @@ from sspl.models.scoring import face_logits, logits_of
 from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
 from sspl.runs import start_run, write_metrics
 from sspl.training.calibration import fit_temperatures
-from sspl.training.checkpoint import load_state, save_state
 from sspl.training.consistency import UnlabelledFaces, consistency_loss
 from sspl.training.deciding import choose_decisions
 from sspl.training.losses import attribute_loss

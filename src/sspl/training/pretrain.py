@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sspl.checkpoint import Learner, has_state, load_state, save_state
 from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
 from sspl.data.packs.read import PackedFaces
 from sspl.data.records import Faces, FaceSet
@@ -60,7 +61,6 @@ from sspl.tasks.pst import PatchSegmentation
 from sspl.tasks.rotnet import WholeRotation
 from sspl.tasks.simclr import SimCLR
 from sspl.training.adversarial import Adversary
-from sspl.training.checkpoint import Learner, has_state, load_state, save_state
 from sspl.training.optimiser import back_propagate, make_optimiser, set_lr, update
 from sspl.training.partition import unlabelled_sources
 from sspl.training.settings import BUILT_IN, PretrainSettings

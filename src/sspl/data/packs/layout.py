@@ -9,8 +9,6 @@ there is none). The tables beside them save reading every header and every label
 """
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from sspl.data.pictures import REMEDY
 from sspl.data.records import MISSING, SPLITS, Labels
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
-from sspl.files import parse_json
+from sspl.files import ARCHIVE_DAMAGES, parse_json
 
 INDEX_FILE: Final = "pack.json"
 PLAN_FILE: Final = "unfinished.json"
@@ -93,13 +91,6 @@ class Index(BaseModel):
     plan: Plan
     faces: int
     shards: tuple[ShardFacts, ...]
-
-
-DAMAGES: Final = (
-    OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile,
-    zlib.error,
-)  # fmt: skip
-"""What reading a damaged table raises; RuntimeError where it seems to be encrypted."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +179,7 @@ def read_table(root: Path, shard: ShardFacts) -> Table:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             table = Table(*(arrays[name] for name in ("places", "names", "labels", "groups")))
-    except DAMAGES as error:
+    except ARCHIVE_DAMAGES as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: damaged table ({reason}); {REMEDY}.") from None
     if table.places.shape != (shard.faces, len(PLACES)) or len(table.names) != shard.faces:
@@ -214,7 +205,7 @@ def finished_shard(root: Path, name: str, split: str, faces: int) -> ShardFacts 
         with np.load(table_path(root, name), allow_pickle=False) as arrays:
             facts = ShardFacts.model_validate_json(str(arrays["facts"]))
         whole = tar_path(root, name).stat().st_size == facts.bytes
-    except DAMAGES:
+    except ARCHIVE_DAMAGES:
         return None
     return facts if whole and (facts.split, facts.faces) == (split, faces) else None
 
