@@ -38,6 +38,10 @@ ACROSS = {
     ("tasks", "sspl.models.activation"),
     ("tasks", "sspl.models.branches"),
     ("models", "sspl.tasks.pst"),
+    ("inference", "sspl.evaluation.decided"),
+    ("inference", "sspl.evaluation.statistics"),
+    ("inference", "sspl.evaluation.subgroups"),
+    ("inference", "sspl.evaluation.deciding"),
     ("parsing", "sspl.faces.face"),
     ("parsing", "sspl.faces.detectors"),
 }

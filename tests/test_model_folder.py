@@ -288,14 +288,39 @@ RUN_FILES: dict[str, dict[str, Any]] = {
                 ("Smiling", 400, 0.9), ("Eyeglasses", 11, 0.85), ("Big_Nose", 200, 0.8)
             )
         },
+        "intervals": {
+            "level": 0.95, "resamples": 500, "drawn": "people", "units": 321,
+            "mean": {
+                "accuracy": [0.8, 0.82], "balanced_accuracy": [0.69, 0.715],
+                "average_precision": None,
+            },
+            "attributes": {
+                "Smiling": {"accuracy": [0.88, 0.92], "balanced_accuracy": [0.64, 0.76]},
+                "Eyeglasses": {"accuracy": [0.8, 0.9], "balanced_accuracy": [0.66, 0.74]},
+                "Big_Nose": {"accuracy": [0.79, 0.81], "balanced_accuracy": None},
+            },
+        },
         "subgroups": [
             {
-                "by": "Male", "mean": {"balanced_accuracy": {
+                "by": "Male", "groups": {"Male": 1300, "not Male": 600},
+                "mean": {"balanced_accuracy": {
                     "groups": {"Male": 0.7, "not Male": 0.64}, "attributes": ["a", "b"],
                     "gap": {"gap": 0.06, "interval": [0.02, 0.1]},
                 }},
+                "attributes": {
+                    name: {"gaps": {"balanced_accuracy": found}}
+                    for name, found in {
+                        "a": {"gap": 0.05, "interval": [0.01, 0.09], "low": "Male"},
+                        "b": {"gap": 0.125, "interval": [0.01, 0.2], "low": "not Male"},
+                        "c": {"gap": 0.3, "interval": [-0.01, 0.6], "low": "Male"},
+                        "d": None,
+                    }.items()
+                },
             },
-            {"by": "Young", "mean": {"balanced_accuracy": {"gap": None}}},
+            {
+                "by": "Young", "groups": {"Young": 7}, "attributes": {},
+                "mean": {"balanced_accuracy": {"gap": None}},
+            },
         ],
         "decisions": {
             "Smiling": {
@@ -333,12 +358,18 @@ def test_card_says_what_the_run_recorded(run: Path, tmp_path: Path) -> None:
         "Pre-trained on unlabelled faces; the settings of that run are not at hand.",
         "| Eyeglasses | upper | - | - | 50.0 | 0.700 | - |",
         "| Smiling | whole | 640 | 635 | 50.0 | 0.500 | 0.400 to 0.600 |",
-        "- by Male: Male 70.0, not Male 64.0; gap 6.0 (95 % interval 2.0 to 10.0), mean of 2 attr",
-        "- by Young: too few faces of each kind to say.",
+        "- by Male (Male 1,300 faces, not Male 600 faces): Male 70.0, not Male 64.0; gap "
+        "6.0 [2.0, 10.0], mean of 2 attributes. "
+        "More than chance on b 12.5 (not Male lower), a 5.0 (Male lower).",
+        "- by Young (Young 7 faces): too few faces of each kind to say.",
         "| Smiling | 0.500 | 90.0 | 80.0 | 25.0 | 95.0 |",
-        "Split `test`, 900 faces",
-        "| Smiling | 400 | 500 | 90.0 | 80.0 | 70.0 | - | 2.0 |",
-        "| **mean** |  |  | 81.0 | 75.5 | 70.0 | 66.0 | 3.1 |",
+        "Split `test`, 900 faces, decided at probability 0.5, in percent; in brackets 95 % "
+        "intervals from 500 resamples of 321 people.",
+        "| Smiling | 400 | 500 | 90.0 [88.0, 92.0] | 80.0 | 70.0 [64.0, 76.0] | - | 2.0 |",
+        "| Big_Nose | 200 | 700 | 80.0 [79.0, 81.0] | 80.0 | 70.0 | - | 2.0 |",
+        "| **mean** |  |  | 81.0 [80.0, 82.0] | 75.5 | 70.0 [69.0, 71.5] | 66.0 | 3.1 |",
+        "known to within 10 points at best: Smiling.",
+        "| **mean** |  | 90.0 | 80.0 | 25.0 | 95.0 |",
         "no better than the commoner answer for: Big_Nose.",
         "fewer than 20 faces of one kind for: Eyeglasses.",
         "- Big_Nose is relative to a norm",

@@ -48,6 +48,34 @@ def test_every_command_takes_quiet_once() -> None:
         assert len(switches) == len(set(switches)), path
 
 
+def test_every_command_that_ends_with_a_result_takes_json_once() -> None:
+    found = dict(commands(cli))
+    groups = {path for path, one in found.items() if isinstance(one, click.Group)}
+    lacking = set()
+    for path in found.keys() - groups:
+        switches = [o for p in found[path].params for o in p.opts]
+        assert switches.count("--json") <= 1
+        if "--json" not in switches:
+            lacking.add(path)
+    assert lacking == {"sspl label", "sspl serve"}  # servers
+
+
+def test_quiet_wins_over_bars_that_only_the_first_process_shows(
+    run: Path, faces: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    arguments = ["evaluate", tmp_path / "run", "--data", f"celeba:{faces}", "--split", "all",
+                 "--resamples", "0"]  # fmt: skip
+    assert "face/s" in command(*arguments).stderr
+    quiet = subprocess.run(
+        [sys.executable, "-m", "sspl", *arguments, "--quiet"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert quiet.stderr == ""
+    assert quiet.stdout.startswith("attribute ")
+
+
 def test_quiet_leaves_the_result_and_the_errors(run: Path, faces: Path, tmp_path: Path) -> None:
     pictures, out = faces / "img_align_celeba", tmp_path / "p.csv"
     arguments = ["predict", run, pictures, "--out", out]
@@ -88,6 +116,36 @@ def test_results_as_json(run: Path, faces: Path, tmp_path: Path) -> None:
     means = json.loads(judged.stdout)["mean"]
     kept = json.loads((tmp_path / "run" / "evaluation-all.json").read_text())["mean"]
     assert means == kept
+
+
+def test_results_of_commands_that_make_files_as_json(
+    run: Path, faces: Path, tmp_path: Path
+) -> None:
+    def result(*arguments: object) -> dict[str, object]:
+        found: dict[str, object] = json.loads(command(*arguments, "--json").stdout)
+        return found
+
+    def out(name: str) -> tuple[str, Path]:
+        return "--out", tmp_path / name
+
+    pictures, masks = faces / "img_align_celeba", faces / "masks"
+    drawn = result("data", "synthetic", tmp_path / "drawn", "--count", 3, "--size", 40)
+    assert drawn == {"faces": 3, "out": str(tmp_path / "drawn")}
+    packed = result("data", "pack", f"celeba:{faces}", *out("pack"))
+    assert packed["bytes"] == sum(p.stat().st_size for p in (tmp_path / "pack").glob("*.tar"))
+    assert (packed["faces"], packed["skipped"]) == (20, 0)
+    tiny = ("size=64", "view=64", "steps=2", "batch_size=2", "model.width=0.125")
+    trained = result("parser", "train", pictures, masks, *out("parser"), *tiny)
+    assert 0 <= float(str(trained["mean_iou"])) <= 1
+    tested = result("parser", "test", tmp_path / "parser", pictures, masks)
+    assert tested["iou"] == trained["iou"]
+    made = result("parser", "run", tmp_path / "parser", pictures, *out("masks"))
+    assert made == {**json.loads((tmp_path / "masks/summary.json").read_text()),
+                    "out": str(tmp_path / "masks")}  # fmt: skip
+    listed = result("suggest", pictures, "--from", run, "--count", 4, *out("next.csv"))
+    assert listed == {"faces": 4, "out": str(tmp_path / "next.csv")}
+    card = result("model", "pack", run, *out("model"))["card"]
+    assert card == str(tmp_path / "model" / "MODEL_CARD.md")
 
 
 def test_the_shell_completes_commands_and_options() -> None:

@@ -12,6 +12,7 @@ from sspl.demo_figure import draw_comparison
 from sspl.evaluation.comparison import (
     PRETRAINED,
     SCRATCH,
+    ArmResult,
     comparison_table,
     run_arm,
     write_comparison,
@@ -44,8 +45,8 @@ class DemoSettings(Settings):
     finetune_epochs: int | None = Field(None, ge=1)
 
 
-def run_demo(settings: DemoSettings, out: Path) -> str:
-    """Run everything into `out`; return the table that compares both arms.
+def run_demo(settings: DemoSettings, out: Path) -> dict[str, ArmResult]:
+    """Run everything into `out`, with a table and a picture; return what both arms came to.
 
     Raises `SsplError` when `out` holds an earlier demo.
     """
@@ -77,7 +78,7 @@ def run_demo(settings: DemoSettings, out: Path) -> str:
     draw_comparison(out / "comparison.png", faces, masks, names, results, settings.labels)
     table = comparison_table(results, settings.labels)
     write_text(out / "comparison.txt", table + "\n")
-    return table
+    return results
 
 
 def _epochs(epochs: int | None) -> tuple[str, ...]:

@@ -1,11 +1,12 @@
 """`sspl benchmark`: the label-efficiency study."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from sspl.cli.options import folder_in, folder_out, overrides
+from sspl.cli.options import folder_in, folder_out, json_option, overrides, say
 
 
 @click.command()
@@ -24,10 +25,11 @@ from sspl.cli.options import folder_in, folder_out, overrides
 @click.option("--only", multiple=True, help="Only cells of this method; repeatable.")
 @click.option("--labels", multiple=True, type=int, help="Only this label count; repeatable.")
 @click.option("--dry-run", is_flag=True, help="List the cells and how long they will take.")
+@json_option
 def benchmark(
     overrides: tuple[str, ...], config: str, out: Path, spec: str | None,
     unlabelled: tuple[str, ...], stage1: Path | None, only: tuple[str, ...],
-    labels: tuple[int, ...], dry_run: bool,
+    labels: tuple[int, ...], dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare methods over label counts, label subsets and protocols.
 
@@ -49,11 +51,16 @@ def benchmark(
     cells = list_cells(settings, only, labels)
     study = Study(settings, out, stage1)
     if dry_run:
-        click.echo(report(survey(study, cells)))
+        pieces = survey(study, cells)
+        say(report(pieces), {"pieces": [asdict(piece) for piece in pieces]}, as_json)
         return
     failures = study.run(cells)
-    click.echo(results_table(out))
-    click.echo(f"\n{len(cells) - len(failures)} of {len(cells)} cells are in {out / RESULTS_FILE}")
+    done, table = len(cells) - len(failures), out / RESULTS_FILE
+    say(
+        f"{results_table(out)}\n\n{done} of {len(cells)} cells are in {table}",
+        {"cells": len(cells), "done": done, "failed": failures, "table": str(table)},
+        as_json,
+    )
     if failures:
         name, sentence = next(iter(failures.items()))
         raise SsplError(

@@ -1,11 +1,12 @@
 """`sspl data`: make and inspect face data."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import folder_in, folder_out, on_error_option
+from sspl.cli.options import folder_in, folder_out, json_option, on_error_option, say
 
 if TYPE_CHECKING:
     from sspl.data.skipping import OnError
@@ -31,7 +32,8 @@ def data() -> None:
     show_default=True,
     help="Side of a picture in pixels.",
 )
-def synthetic(out: Path, count: int, seed: int, size: int) -> None:
+@json_option
+def synthetic(out: Path, count: int, seed: int, size: int, as_json: bool) -> None:
     """Draw labelled faces with exact masks into the folder OUT.
 
     The folder gets CelebA's official layout: img_align_celeba, list_attr_celeba.txt,
@@ -40,6 +42,7 @@ def synthetic(out: Path, count: int, seed: int, size: int) -> None:
     from sspl.data.synthetic import write_synthetic
 
     write_synthetic(out, count, seed, size)
+    say(f"{count:,} faces in {out}", {"faces": count, "out": str(out)}, as_json)
 
 
 @data.command()
@@ -56,9 +59,10 @@ def synthetic(out: Path, count: int, seed: int, size: int) -> None:
     "--shard-faces", type=click.IntRange(1), default=1024, show_default=True, help="Faces a shard."
 )
 @on_error_option
+@json_option
 def pack(
     spec: str, out: Path, canvas: int | None, lossless: bool, taxonomy: str, shard_faces: int,
-    on_error: "OnError",
+    on_error: "OnError", as_json: bool,
 ) -> None:  # fmt: skip
     """Pack many faces, their masks and labels into a few large files.
 
@@ -78,18 +82,24 @@ def pack(
             "--lossless out to pack the files as they are."
         )
     faces, classes = settings.open(), load_taxonomy(taxonomy)
+    lines, left_out = [], 0
     if on_error == "skip":
         skipped = Skipped(on_error)
         faces = usable(faces, len(classes), skipped)
         if skipped:
             listed = out.with_name(f"{out.name}-{SKIPPED_FILE}")
             skipped.write(listed)
-            click.echo(skipped.text(listed))
+            lines, left_out = [skipped.text(listed)], len(skipped)
     index = make_pack(
         faces, settings.box_of(faces), out, spec, canvas, lossless, classes, shard_faces
     )
     size = sum(shard.bytes for shard in index.shards)
-    click.echo(f"{index.faces:,} faces in {len(index.shards)} shards of {out}, {size:,} bytes")
+    lines.append(f"{index.faces:,} faces in {len(index.shards)} shards of {out}, {size:,} bytes")
+    facts = {
+        "faces": index.faces, "skipped": left_out, "shards": len(index.shards), "bytes": size,
+        "out": str(out),
+    }  # fmt: skip
+    say("\n".join(lines), facts, as_json)
 
 
 @data.command("merge-masks")
@@ -100,7 +110,8 @@ def pack(
     type=folder_in,
     help="Pictures whose names and sizes the masks take; faces without one are left out.",
 )
-def merge_masks(parts: Path, out: Path, images: Path | None) -> None:
+@json_option
+def merge_masks(parts: Path, out: Path, images: Path | None, as_json: bool) -> None:
     """Merge masks of one file a part into one PNG of 19 classes a face.
 
     PARTS is a folder with files such as 0/00001_skin.png and 0/00001_l_brow.png, as CelebAMask-HQ
@@ -108,4 +119,5 @@ def merge_masks(parts: Path, out: Path, images: Path | None) -> None:
     """
     from sspl.data.part_masks import merge_folder
 
-    click.echo(merge_folder(parts, out, images).text(out))
+    found = merge_folder(parts, out, images)
+    say(found.text(out), asdict(found) | {"out": str(out)}, as_json)

@@ -5,19 +5,23 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import folder_out, overrides
+from sspl.cli.options import folder_out, json_option, overrides, say
 
 
 @click.command()
 @overrides
 @click.option("--out", type=folder_out, default=Path("demo"), show_default=True)
-def demo(overrides: tuple[str, ...], out: Path) -> None:
+@json_option
+def demo(overrides: tuple[str, ...], out: Path, as_json: bool) -> None:
     """Run the whole method on synthetic faces and draw what pre-training is worth."""
     from sspl.demo import DemoSettings, clear, run_demo
+    from sspl.evaluation.comparison import comparison_table
     from sspl.settings import build
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = build(DemoSettings, {}, overrides)
     clear(out)
-    click.echo(run_demo(settings, out))
-    click.echo(f"picture: {out / 'comparison.png'}")
+    results, picture = run_demo(settings, out), out / "comparison.png"
+    table = comparison_table(results, settings.labels)
+    facts = {"arms": {arm: found.means for arm, found in results.items()}, "picture": str(picture)}
+    say(f"{table}\npicture: {picture}", facts, as_json)

@@ -9,9 +9,11 @@ from sspl.cli.options import (
     detector_option,
     folder_in,
     folder_out,
+    json_option,
     min_score_option,
     min_size_option,
     on_error_option,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -41,9 +43,10 @@ def faces() -> None:
     "--format", "crop_format", type=click.Choice(["jpg", "png"]), default="jpg", show_default=True
 )
 @on_error_option
+@json_option
 def detect(
     photos: Path, out: Path, detector: str, min_score: float | None, min_size: int, every: bool,
-    height: int, crop_format: str, on_error: "OnError",
+    height: int, crop_format: str, on_error: "OnError", as_json: bool,
 ) -> None:  # fmt: skip
     """Crop the faces of the photographs under PHOTOS in CelebA's frame, eyes level.
 
@@ -62,4 +65,5 @@ def detect(
         "format": crop_format,
     }
     settings = build(DetectSettings, given)
-    click.echo(detect_folder(photos, out, settings, on_error).text(out))
+    found = detect_folder(photos, out, settings, on_error)
+    say(found.text(out), found.facts() | {"out": str(out)}, as_json)

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import data_without, folder_in, on_error_option, overrides
+from sspl.cli.options import (
+    data_without,
+    folder_in,
+    json_option,
+    on_error_option,
+    overrides,
+    say,
+)
 
 if TYPE_CHECKING:
     from sspl.data.skipping import OnError
@@ -27,9 +34,10 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--device", default="auto", show_default=True)
 @on_error_option
+@json_option
 def suggest(
     faces: str, source: Path, labelled: str | None, attributes: str | None, count: int, seed: int,
-    out: Path, device: str, on_error: "OnError",
+    out: Path, device: str, on_error: "OnError", as_json: bool,
 ) -> None:  # fmt: skip
     """Write a list of those of FACES that are most worth labelling next.
 
@@ -48,7 +56,7 @@ def suggest(
         load_source(source), data, known, count, out, attributes=names_in(attributes), seed=seed,
         device=device, on_error=on_error,
     )  # fmt: skip
-    click.echo(f"{found} faces in {out}")
+    say(f"{found} faces in {out}", {"faces": found, "out": str(out)}, as_json)
 
 
 @click.command()

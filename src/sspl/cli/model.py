@@ -1,15 +1,19 @@
 """`sspl model`: a model folder that travels."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import folder_in, folder_out
+from sspl.cli.options import MODEL_DECIDES, data_without, folder_in, folder_out, json_option, say
+
+if TYPE_CHECKING:
+    from sspl.training.deciding import ThresholdRule
 
 
 @click.group()
 def model() -> None:
-    """Pack a fine-tuned model to hand it on."""
+    """Choose what a fine-tuned model decides by; pack it to hand it on."""
 
 
 @model.command()
@@ -18,9 +22,11 @@ def model() -> None:
 @click.option("--name", help="Name of the model; default: the run folder's.")
 @click.option("--licence", help="Under which the weights may be used.")
 @click.option("--data-description", "description", help="What it was trained on, in words.")
+@json_option
 def pack(
-    run: Path, out: Path, name: str | None, licence: str | None, description: str | None
-) -> None:
+    run: Path, out: Path, name: str | None, licence: str | None, description: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Write the model of RUN as weights, config.json and MODEL_CARD.md.
 
     The folder holds no path and no picture's name. 'sspl predict' and sspl.load read it; look
@@ -29,4 +35,70 @@ def pack(
     from sspl.inference.pack import CARD_FILE, pack_model
 
     pack_model(run, out, name, licence, description)
-    click.echo(f"{out}: the model, and {out / CARD_FILE} to read and complete")
+    text = f"{out}: the model, and {out / CARD_FILE} to read and complete"
+    say(text, {"out": str(out), "card": str(out / CARD_FILE)}, as_json)
+
+
+@model.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("given", nargs=-1, metavar="[ATTRIBUTE=THRESHOLD]...")
+@click.option(
+    "--thresholds",
+    "rule",
+    type=click.Choice(["half", "balanced", "f1"]),
+    default="balanced",
+    show_default=True,
+    help="For attributes that are not given: 0.5, or the best balanced accuracy or F1.",
+)
+@click.option(
+    "--sure-accuracy",
+    type=click.FloatRange(0.5, 1, min_open=True),
+    help="Accuracy to reach outside a band of 'not sure'; without it there is no band.",
+)
+@click.option("--data", "spec", help="Labelled faces; default: the validation faces of RUN.")
+@click.option("--split", help="Of --data: train, val or all.  [default: val]")
+@click.option("--device", default="auto", show_default=True)
+@json_option
+def decide(
+    run: Path, given: tuple[str, ...], rule: "ThresholdRule", sure_accuracy: float | None,
+    spec: str | None, split: str | None, device: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Choose from which probability on RUN says yes, attribute by attribute.
+
+    The choice is made on the faces that RUN was selected on, and takes the place of the one
+    before in the model; weights and probabilities stay. RUN is a run folder, or with --data a
+    packed model. Thresholds of your own follow as ATTRIBUTE=THRESHOLD, such as Smiling=0.7.
+    """
+    from sspl.errors import SettingsError
+    from sspl.evaluation.deciding import decide as run_decide
+    from sspl.evaluation.deciding import other_faces, validation_faces
+    from sspl.training.settings import RuntimeSettings
+
+    if split is not None and spec is None:
+        raise SettingsError("--split: it is for --data; the run itself names its faces.")
+    if spec is None:
+        faces = validation_faces(run)
+    else:
+        data = data_without(spec, MODEL_DECIDES, "crop", "masks")
+        faces = other_faces(run, data, split or "val")
+    found = run_decide(
+        run, faces, spec is None, rule, sure_accuracy, _thresholds(given),
+        RuntimeSettings(device=device),
+    )  # fmt: skip
+    say(found.text(), found.facts, as_json)
+
+
+def _thresholds(given: tuple[str, ...]) -> dict[str, float]:
+    from sspl.errors import SettingsError
+
+    found: dict[str, float] = {}
+    for text in given:
+        name, equals, value = text.rpartition("=")
+        try:
+            threshold = float(value)
+        except ValueError:
+            threshold = -1.0
+        if not (equals and name and 0 <= threshold <= 1) or name in found:
+            raise SettingsError(f"'{text}': give ATTRIBUTE=THRESHOLD once, from 0 to 1.")
+        found[name] = threshold
+    return found

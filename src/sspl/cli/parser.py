@@ -9,9 +9,11 @@ from sspl.cli.options import (
     data_without,
     folder_in,
     folder_out,
+    json_option,
     on_error_option,
     overrides,
     resume_option,
+    say,
     settings_file,
 )
 
@@ -36,15 +38,18 @@ def parser() -> None:
 @click.option("--pairs", type=click.IntRange(1), help="Use this many training pairs only.")
 @settings_file
 @resume_option
+@json_option
 def train(
     images: Path, masks: Path, overrides: tuple[str, ...], out: Path, classes: str | None,
     split_file: Path | None, pairs: int | None, settings_file: Path | None, resume: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Train a parser on IMAGES and their MASKS, then test it on the held-out pairs.
 
     Settings follow as key=value, such as steps=2000 model.width=0.25.
     """
     from sspl.parsing.commands import train_and_test
+    from sspl.parsing.report import parser_table
     from sspl.parsing.training import ParserSettings
     from sspl.settings import build, read_settings
 
@@ -52,7 +57,8 @@ def train(
     if pairs is not None:
         overrides = (*overrides, f"pairs={pairs}")
     settings = build(ParserSettings, content, overrides)
-    click.echo(train_and_test(images, masks, classes, split_file, settings, out, resume))
+    figures = train_and_test(images, masks, classes, split_file, settings, out, resume)
+    say(parser_table(figures), figures, as_json)
 
 
 @parser.command()
@@ -64,17 +70,20 @@ def train(
 @click.option("--split-file", type=Path, help="CSV with the columns name and split.")
 @click.option("--only", default="", help="Use only pairs whose name starts so.")
 @click.option("--out", type=Path, help="Also write the figures to this JSON file.")
+@json_option
 def test(
     model: str, images: Path, masks: Path, classes: str | None, judge_by: str | None,
-    split_file: Path | None, only: str, out: Path | None,
+    split_file: Path | None, only: str, out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Test MODEL on the held-out pairs of IMAGES and MASKS, by its classes or coarser ones.
 
     MODEL is a run folder, a .onnx file with a .yaml beside it, or the word landmarks.
     """
     from sspl.parsing.commands import test_on
+    from sspl.parsing.report import parser_table
 
-    click.echo(test_on(model, images, masks, classes, judge_by, split_file, only, out))
+    figures = test_on(model, images, masks, classes, judge_by, split_file, only, out)
+    say(parser_table(figures), figures, as_json)
 
 
 @parser.command()
@@ -90,9 +99,10 @@ def test(
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @on_error_option
+@json_option
 def run(
     model: str, images: str, out: Path, short_side: int | None, average: bool | None,
-    batch_size: int, device: str, on_error: "OnError",
+    batch_size: int, device: str, on_error: "OnError", as_json: bool,
 ) -> None:  # fmt: skip
     """Make a mask for every picture of IMAGES (a folder, or FORMAT:PATH as in --data).
 
@@ -108,4 +118,4 @@ def run(
     faces = data_without(images, "a mask covers the whole picture", "crop", "masks").open()
     parser = open_parser(model, short_side, average, device)
     summary = make_masks(parser, faces, out, batch_size, on_error)
-    click.echo(summary_text(summary, out))
+    say(summary_text(summary, out), summary | {"out": str(out)}, as_json)

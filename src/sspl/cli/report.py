@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import folder_in
+from sspl.cli.options import folder_in, json_option, say
 
 
 @click.command()
@@ -35,9 +35,10 @@ from sspl.cli.options import folder_in
     show_default=True,
     help="Of a study: bootstrap resamples.",
 )
+@json_option
 def report(
     run: Path, out: Path, split: str, show: bool, spec: str | None,
-    pair: tuple[str, str] | None, resamples: int,
+    pair: tuple[str, str] | None, resamples: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Write a report of RUN as one HTML file that needs nothing else.
 
@@ -57,11 +58,13 @@ def report(
             raise SettingsError("--faces: the report of a study shows no faces; leave it out.")
         page, differences = study_report(run, pair, resamples)
         write_text(out, page)
-        write_differences(run / DIFFERENCES_FILE, differences)
-        click.echo(f"report in {out}, its differences in {run / DIFFERENCES_FILE}")
+        found = run / DIFFERENCES_FILE
+        write_differences(found, differences)
+        facts = {"out": str(out), "differences": str(found)}
+        say(f"report in {out}, its differences in {found}", facts, as_json)
         return
     if pair is not None:
         raise SettingsError(f"--pair: {run} is no study; leave it out.")
     faces, box = faces_of_run(run, spec) if show else (None, None)
     write_text(out, run_report(run, split, faces, box))
-    click.echo(f"report in {out}")
+    say(f"report in {out}", {"out": str(out)}, as_json)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from sspl.cli.options import json_option, say
+
 
 @click.command()
 @click.argument("readme", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -11,7 +13,8 @@ import click
     "--from", "table", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="results.csv of a study; NAME-differences.csv beside NAME.csv is used too.",
 )  # fmt: skip
-def results(readme: Path, table: Path) -> None:
+@json_option
+def results(readme: Path, table: Path, as_json: bool) -> None:
     """Write the results of a study into README, between its two marker lines.
 
     The lines are '<!-- results: begin -->' and '<!-- results: end -->'.
@@ -19,4 +22,5 @@ def results(readme: Path, table: Path) -> None:
     from sspl.reporting.readme import write_section
 
     changed = write_section(readme, table)
-    click.echo(f"{readme}: {'written' if changed else 'nothing to change'}")
+    text = f"{readme}: {'written' if changed else 'nothing to change'}"
+    say(text, {"readme": str(readme), "changed": changed}, as_json)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import folder_in, folder_out
+from sspl.cli.options import folder_in, folder_out, json_option, say
 
 
 @click.command()
@@ -16,11 +16,14 @@ from sspl.cli.options import folder_in, folder_out
     metavar="SECONDS",
     help="Look for new rows every so many seconds until the runs are over.",
 )
-def tensorboard(runs: tuple[Path, ...], out: Path, watch: float | None) -> None:
+@json_option
+def tensorboard(runs: tuple[Path, ...], out: Path, watch: float | None, as_json: bool) -> None:
     """Write the curves of RUNS for TensorBoard; then: tensorboard --logdir OUT.
 
     Needs pip install 'sspl[tensorboard]'.
     """
     from sspl.board import write_events
 
-    click.echo(f"{write_events(runs, out, watch)} rows of {len(runs)} runs in {out}")
+    rows = write_events(runs, out, watch)
+    facts = {"rows": rows, "runs": len(runs), "out": str(out)}
+    say(f"{rows} rows of {len(runs)} runs in {out}", facts, as_json)

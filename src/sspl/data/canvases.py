@@ -20,7 +20,7 @@ from sspl.data.packs.read import PackedFaces
 from sspl.data.records import Faces, box_in
 from sspl.data.streams import read_ahead
 from sspl.device import usable_cores
-from sspl.distributed.group import is_first
+from sspl.distributed.group import is_silent
 from sspl.errors import DataError, SsplError
 
 GIB: Final = 2**30
@@ -106,7 +106,7 @@ class Canvases:
         masks = torch.empty((len(self), *mask_shape), dtype=torch.uint8)
         with ThreadPoolExecutor(usable_cores()) as pool:
             decoded = pool.map(self.decode, range(len(self)))
-            bar = tqdm(decoded, "read faces", len(self), leave=False, disable=not is_first())
+            bar = tqdm(decoded, "read faces", len(self), leave=False, disable=is_silent())
             for i, (image, mask) in enumerate(bar):
                 images[i], masks[i] = image, mask
         return images, masks

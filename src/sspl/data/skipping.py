@@ -10,7 +10,7 @@ from sspl.data.adapters.source import read_csv
 from sspl.data.images import read_image, read_mask
 from sspl.data.records import FaceRecord, FaceSet
 from sspl.device import usable_cores
-from sspl.distributed.group import is_first
+from sspl.distributed.group import is_silent
 from sspl.errors import DataError
 from sspl.files import write_csv
 
@@ -78,7 +78,7 @@ def usable(faces: FaceSet, classes: int | None, skipped: Skipped) -> FaceSet:
     with ThreadPoolExecutor(usable_cores()) as pool:
         problems = pool.map(lambda face: _problem(face, classes), faces)
         bar = tqdm(
-            problems, "check faces", len(faces), unit="face", leave=False, disable=not is_first()
+            problems, "check faces", len(faces), unit="face", leave=False, disable=is_silent()
         )
         try:
             for name, error in zip(faces.names, bar, strict=True):

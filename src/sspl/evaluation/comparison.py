@@ -48,7 +48,7 @@ def finetune_subset(
         given = {
             "data": data.model_dump(mode="json"),
             "labels": {"count": labels, "subset_seed": subset},
-            "pretrained": None if pretrained is None else str(pretrained),
+            "pretrained": None if pretrained is None else str(pretrained.absolute()),
         }
         settings = build(FinetuneSettings, merge(dict(content), given))
         finetune(settings, folder, resume=(folder / SETTINGS_FILE).exists())

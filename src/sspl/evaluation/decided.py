@@ -1,5 +1,6 @@
 """How good a model's own decisions are: at its thresholds, and outside its "not sure" bands."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sspl.data.records import MISSING
@@ -33,12 +34,22 @@ def decided_facts(predictions: Predictions, decisions: Decisions) -> dict[str, A
     return facts
 
 
-def decided_lines(facts: dict[str, Any]) -> list[str]:
-    """Return a plain table of `decided_facts`, in percent."""
+def decided_mean(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return the means of `decided_facts` over the attributes where they are defined."""
+    means: dict[str, float | None] = {}
+    for figure in ("accuracy", "balanced_accuracy", "unsure", "sure_accuracy"):
+        found = [row[figure] for row in facts.values() if row[figure] is not None]
+        means[figure] = sum(found) / len(found) if found else None
+    return means
+
+
+def decided_lines(facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a plain table of `decided_facts` and their means, in percent."""
     titles = ("decided", "from", "acc", "bal", "not sure", "acc sure")
     lines = [f"{titles[0]:<20}" + "".join(f"{t:>10}" for t in titles[1:])]
     figures = ("threshold", "accuracy", "balanced_accuracy", "unsure", "sure_accuracy")
-    for name, found in facts.items():
+    mean = {"threshold": None, **decided_mean(facts)}
+    for name, found in [*facts.items(), ("mean", mean)]:
         cells = ("-" if found[f] is None else f"{100 * found[f]:.2f}" for f in figures)
         lines.append(f"{name:<20}" + "".join(f"{c:>10}" for c in cells))
     return lines

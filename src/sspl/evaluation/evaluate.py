@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sspl.data.canvases import Canvases, FaceSource
-from sspl.data.records import FaceSet
+from sspl.data.records import FaceSet, Labels
 from sspl.device import keep_freed_memory, pick_device
 from sspl.errors import DataError
 from sspl.evaluation.decided import decided_facts, decided_lines
@@ -88,16 +88,26 @@ def predict_labelled(
     `by` names labels outside the model to report by, beside `Male` and `Young`.
     """
     groups = groups_of(faces, model.schema.names, by)
+    labels, found = labelled_probabilities(model, faces, runtime)
+    return Predictions(
+        faces.names, model.schema.names, labels, found.astype(np.float32), groups
+    )  # fmt: skip
+
+
+def labelled_probabilities(
+    model: AttributeModel, faces: FaceSet, runtime: RuntimeSettings
+) -> tuple[Labels, NDArray[np.float64]]:
+    """Return the labels int8 and calibrated probabilities (faces, attributes) of labelled faces.
+
+    Both are in the model's order; raises `DataError` naming an attribute without labels.
+    """
     columns = [_column(faces, name) for name in model.schema.names]
     canvases = Canvases(
         [FaceSource(faces, model.box)], model.canvas, None, runtime.cache_gb, runtime.workers
     )
     device = pick_device(runtime.device)
     found = face_probabilities(model, canvases, device, runtime.precision, title="evaluate")
-    return Predictions(
-        faces.names, model.schema.names, faces.labels[:, columns], found.astype(np.float32),
-        groups,
-    )  # fmt: skip
+    return faces.labels[:, columns], found
 
 
 def _column(faces: FaceSet, name: str) -> int:

@@ -83,6 +83,13 @@ class Summary:
         line += f"; {len(self.without)} without a face ({WITHOUT_FILE})"
         return f"{line}\n{self.skipped.text(out / SKIPPED_FILE)}" if self.skipped else line
 
+    def facts(self) -> dict[str, Any]:
+        """Return the same as JSON values."""
+        return {
+            "photographs": self.photographs, "faces": self.faces, "without": list(self.without),
+            "skipped": len(self.skipped),
+        }  # fmt: skip
+
 
 def detect_folder(
     photographs: Path, out: Path, settings: DetectSettings, on_error: OnError = "fail",

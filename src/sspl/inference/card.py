@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sspl.evaluation.decided import decided_mean
+from sspl.evaluation.statistics import drawn_text
+from sspl.evaluation.subgroups import is_clear
 from sspl.models.bundle import AttributeModel
 
 CONTESTED: Final = {
@@ -32,6 +35,15 @@ FIGURES: Final = {
     "average_precision": "AP",
     "calibration_error": "ECE",
 }
+
+WIDE: Final = 0.1
+"""Width of an interval of balanced accuracy from which on a figure is called rough."""
+
+RULES: Final = {
+    "balanced": "are those with the best balanced accuracy",
+    "f1": "are those with the best F1",
+}
+HALF: Final = "are there from probability 0.5 on"
 
 USE: Final = """\
 ```python
@@ -75,6 +87,7 @@ class RunFacts:
         versions: of what the result depends on.
         evaluations: split to the content of its evaluation file.
         label_counts: attribute to its labelled faces that say `yes` and `no`; empty: not recorded.
+        decided: what `sspl model decide` chose and on which faces; empty: nothing.
     """
 
     name: str
@@ -89,6 +102,7 @@ class RunFacts:
     versions: Mapping[str, str]
     evaluations: Mapping[str, Mapping[str, Any]]
     label_counts: Mapping[str, Mapping[str, int]]
+    decided: Mapping[str, Any]
 
 
 def model_card(model: AttributeModel, facts: RunFacts) -> str:
@@ -99,7 +113,7 @@ def model_card(model: AttributeModel, facts: RunFacts) -> str:
         "What it was trained on": _training(facts),
         "How good it is": _figures(facts),
         "Calibration and thresholds": _calibration(model, facts),
-        "Limits": LIMITS + _weak_spots(facts),
+        "Limits": LIMITS + _weak_spots(model, facts),
         "Responsible use": RESPONSIBLE + _contested(model.schema.names),
         "Made with": "\n".join(f"- {k} {v}" for k, v in facts.versions.items()) + "\n",
     }
@@ -203,14 +217,18 @@ def _figures(facts: RunFacts) -> str:
 
 def _evaluation(split: str, found: Mapping[str, Any]) -> str:
     titles = ("Attribute", "Yes", "No", *FIGURES.values())
+    intervals = found.get("intervals", {})
+    each = intervals.get("attributes", {})
     rows = [
-        (name, str(row["positives"]), str(row["negatives"]), *(_percent(row[f]) for f in FIGURES))
+        (name, str(row["positives"]), str(row["negatives"]), *_cells(row, each.get(name, {})))
         for name, row in found["attributes"].items()
     ]
-    rows.append(("**mean**", "", "", *(_percent(found["mean"][f]) for f in FIGURES)))
+    rows.append(("**mean**", "", "", *_cells(found["mean"], intervals.get("mean", {}))))
+    drawn = f"; in brackets {drawn_text(intervals)}" if intervals else ", without intervals"
     return (
-        f"Split `{split}`, {found['faces']:,} faces, decided at probability 0.5, in percent. "
-        "`Majority` is the accuracy of always giving the commoner answer of the training labels; "
+        f"Split `{split}`, {found['faces']:,} faces, decided at probability 0.5, in percent"
+        f"{drawn}. `Majority` is the accuracy of always giving the commoner answer of the training "
+        "labels; "
         "`Balanced` the mean hit rate on yes and on no (50 is chance); `AP` how well the yes are "
         "ranked; `ECE` how far probabilities are from frequencies.\n\n"
         + _table(titles, rows)
@@ -219,27 +237,49 @@ def _evaluation(split: str, found: Mapping[str, Any]) -> str:
     )
 
 
+def _cells(row: Mapping[str, Any], bounds: Mapping[str, Any]) -> list[str]:
+    return [_with_bounds(row[figure], bounds.get(figure)) for figure in FIGURES]
+
+
+def _with_bounds(value: float | None, bounds: Sequence[float] | None) -> str:
+    shown = _percent(value)
+    return f"{shown} [{_percent(bounds[0])}, {_percent(bounds[1])}]" if bounds else shown
+
+
 def _groups(split: str, subgroups: Sequence[Mapping[str, Any]]) -> str:
     """Say how far groups of people are apart in balanced accuracy, where that is known."""
     if not subgroups:
         return f"\nGroups of people on `{split}` were not compared.\n"
     lines = []
     for grouping in subgroups:
+        sizes = ", ".join(f"{group} {size:,} faces" for group, size in grouping["groups"].items())
         mean = grouping["mean"]["balanced_accuracy"]
         if mean["gap"] is None:
-            lines.append(f"- by {grouping['by']}: too few faces of each kind to say.")
+            lines.append(f"- by {grouping['by']} ({sizes}): too few faces of each kind to say.")
             continue
         shown = ", ".join(f"{group} {_percent(v)}" for group, v in mean["groups"].items())
         gap = mean["gap"]
-        bounds = gap["interval"]
-        how_sure = "" if bounds is None else f" (95 % interval {_percent(bounds[0])} to "
-        how_sure += "" if bounds is None else f"{_percent(bounds[1])})"
         lines.append(
-            f"- by {grouping['by']}: {shown}; gap {_percent(gap['gap'])}{how_sure}, mean of "
-            f"{len(mean['attributes'])} attributes."
+            f"- by {grouping['by']} ({sizes}): {shown}; gap "
+            f"{_with_bounds(gap['gap'], gap['interval'])}, mean of {len(mean['attributes'])} "
+            f"attributes. {_clear_gaps(grouping)}"
         )
     title = f"\nBalanced accuracy by groups of people on `{split}`:\n\n"
     return title + "".join(f"{line}\n" for line in lines)
+
+
+def _clear_gaps(grouping: Mapping[str, Any]) -> str:
+    """Name the attributes whose gap is more than chance, the widest first."""
+    gaps = {
+        name: found
+        for name, content in grouping["attributes"].items()
+        if is_clear(found := content["gaps"]["balanced_accuracy"])
+    }
+    if not gaps:
+        return "On no attribute is the gap more than chance."
+    order = sorted(gaps, key=lambda name: -float(gaps[name]["gap"]))
+    named = (f"{n} {_percent(gaps[n]['gap'])} ({gaps[n]['low']} lower)" for n in order)
+    return f"More than chance on {', '.join(named)}."
 
 
 def _decided(split: str, decisions: Mapping[str, Mapping[str, Any]]) -> str:
@@ -251,6 +291,8 @@ def _decided(split: str, decisions: Mapping[str, Mapping[str, Any]]) -> str:
         (name, f"{row['threshold']:.3f}", *(_percent(row[f]) for f in figures))
         for name, row in decisions.items()
     ]
+    mean = decided_mean(decisions)
+    rows.append(("**mean**", "", *(_percent(mean[f]) for f in figures)))
     return f"\nThe model's own decisions on `{split}`, in percent:\n\n" + _table(titles, rows)
 
 
@@ -263,19 +305,33 @@ def _calibration(model: AttributeModel, facts: RunFacts) -> str:
         else "Probabilities are not calibrated."
     ]
     if fitted and facts.validation:
-        lines[0] += f" That were {facts.validation:,}; among other people they may be off."
-    lines.append(
-        "Thresholds were tuned on the validation faces."
-        if model.decisions.thresholds
-        else "An attribute is there from probability 0.5 on; no threshold was tuned."
-    )
+        lines[0] += f" Those were {facts.validation:,}; among other people they may be off."
+    lines.append(_thresholds(model, facts))
     if model.decisions.unsure:
         lines.append('Probabilities in an attribute\'s band are answered with "not sure".')
     return "\n".join(lines) + "\n"
 
 
-def _weak_spots(facts: RunFacts) -> str:
+def _thresholds(model: AttributeModel, facts: RunFacts) -> str:
+    if not facts.decided:
+        return (
+            "Thresholds were tuned on the validation faces."
+            if model.decisions.thresholds
+            else "An attribute is there from probability 0.5 on; no threshold was tuned."
+        )
+    given = ", ".join(sorted(facts.decided["given"]))
+    start = f"Given by hand: {given}. The other attributes " if given else "Attributes "
+    rule = RULES.get(facts.decided["rule"])
+    kind = "validation" if facts.decided["validation"] else "other labelled"
+    on = f"(`sspl model decide`, {facts.decided['faces']:,} {kind} faces)."
+    return start + (f"have thresholds that {rule} {on}" if rule else f"{HALF} {on}")
+
+
+def _weak_spots(model: AttributeModel, facts: RunFacts) -> str:
     lines = []
+    never = [name for name, band in model.decisions.unsure.items() if band == (0.0, 1.0)]
+    if never:
+        lines.append(f"- It is never sure of: {', '.join(never)}.")
     for split, found in facts.evaluations.items():
         rows = found["attributes"]
         useless = [n for n, r in rows.items() if _no_better(r)]
@@ -285,6 +341,18 @@ def _weak_spots(facts: RunFacts) -> str:
                 f"- On `{split}` its decisions are no better than the commoner answer for: "
                 f"{', '.join(useless)}."
             )
+        rough = [
+            name
+            for name, bounds in found.get("intervals", {}).get("attributes", {}).items()
+            if (ends := bounds.get("balanced_accuracy")) and ends[1] - ends[0] >= WIDE
+        ]
+        if rough:
+            lines.append(
+                f"- On `{split}` the balanced accuracy of these is known to within "
+                f"{100 * WIDE:.0f} points at best: {', '.join(rough)}."
+            )
+        if not found.get("subgroups"):
+            lines.append(f"- Whom it fails is not known: `{split}` says nothing of groups.")
         if few:
             lines.append(
                 f"- `{split}` has fewer than {FEW} faces of one kind for: {', '.join(few)}. "

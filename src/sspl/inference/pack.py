@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sspl.errors import DataError, SsplError
+from sspl.evaluation.deciding import DECISIONS_FILE
 from sspl.files import write_json, write_text
 from sspl.inference.card import RunFacts, model_card
 from sspl.models.bundle import CONFIG_FILE, MODEL_FILE, load_model, model_facts
@@ -15,6 +16,7 @@ from sspl.weights import save_tensors
 CARD_FILE: Final = "MODEL_CARD.md"
 FORMAT: Final = 1
 EVALUATION: Final = "evaluation-"
+DECIDED: Final = ("rule", "sure_accuracy", "given", "faces", "validation")
 
 
 def pack_model(
@@ -58,6 +60,7 @@ def _config(model: dict[str, Any], facts: RunFacts) -> dict[str, Any]:
             "label_counts": dict(facts.label_counts),
         },
         "versions": facts.versions,
+        "decided": dict(facts.decided),
     }
 
 
@@ -81,12 +84,19 @@ def read_run(
         settings=settings,
         pretraining=_pretraining(settings),
         versions=_json(folder / RUN_FILE).get("versions") or packed.get("versions") or versions(),
+        decided=_decided(folder) or packed.get("decided", {}),
         label_counts=metrics.get("label_counts") or data.get("label_counts", {}),
         evaluations={
             file.stem.removeprefix(EVALUATION): _json(file)
             for file in sorted(folder.glob(f"{EVALUATION}*.json"))
         },
     )
+
+
+def _decided(folder: Path) -> dict[str, Any]:
+    """Return how the thresholds came about, without the figures of the faces they are from."""
+    found = _json(folder / DECISIONS_FILE)
+    return {key: found[key] for key in DECIDED if key in found}
 
 
 def _data_in_words(settings: dict[str, Any]) -> str | None:

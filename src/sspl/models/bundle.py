@@ -5,7 +5,7 @@ folder that travels has the facts beside the weights, in `config.json`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from sspl.data.images import Box
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, SettingsError
-from sspl.files import read_json
+from sspl.files import read_json, write_json
 from sspl.models.attributes import HeadSettings
 from sspl.models.branches import Architecture
 from sspl.models.decisions import Decisions
@@ -141,6 +141,18 @@ def model_facts(model: AttributeModel) -> dict[str, Any]:
 def save_model(folder: Path, model: AttributeModel) -> None:
     """Write `model.safetensors`, with the facts inside, into the folder."""
     save_tensors(folder / MODEL_FILE, model.network.state_dict(), model_facts(model))
+
+
+def save_decisions(folder: Path, model: AttributeModel, decisions: Decisions) -> None:
+    """Give the model of a folder other decisions, in whichever file its facts stand."""
+    tensors, content = read_tensors(folder / MODEL_FILE)
+    if content is not None:
+        save_tensors(folder / MODEL_FILE, tensors, model_facts(replace(model, decisions=decisions)))
+        return
+    config = folder / CONFIG_FILE
+    write_json(
+        config, _read_config(config, folder / MODEL_FILE) | decisions.model_dump(mode="json")
+    )
 
 
 def load_model(path: Path) -> AttributeModel:

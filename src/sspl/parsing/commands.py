@@ -1,7 +1,7 @@
 """What `sspl parser` does: folders in, run folders and masks out."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from sspl.parsing.model import ParserModel, load_parser, save_parser
 from sspl.parsing.network_parser import NetworkParser
 from sspl.parsing.pairs import draw_training_pairs, find_pairs, load_pairs
 from sspl.parsing.parser import Parser
-from sspl.parsing.report import parser_figures, parser_table
+from sspl.parsing.report import parser_figures
 from sspl.parsing.training import ParserSettings, train_parser
 from sspl.runs import start_run, write_metrics
 
@@ -28,8 +28,8 @@ BATCH: Final = 16
 def train_and_test(
     images: Path, masks: Path, classes: str | None, split_file: Path | None,
     settings: ParserSettings, out: Path, resume: bool = False,
-) -> str:  # fmt: skip
-    """Train a parser, test it on the held-out pairs, write the run folder; return the table.
+) -> dict[str, Any]:  # fmt: skip
+    """Train a parser, test it on the held-out pairs, write the run folder; return the figures.
 
     With `resume` a run that is in the folder already goes on.
     """
@@ -50,7 +50,7 @@ def train_and_test(
     figures["training_pairs"] = list(chosen.names)
     figures["seconds"] = None if training.seconds is None else round(training.seconds, 1)
     write_metrics(out, training.log, figures)
-    return parser_table(figures)
+    return figures
 
 
 def open_parser(
@@ -83,8 +83,8 @@ def open_parser(
 def test_on(
     model: str, images: Path, masks: Path, classes: str | None, judge_by: str | None,
     split_file: Path | None, only: str, out: Path | None,
-) -> str:  # fmt: skip
-    """Test a parser on another set of pairs; return the table.
+) -> dict[str, Any]:  # fmt: skip
+    """Test a parser on another set of pairs; return the figures.
 
     The masks' classes and the parser's are both remapped by name to `judge_by`.
     """
@@ -100,7 +100,7 @@ def test_on(
     figures = parser_figures(agreement(parser, *canvases, judge), judge)
     if out:
         write_json(out, figures)
-    return parser_table(figures)
+    return figures
 
 
 def agreement(

@@ -1,5 +1,7 @@
 """Thresholds, and where a model had better say "not sure", chosen on the validation faces."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Literal
 
 import numpy as np
@@ -90,7 +92,7 @@ def unsure_band(
 
 def choose_decisions(
     names: tuple[str, ...], probabilities: Floats, labels: Labels, rule: ThresholdRule,
-    accuracy: float | None,
+    accuracy: float | None, given: Mapping[str, float] = MappingProxyType({}),
 ) -> Decisions:  # fmt: skip
     """Choose each attribute's threshold and, with an `accuracy` to reach, its band.
 
@@ -99,6 +101,7 @@ def choose_decisions(
         probabilities: float64 (n, attributes), calibrated, of the validation faces.
         labels: int8 (n, attributes); missing ones are left out.
         rule, accuracy: as in `best_threshold` and `unsure_band`.
+        given: thresholds that are not to be chosen, by attribute.
 
     An attribute with fewer than `FEWEST` faces of either kind keeps 0.5.
     """
@@ -108,7 +111,9 @@ def choose_decisions(
         known = labels[:, i] != MISSING
         truth, found = labels[known, i] == 1, probabilities[known, i]
         threshold = THRESHOLD
-        if min(truth.sum(), (~truth).sum()) >= FEWEST:
+        if name in given:
+            threshold = given[name]
+        elif min(truth.sum(), (~truth).sum()) >= FEWEST:
             threshold = best_threshold(found, truth, rule)
         if threshold != THRESHOLD:
             thresholds[name] = threshold

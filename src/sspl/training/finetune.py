@@ -36,6 +36,7 @@ from sspl.distributed.group import (
     gradients_wait,
     in_turn,
     is_first,
+    is_silent,
     level,
     local_count,
     process_rank,
@@ -312,7 +313,7 @@ def finetune(settings: FinetuneSettings, out: Path, resume: bool = False) -> dic
     labels = torch.from_numpy(run.parts.train.labels)
     epochs, every = settings.optim.epochs, settings.evaluate_every
     left = range(len(run.rows), epochs)
-    for epoch in (bar := tqdm(left, "finetune", unit="epoch", disable=not is_first())):
+    for epoch in (bar := tqdm(left, "finetune", unit="epoch", disable=is_silent())):
         if _out_of_patience(run.rows, settings):
             break
         losses = run.train_epoch(train, labels, unlabelled, epoch)

@@ -35,6 +35,7 @@ from sspl.distributed.group import (
     gradients_wait,
     in_turn,
     is_first,
+    is_silent,
     level,
     local_count,
     same_everywhere,
@@ -421,7 +422,7 @@ def _run_epoch(
     run.network.train()
     bar = tqdm(
         range(done, steps), f"pretrain {epoch + 1}/{optim.epochs}", steps, unit="step",
-        leave=False, initial=done, disable=not is_first(),
+        leave=False, initial=done, disable=is_silent(),
     )  # fmt: skip
     for number in bar:
         factor = optim.schedule.factor(epoch, (number + 1) / steps, optim.epochs)

@@ -1,0 +1,135 @@
+"""Thresholds and "not sure" bands for a model whose training is over."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from sspl.data.records import FaceSet
+from sspl.data.settings import DataSettings
+from sspl.data.subsets import load_subset
+from sspl.errors import SettingsError
+from sspl.evaluation.decided import decided_facts, decided_lines
+from sspl.evaluation.evaluate import Evaluation, judge, labelled_probabilities, write_evaluation
+from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
+from sspl.files import read_json, write_json
+from sspl.models.bundle import AttributeModel, load_model, save_decisions
+from sspl.models.decisions import Decisions
+from sspl.runs import SETTINGS_FILE
+from sspl.settings import build, read_settings
+from sspl.training.deciding import ThresholdRule, choose_decisions
+from sspl.training.finetune import LABELLED_FILE, VALIDATION_FILE
+from sspl.training.settings import FinetuneSettings, RuntimeSettings
+
+DECISIONS_FILE: Final = "decisions.json"
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What was chosen on which faces.
+
+    Args:
+        facts: rule and number of faces, and for each attribute what the choice is worth on them;
+            JSON-able.
+        evaluations: the splits whose evaluation in the folder now tells of the new decisions.
+    """
+
+    facts: dict[str, Any]
+    evaluations: tuple[str, ...]
+
+    def text(self) -> str:
+        """Return a plain table and what to think of it."""
+        faces, own = self.facts["faces"], self.facts["validation"]
+        what = "the validation faces" if own else "the faces"
+        lines = [
+            *decided_lines(self.facts["attributes"]),
+            "",
+            f"These figures are of {what} that it was chosen on, {faces:,}, and flatter it;",
+            "'sspl evaluate' says what it is worth on others.",
+        ]
+        if self.evaluations:
+            lines.append(f"Told anew from its predictions: {', '.join(self.evaluations)}.")
+        return "\n".join(lines)
+
+
+def validation_faces(run: Path) -> FaceSet:
+    """Return the faces that a run was selected on; raise `SettingsError` where it names none."""
+    settings, named = run / SETTINGS_FILE, run / VALIDATION_FILE
+    if not (settings.is_file() and named.is_file()):
+        raise SettingsError(
+            f"{run}: does not say which faces it was selected on; give labelled faces that it did "
+            "not learn from with --data."
+        )
+    data = build(FinetuneSettings, read_settings(settings)).data
+    if data is None:
+        raise SettingsError(f"{settings}: names no data; give labelled faces with --data.")
+    faces = data.open()
+    return faces.select(load_subset(named, faces))
+
+
+def other_faces(run: Path, data: DataSettings, split: str) -> FaceSet:
+    """Return labelled faces of another set; raise `SettingsError` for those a run learnt from.
+
+    Those of its test split are refused too: a test on them would say nothing any more.
+    """
+    if split == "test":
+        raise SettingsError("--split: what is chosen on test faces cannot be tested on them.")
+    faces = data.open()
+    faces = faces if split == "all" else faces.split(split)
+    if (run / SETTINGS_FILE).is_file() and (run / LABELLED_FILE).is_file():
+        learnt = build(FinetuneSettings, read_settings(run / SETTINGS_FILE)).data
+        if learnt is not None and learnt.absolute().root == data.absolute().root:
+            whole = data.open()
+            names = {whole.names[i] for i in load_subset(run / LABELLED_FILE, whole)}
+            if not names.isdisjoint(faces.names):
+                raise SettingsError("--data: the model learnt from some of these faces.")
+    return faces
+
+
+def decide(
+    run: Path, faces: FaceSet, own: bool, rule: ThresholdRule, accuracy: float | None,
+    given: Mapping[str, float], runtime: RuntimeSettings,
+) -> Decided:  # fmt: skip
+    """Choose thresholds and bands, write them into the model, and into what was said of it.
+
+    Args:
+        run: run folder or model folder.
+        faces: labelled faces that the model did not learn from.
+        own: whether these are the run's validation faces.
+        rule, accuracy, given: as in `choose_decisions`.
+        runtime: where the network runs.
+
+    Evaluations in the folder are told anew from their predictions, without looking at a face.
+    """
+    model = load_model(run)
+    for name in given:
+        model.schema.index(name)
+    labels, probabilities = labelled_probabilities(model, faces, runtime)
+    names = model.schema.names
+    decisions = choose_decisions(names, probabilities, labels, rule, accuracy, given)
+    found = Predictions(faces.names, names, labels, probabilities.astype(np.float32))
+    facts = {
+        "rule": rule, "sure_accuracy": accuracy, "given": dict(given), "faces": len(faces),
+        "validation": own, "attributes": decided_facts(found, decisions),
+    }  # fmt: skip
+    save_decisions(run, model, decisions)
+    write_json(run / DECISIONS_FILE, facts)
+    return Decided(facts, _tell_anew(run, replace(model, decisions=decisions)))
+
+
+def _tell_anew(run: Path, model: AttributeModel) -> tuple[str, ...]:
+    splits = []
+    for file in sorted(run.glob("evaluation-*.json")):
+        split = file.stem.removeprefix("evaluation-")
+        if not predictions_file(run, split).is_file():
+            continue
+        predictions, facts = load_predictions(predictions_file(run, split)), read_json(file)
+        facts.pop("decisions", None)
+        if model.decisions != Decisions():
+            facts["decisions"] = decided_facts(predictions, model.decisions)
+        figures = judge(predictions, model.training_rates)
+        write_evaluation(run, split, Evaluation(predictions, figures, facts))
+        splits.append(split)
+    return tuple(splits)
