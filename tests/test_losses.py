@@ -73,6 +73,13 @@ def chosen_loss(name: str, **changes: float) -> float:
     return float(attribute_loss(LOGITS, LABELS, torch.tensor([0.1, -1.0, 2.0]), chosen))
 
 
+def test_the_papers_loss_takes_labels_as_they_are() -> None:
+    expected = [log_loss(z, y) for z, y, _ in KNOWN]
+    assert chosen_loss("bce") == pytest.approx(sum(expected) / 4, rel=1e-6)
+    # Neither another loss's settings nor the shares of the attributes have a say.
+    assert chosen_loss("bce", belief=0.5, adjustment=3) == chosen_loss("bce")
+
+
 def test_logit_adjusted_loss_by_hand() -> None:
     odds = [0.1, -1.0, 2.0]
     expected = [log_loss(z + 0.5 * odds[a], y) for z, y, a in KNOWN]

@@ -100,21 +100,53 @@ def test_the_rule_decides() -> None:
     assert positive_classes(counts, PCTSettings(rule="share", top=2)).tolist() == [[1, 1, 1, 1, 0]]
 
 
-def test_loss_and_accuracy_by_hand() -> None:
+def test_shares_are_each_crops_own() -> None:
+    # A tenth of one crop, and of three crops' worth; a single pixel is all of what is known.
+    counts = torch.tensor([[9, 1, 0], [27, 1, 2], [0, 0, 1]])
+    above = classes_above(counts, 0.06)
+    assert above.tolist() == [[1, 1, 0], [1, 0, 1], [0, 0, 1]]
+    assert classes_above(counts, 0.6).tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 1]]
+    assert above.dtype == torch.float32
+
+
+def test_targets_are_made_where_the_masks_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The meta device computes nothing, but refuses what lies elsewhere, as a GPU does."""
+    monkeypatch.setattr(torch, "bincount", lambda slots, minlength: slots.new_zeros(minlength))
+    counts = class_counts(torch.zeros(2, 4, 4, dtype=torch.uint8, device="meta"), 3)
+    assert (counts.shape, counts.device.type) == ((2, 3), "meta")
+    assert largest_classes(counts, 2).device.type == "meta"
+
+
+class Autocast(torch.nn.Linear):
+    """A head as it is under autocast: what comes out has half the bits."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features).bfloat16()
+
+
+@pytest.mark.parametrize(
+    ("changes", "positive", "hits"),
+    [
+        ({"top": 2}, [1, 1, 0, 0, 0, 0], 5),
+        ({"rule": "share", "share": 0.4}, [1, 0, 0, 0, 0, 0], 4),  # 3 of 6 known px
+    ],
+)
+def test_loss_and_accuracy_by_hand(
+    changes: dict[str, object], positive: list[int], hits: int
+) -> None:
     taxonomy = built_in_taxonomy("fasseg6")
-    subject = PatchClassification(PCTSettings(top=2), 2, taxonomy)
+    subject = PatchClassification(PCTSettings(**changes), 2, taxonomy)  # type: ignore[arg-type]
+    logits = [2.0, 1.5, -0.5, -3.0, 1.0, 0.0]  # yes, yes, no, no, yes; 0 is a no
+    subject.head = Autocast(2, 6)
     with torch.no_grad():
         subject.head.weight.zero_()
-        subject.head.bias.copy_(torch.tensor([2.0, -1.0, 0.5, -3.0, 1.0, -0.5]))
+        subject.head.bias.copy_(torch.tensor(logits))
+    # Classes 0 (3 px), 1 (2 px) and 2 (1 px).
     mask = torch.tensor([[[0, 0, 0], [1, 1, 2], [UNKNOWN] * 3]], dtype=torch.uint8)
     empty = torch.zeros(1, 3, 1, 1)
     maps = [torch.zeros(1, 2, 1, 1)]
     result = subject(NO_TRUNK, Views(empty, None, empty, mask, torch.Generator()), maps)
-    # Classes 0 (3 px) and 1 (2 px) are positive.
-    truths = [1, 1, 0, 0, 0, 0]
-    losses = [
-        math.log1p(math.exp(-z)) if t else math.log1p(math.exp(z))
-        for z, t in zip([2.0, -1.0, 0.5, -3.0, 1.0, -0.5], truths, strict=True)
-    ]
+    losses = [math.log1p(math.exp(-z if t else z)) for z, t in zip(logits, positive, strict=True)]
     assert float(result.loss.detach()) == pytest.approx(sum(losses) / 6, rel=1e-6)
-    assert result.tallies["accuracy"].value() == pytest.approx(3 / 6)
+    assert result.loss.dtype == torch.float32
+    assert result.tallies["accuracy"].value() == pytest.approx(hits / 6)

@@ -278,6 +278,8 @@ def test_whole_grey_levels_on_a_cpu_and_floats_elsewhere() -> None:
     assert task()._resize(patches).dtype == torch.uint8  # the quick way, see `_resize`
     elsewhere = task()._resize(patches.to("meta"))
     assert (elsewhere.dtype, elsewhere.device.type) == (torch.float32, "meta")
+    normal = prt.standardise(patches.to("meta"))
+    assert (normal.dtype, normal.device.type) == (torch.float32, "meta")
     offsets = torch.zeros(1, 4, dtype=torch.int64, device="meta")
     share = task()._background_share(views(0, 1), offsets, offsets, 14)
     assert (share.shape, share.device.type) == ((1, 4), "meta")

@@ -144,6 +144,13 @@ def test_maps_are_summed_at_the_finest_ones_size() -> None:
     assert merged[0, 0, 0].tolist() == pytest.approx([10, 21, 33, 44])
 
 
+def test_logits_are_float32_at_the_finest_maps_size_even_under_autocast() -> None:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for read, side in ((1, 1), (2, 2), (4, 8)):
+            logits = head(read)(feature_maps())
+            assert (logits.shape, logits.dtype) == ((2, 6, side, side), torch.float32)
+
+
 def test_sizes_by_hand() -> None:
     def size(**changes: object) -> int:
         settings = SegmentationSettings(**changes)  # type: ignore[arg-type]

@@ -180,6 +180,7 @@ def test_class_without_counterpart_is_named() -> None:
 def test_mirror_table_undoes_itself_and_swaps_sides_alone(name: str) -> None:
     taxonomy = built_in_taxonomy(name)
     table = taxonomy.mirror_table()
+    assert table.dtype == np.uint8
     assert table[table].tolist() == list(range(256))
     moved = {taxonomy.classes[i] for i in np.flatnonzero(table != np.arange(256))}
     sided = {c for c in taxonomy.classes if c in {"l_brow", "l_eye", "l_ear"}}
@@ -192,6 +193,11 @@ def test_lips_are_no_mirror_pair_in_a_classes_file(tmp_path: Path) -> None:
     lines = ["0 background", "1 u_lip", "2 l_lip", "3 l_ear", "4 r_ear"]
     table = read_classes_file(write_classes(tmp_path, lines)).mirror_table()
     assert table[:5].tolist() == [0, 1, 2, 4, 3]
+
+
+def test_empty_lines_of_a_classes_file_count_for_nothing(tmp_path: Path) -> None:
+    path = write_classes(tmp_path, ["", "0 background", " \t ", "  1   skin "])
+    assert read_classes_file(path).classes == ("background", "skin")
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -15,6 +15,7 @@ from sspl.data.transforms import (
     ColourSettings,
     Geometry,
     GeometrySettings,
+    _in_sight,
     cut_squares,
     draw_geometry,
     identity_geometry,
@@ -139,6 +140,45 @@ def test_small_views_are_those_of_the_whole_picture(
     nearest = F.grid_sample(sampled, grid, "nearest", "border", align_corners=False)[:, 0]
     expected = nearest.where(inside, UNKNOWN).to(torch.uint8)
     assert torch.equal(ids[clear], expected[clear])
+
+
+def whole_but_for(share: float) -> Geometry:
+    """A view of the middle of a picture, `share` of its side."""
+    return Geometry(torch.eye(2, 3)[None] * share, torch.tensor([False]))
+
+
+@pytest.mark.parametrize(
+    ("seen", "start", "kept"),
+    [
+        (16, 23, 18),  # px 24 to 39, and one more on either side
+        (15.5, 23, 18),
+        (43, 10, 45),  # 2 * 45 * 45 < 64 * 64; px 10.5 to 53.5
+        (44, 0, 64),  # 2 * 46 * 46 > 64 * 64: not worth it
+        (64, 0, 64),
+    ],
+)
+def test_less_than_half_of_a_picture_is_cut_out_first(seen: float, start: int, kept: int) -> None:
+    pictures = torch.randint(256, (1, 3, 64, 64), generator=generator(0)).to(torch.uint8)
+    cut, geometry = _in_sight(pictures, whole_but_for(seen / 64))
+    end = start + kept
+    assert torch.equal(cut, pictures[:, :, start:end, start:end])
+    # The same middle, px 32, in a square of `kept` px.
+    scale, middle = seen / kept, (2 * 32 - start - end) / kept
+    expected = torch.tensor([[[scale, 0, middle], [0, scale, middle]]])
+    torch.testing.assert_close(geometry.theta, expected)
+
+
+def test_views_are_made_where_the_pictures_are() -> None:
+    """The meta device computes nothing, but refuses what lies elsewhere, as a GPU does."""
+    pictures = torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device="meta")
+    geometry = whole_but_for(0.25).to(torch.device("meta"))
+    assert (geometry.theta.device.type, geometry.flipped.device.type) == ("meta", "meta")
+    whole, _ = _in_sight(pictures, geometry)
+    assert whole is pictures  # to look for what is seen would be to wait for the device
+    offsets = torch.zeros(1, 2, dtype=torch.int64, device="meta")
+    assert cut_squares(pictures, offsets, offsets, 5).shape == (1, 2, 3, 5, 5)
+    colours = jitter_colour(warp_images(pictures, geometry, 8), ColourSettings(), generator(0))
+    assert (colours.shape, colours.device.type) == ((1, 3, 8, 8), "meta")
 
 
 def test_flip_mirrors_pixels_and_swaps_sides() -> None:
