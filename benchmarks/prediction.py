@@ -2,18 +2,28 @@
 
     python benchmarks/prediction.py RUN FORMAT:FACES [--faces 512] [--batch-size 64] [--rounds 3]
 
-`network` is from decoded canvases to probabilities, `jpeg to csv` the whole of `sspl predict`.
-Every figure is the median over rounds in which all take their turn, so that other work on the
-machine hits all alike. int8 is calibrated on some of the same faces.
+`network` is from decoded canvases to probabilities, and its ratio to what a plain forward pass of
+torch gives: fp32, contiguous, memory as the C library hands it out. `jpeg to csv` is the whole of
+`sspl predict`, and its ratio to torch in fp32 as the package runs it. Every figure is the median
+over rounds in which all take their turn, so that other work on the machine hits all alike. int8 is
+calibrated on some of the same faces.
+
+Below stand which operators onnxruntime spends its time on in both files, by its own profiler, and
+how near the network's arithmetic comes to what products of large matrices reach here.
 """
 
+import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import click
 import numpy as np
+import onnxruntime
 import torch
+from numpy.typing import NDArray
 from timing import Work, timed
+from torch.utils.flop_counter import FlopCounterMode
 
 from sspl.data.records import FaceSet
 from sspl.data.settings import parse_data_spec
@@ -22,12 +32,15 @@ from sspl.data.streams import stream_canvases
 from sspl.data.transforms import normalise
 from sspl.device import Precision, usable_cores
 from sspl.inference.export import export_onnx
-from sspl.inference.portable import load_portable
+from sspl.inference.portable import load_portable, run_session
 from sspl.inference.predict import PredictSettings, predict
 from sspl.inference.scorers import load_scorer
 from sspl.inference.sources import Stills
 from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.scoring import logits_of
+
+PRODUCT = 2048
+"""Side of the square matrices whose product is timed."""
 
 
 @click.command()
@@ -46,8 +59,16 @@ def main(run: Path, images: str, count: int, batch_size: int, rounds: int) -> No
         export_onnx(model, small, calibration=faces)
         alone = network_work(model, faces, batch_size, plain, small)
         whole = whole_work(run, faces, batch_size, plain, small, Path(folder) / "out.csv")
-        click.echo(f"{len(faces)} faces, batches of {batch_size}, {usable_cores()} cores")
-        click.echo(table(len(faces), timed(alone, rounds), timed(whole, rounds)))
+        seconds = timed(alone, rounds)
+        click.echo(
+            f"{len(faces)} faces, batches of {batch_size}, {usable_cores()} cores, "
+            f"{torch.get_num_threads()} threads of torch"
+        )
+        click.echo(table(len(faces), seconds, timed(whole, rounds)))
+        images = next(stream_canvases(faces, model.box, model.canvas, batch_size))
+        for title, file in (("float32", plain), ("int8", small)):
+            click.echo(f"onnxruntime {title}: {operators(file, images, Path(folder))}")
+        click.echo(arithmetic(model, images, {n: len(faces) / s for n, s in seconds.items()}))
 
 
 def network_work(
@@ -101,13 +122,50 @@ def whole_work(
     }
 
 
+def operators(file: Path, images: NDArray[np.uint8], folder: Path) -> str:
+    """Return the shares of an exported file's time that its operators take, the largest first."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.enable_profiling, options.log_severity_level = True, 3
+    options.profile_file_prefix = str(folder / "profile")
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    for _ in range(6):
+        run_session(session, images)
+    events = json.loads(Path(session.end_profiling()).read_text())
+    taken: Counter[str] = Counter()
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            kind = event["args"]["op_name"]
+            taken[f"{kind} of PReLU" if "prelu" in event["name"] else kind] += event["dur"]
+    return ", ".join(f"{n} {100 * t / taken.total():.0f} %" for n, t in taken.most_common(8))
+
+
+def arithmetic(model: AttributeModel, images: NDArray[np.uint8], rates: dict[str, float]) -> str:
+    """Return operations a face, and a second, beside those of a product of matrices."""
+    canvas = torch.from_numpy(images).permute(0, 3, 1, 2)
+    with FlopCounterMode(display=False) as counter:
+        logits_of(model.network, canvas, model.input_size, model.flip_average, "fp32")
+    flops = counter.get_total_flops() / len(images)
+    lines = [f"counted: {flops / 1e9:.2f} GFLOP a face, mirror image included"]
+    for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        matrix = torch.rand(PRODUCT, PRODUCT).to(kind)
+        seconds = timed({"": lambda matrix=matrix: matrix @ matrix}, 5)[""]  # type: ignore[misc]
+        reached = 2 * PRODUCT**3 / seconds
+        lines.append(
+            f"matrix products in {name} reach {reached / 1e9:.0f} GFLOP/s here, "
+            f"{reached / flops:.0f} faces/s were there nothing else"
+        )
+    lines += [f"{name}: {rate * flops / 1e9:.0f} GFLOP/s" for name, rate in rates.items()]
+    return "\n".join(lines)
+
+
 def table(faces: int, alone: dict[str, float], whole: dict[str, float]) -> str:
-    first = "torch fp32, channels last"
+    plain, first = alone["torch fp32, contiguous"], whole["torch fp32, channels last"]
     lines = [f"{'faces/s':<28}{'network':>10}{'ratio':>8}{'jpeg to csv':>14}{'ratio':>8}"]
     for name, seconds in alone.items():
-        line = f"{name:<28}{faces / seconds:>10.0f}{alone[first] / seconds:>8.2f}"
+        line = f"{name:<28}{faces / seconds:>10.0f}{plain / seconds:>8.2f}"
         if name in whole:
-            line += f"{faces / whole[name]:>14.0f}{whole[first] / whole[name]:>8.2f}"
+            line += f"{faces / whole[name]:>14.0f}{first / whole[name]:>8.2f}"
         lines.append(line)
     return "\n".join(lines)
 

@@ -19,6 +19,7 @@ from sspl.data.synthetic.render import render_face
 from sspl.data.transforms import normalise
 from sspl.errors import SsplError
 from sspl.files import write_bytes, write_json
+from sspl.inference.graphs import split_prelus
 from sspl.inference.portable import (
     INPUT,
     OUTPUT,
@@ -59,9 +60,11 @@ class PredictionGraph(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map uint8 (n, canvas, canvas, 3) to float32 (n, attributes)."""
         canvas = images.permute(0, 3, 1, 2).float()
+        # One channel each, since onnxruntime would otherwise resize in its slower layout.
+        planes = canvas.reshape(-1, 1, *canvas.shape[2:])
         # The same as `warp_images` with the identity, but an operator that is fast everywhere.
-        view = F.interpolate(canvas, (self.size, self.size), mode="bilinear", align_corners=False)
-        view = normalise(view)
+        view = F.interpolate(planes, (self.size, self.size), mode="bilinear", align_corners=False)
+        view = normalise(view.reshape(-1, 3, self.size, self.size))
         if self.flip_average:
             view = torch.cat([view, view.flip(3)])
         logits: Tensor = self.network(view)
@@ -128,6 +131,7 @@ def export_graph(model: AttributeModel, opset: int) -> onnx.ModelProto:
     proto: onnx.ModelProto = program.model_proto
     _forget_origin(proto)
     _check_opset(proto, opset)
+    split_prelus(proto)
     return proto
 
 

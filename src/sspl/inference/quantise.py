@@ -31,8 +31,11 @@ from sspl.onnx_files import onnx, start_session
 FEWEST_FACES: Final = 10
 HELD_OUT_SHARE: Final = 5
 BATCH: Final = 16
-QUANTISED: Final = ("Conv",)
-"""Nearly all of the work; what lies between is cheap, and the heads need their fine steps."""
+QUANTISED: Final = ("Conv", "Relu", "MaxPool", "Add")
+"""Nearly all of the work, and what lies between; the heads need their fine steps."""
+
+MAPS: Final = (*QUANTISED, "Resize")
+"""What makes feature maps; other numbers that are added up span too much for eight bits."""
 
 
 class _Faces(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime carries no types
@@ -101,6 +104,16 @@ def _probabilities(
     return np.concatenate([run_session(session, images) for images in batches])
 
 
+def sums_of_others(proto: onnx.ModelProto) -> list[str]:
+    """Return the names of the additions of anything but two feature maps."""
+    makers = {output: node.op_type for node in proto.graph.node for output in node.output}
+    return [
+        node.name
+        for node in proto.graph.node
+        if node.op_type == "Add" and any(makers.get(name) not in MAPS for name in node.input)
+    ]
+
+
 def _quantise(proto: onnx.ModelProto, batches: Iterator[NDArray[np.uint8]]) -> onnx.ModelProto:
     logger = logging.getLogger()
     level = logger.level
@@ -115,6 +128,7 @@ def _quantise(proto: onnx.ModelProto, batches: Iterator[NDArray[np.uint8]]) -> o
             quantize_static(
                 prepared, done, _Faces(batches), quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTISED), per_channel=True,
+                nodes_to_exclude=sums_of_others(onnx.load(prepared)),
                 # CPUs without VNNI add pairs of products in 16 bits, which eight-bit weights
                 # overflow: seven bits give the same result everywhere.
                 reduce_range=True, activation_type=QuantType.QUInt8,
