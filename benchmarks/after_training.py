@@ -1,8 +1,8 @@
-"""What is worth doing after training: mirror averaging and temperatures, on validation faces.
+"""What is worth doing after training: mirror averaging, temperatures, thresholds.
 
     python benchmarks/after_training.py --data celeba:FOLDER,crop=celeba RUN [RUN ...]
 
-RUN are finished runs of stage 2 on that data, one for each label subset. Temperatures are fitted
+RUN are finished runs of stage 2 on that data, one for each label subset. What is fitted is fitted
 on one half of the validation faces and judged on the other, both ways round; the test split is
 never opened. The runs had chosen their epoch with what their own settings say of mirror averaging.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.records import Labels
@@ -22,38 +22,57 @@ from sspl.device import pick_device
 from sspl.evaluation.comparison import spread
 from sspl.metrics.attributes import all_figures, means
 from sspl.models.bundle import AttributeModel, load_model
+from sspl.models.decisions import THRESHOLD
 from sspl.models.scoring import face_logits
 from sspl.training.calibration import fit_temperatures
+from sspl.training.deciding import choose_decisions
 
 FIGURES = ("accuracy", "balanced_accuracy", "average_precision", "calibration_error")
+DECIDED = FIGURES[:2]
+"""Figures of decisions; the others are of probabilities."""
 
-Logits = NDArray[np.float64]
-Calibration = Callable[[Logits, Labels], NDArray[np.float64]]
+Array = NDArray[np.float64]
+Fit = Callable[[Array, Labels], tuple[Array, Array]]
+"""From logits and labels to temperatures and thresholds on probabilities, each (attributes,)."""
 
 
-def cross_fitted(logits: Logits, labels: Labels) -> NDArray[np.float64]:
-    """Return probabilities (n, a), each half's by temperatures fitted on the other half."""
-    probabilities = np.empty_like(logits)
+def nothing(logits: Array, labels: Labels) -> tuple[Array, Array]:
+    return np.ones(logits.shape[1]), np.full(logits.shape[1], THRESHOLD)
+
+
+def temperatures(logits: Array, labels: Labels) -> tuple[Array, Array]:
+    return fit_temperatures(logits, labels), nothing(logits, labels)[1]
+
+
+def thresholds(logits: Array, labels: Labels) -> tuple[Array, Array]:
+    """Fit both, the thresholds for the best balanced accuracy."""
+    fitted = fit_temperatures(logits, labels)
+    names = tuple(str(i) for i in range(logits.shape[1]))
+    chosen = choose_decisions(names, expit(logits / fitted), labels, "balanced", None)
+    return fitted, chosen.threshold_array(names)
+
+
+# Whether the mirror image is averaged in, and what is fitted.
+WAYS: dict[str, tuple[bool, Fit]] = {
+    "one look": (False, nothing),
+    "mirror averaged": (True, nothing),
+    "and temperatures": (True, temperatures),
+    "and balancing thresholds": (True, thresholds),
+}
+
+
+def cross_fitted(logits: Array, labels: Labels, fit: Fit) -> tuple[Array, Array]:
+    """Return probabilities (n, a) and decided ones, whose thresholds are moved to 0.5.
+
+    What is fitted on one half of the faces serves the other half.
+    """
+    probabilities, decided = np.empty_like(logits), np.empty_like(logits)
     even = np.arange(len(logits)) % 2 == 0
     for fitted, judged in ((even, ~even), (~even, even)):
-        temperatures = fit_temperatures(logits[fitted], labels[fitted])
-        probabilities[judged] = expit(logits[judged] / temperatures)
-    return probabilities
-
-
-def as_they_are(logits: Logits, labels: Labels) -> NDArray[np.float64]:
-    """Return the probabilities (n, a) that training made."""
-    probabilities: NDArray[np.float64] = expit(logits)
-    return probabilities
-
-
-# Whether the mirror image is averaged in, and what is made of the logits.
-WAYS: dict[str, tuple[bool, Calibration]] = {
-    "one look": (False, as_they_are),
-    "one look, temperatures": (False, cross_fitted),
-    "mirror averaged": (True, as_they_are),
-    "mirror averaged, temperatures": (True, cross_fitted),
-}
+        temperature, threshold = fit(logits[fitted], labels[fitted])
+        probabilities[judged] = expit(logits[judged] / temperature)
+        decided[judged] = expit(logits[judged] / temperature - logit(threshold))
+    return probabilities, decided
 
 
 def judged(model: AttributeModel, canvases: Canvases, labels: Labels) -> dict[str, list[float]]:
@@ -67,11 +86,13 @@ def judged(model: AttributeModel, canvases: Canvases, labels: Labels) -> dict[st
         for flip in (False, True)
     }  # fmt: skip
     found = {}
-    for way, (flip, calibration) in WAYS.items():
-        probabilities = calibration(logits[flip], labels)
-        figures = all_figures(model.schema.names, labels, probabilities, model.training_rates)
-        mean = means(figures)
-        found[way] = [value for f in FIGURES if (value := mean[f]) is not None]
+    for way, (flip, fit) in WAYS.items():
+        probabilities, decided = (
+            means(all_figures(model.schema.names, labels, p, model.training_rates))
+            for p in cross_fitted(logits[flip], labels, fit)
+        )
+        values = ((decided if f in DECIDED else probabilities)[f] for f in FIGURES)
+        found[way] = [np.nan if v is None else v for v in values]
     return found
 
 
