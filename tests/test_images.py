@@ -313,6 +313,33 @@ def test_large_jpegs_are_decoded_no_larger_than_twice_the_canvas(
     assert difference.max() <= (3 if decoded > 1 else 0)
 
 
+@pytest.mark.parametrize("orientation", STORED)
+def test_sizes_that_do_not_divide_are_decoded_in_place(tmp_path: Path, orientation: int) -> None:
+    """A quarter of 250 x 246 px is decoded as 63 x 62, the last half pixel of it filled up."""
+    rows, columns = np.mgrid[:246, :250]
+    ramp = np.stack([rows, columns, 250 - columns], axis=2).astype(np.uint8)
+    path = tmp_path / "face.jpg"
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](ramp)))
+    stored.save(path, quality=95, exif=exif)
+    for box in (WHOLE_FRAME, (0.02, 0.0, 1.0, 0.99)):
+        pixels, size = read_canvas(path, box, 30)
+        assert size == (250, 246)
+        whole = image_canvas(Image.fromarray(ramp), box, 30).astype(int)
+        # Steps are 8 grey levels; half a pixel of 63 would be 2 of them.
+        assert np.abs(pixels - whole).mean() < 0.5
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("folder", "canvas"), [("lfw/full_250", 31), ("celebamask/images", 64)])
+def test_real_faces_decoded_at_reduced_size(real_data: Path, folder: str, canvas: int) -> None:
+    for path in sorted((real_data / folder).iterdir())[:40]:
+        whole = image_canvas(read_image(path), WHOLE_FRAME, canvas).astype(int)
+        difference = np.abs(read_canvas(path, WHOLE_FRAME, canvas)[0] - whole)
+        assert difference.mean() < 0.6
+
+
 def test_a_canvas_of_a_damaged_picture_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "face.jpg"
     Image.fromarray(noise(200, 200)).save(path)

@@ -20,6 +20,10 @@ ORIENTATION: Final = 0x0112
 SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 """EXIF orientations that trade width and height."""
 
+RIGHT_FIRST: Final = frozenset({2, 3, 6, 7})
+BOTTOM_FIRST: Final = frozenset({3, 4, 7, 8})
+"""EXIF orientations that store the upright picture's right or bottom edge first."""
+
 WHOLE_FRAME: Final[Box] = (0.0, 0.0, 1.0, 1.0)
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -61,17 +65,37 @@ def read_canvas(
     """Return `image_canvas` of a picture, and the width and height of the picture upright.
 
     A JPEG of at least four times the canvas is decoded at a half, a quarter or an eighth of its
-    size, so that at least twice the canvas is left; few pixels then differ from those of the whole
-    picture, by a grey level or two. Raises as `read_image`.
+    size, so that at least twice the canvas is left; a fifth to a quarter of the values then differ
+    from those of the whole picture, nearly all by one or two grey levels. Raises as `read_image`.
     """
     with _opened(picture) as opened:
-        size = opened.size
-        if opened.getexif().get(ORIENTATION, 1) in SIDEWAYS:
-            size = size[::-1]
-        left, _, right, _ = square_box(size, box)
-        keep = 2 * canvas / (right - left)
-        opened.draft(None, (math.ceil(opened.width * keep), math.ceil(opened.height * keep)))
-        return image_canvas(_own_upright_rgb(opened), box, canvas), size
+        stored = opened.size
+        turned = opened.getexif().get(ORIENTATION, 1)
+        size = stored[::-1] if turned in SIDEWAYS else stored
+        square = square_box(size, box)
+        keep = 2 * canvas / (square[2] - square[0])
+        opened.draft(None, (math.ceil(stored[0] * keep), math.ceil(stored[1] * keep)))
+        scale = round(stored[0] / opened.width)
+        image = _own_upright_rgb(opened)
+        if scale > 1:
+            square = _reduced(square, size, scale, image.size, turned)
+        return _resized(image, square, canvas), size
+
+
+def _reduced(
+    square: Box, size: tuple[int, int], scale: int, decoded: tuple[int, int], turned: int
+) -> Box:
+    """Return where a square of a picture lies in the picture decoded at 1 / `scale` of its size.
+
+    A size that is no multiple of the scale is filled up, at the right and bottom edge as stored.
+    """
+    over = (decoded[0] - size[0] / scale, decoded[1] - size[1] / scale)
+    left = over[0] if turned in RIGHT_FIRST else 0.0
+    top = over[1] if turned in BOTTOM_FIRST else 0.0
+    return (
+        left + square[0] / scale, top + square[1] / scale,
+        min(decoded[0], left + square[2] / scale), min(decoded[1], top + square[3] / scale),
+    )  # fmt: skip
 
 
 def _bounded(picture: Picture) -> Image.Image:
@@ -166,20 +190,23 @@ def square_box(size: tuple[int, int], box: Box) -> Box:
     return left, top, left + side, top + side
 
 
-def _is_all(square: Box, image: Image.Image, canvas: int) -> bool:
-    """Tell whether a square is all of a picture, which is of the canvas's size already."""
-    return image.size == (canvas, canvas) and square == (0, 0, canvas, canvas)
-
-
 def image_canvas(image: Image.Image, box: Box, canvas: int) -> NDArray[np.uint8]:
     """Return uint8 (canvas, canvas, 3): the square of `box`, resized with anti-aliasing."""
-    square = square_box(image.size, box)
+    return _resized(image, square_box(image.size, box), canvas)
+
+
+def _resized(image: Image.Image, square: Box, canvas: int) -> NDArray[np.uint8]:
     if _is_all(square, image, canvas):
         return np.array(image)
     resized = image.resize(
         (canvas, canvas), Image.Resampling.BILINEAR, box=square, reducing_gap=2.0
     )
     return np.array(resized)
+
+
+def _is_all(square: Box, image: Image.Image, canvas: int) -> bool:
+    """Tell whether a square is all of a picture, which is of the canvas's size already."""
+    return image.size == (canvas, canvas) and square == (0, 0, canvas, canvas)
 
 
 def mask_canvas(mask: Image.Image, box: Box, canvas: int) -> NDArray[np.uint8]:
