@@ -164,9 +164,21 @@ def test_confusion_and_iou_equal_scikit_learns(target: np.ndarray, seed: int) ->
     )
 
 
+def test_bytes_of_many_classes_are_counted_and_ids_beyond_them_left_out() -> None:
+    # 18 * 19 + 17 does not fit in a byte; 19 is the first id that is none of 19 classes.
+    target = torch.tensor([[18, 18, 19, UNKNOWN, 0]], dtype=torch.uint8)
+    prediction = torch.tensor([[17, 18, 3, 3, 2]], dtype=torch.uint8)
+    counts = confusion_matrix(target, prediction, 19)
+    assert counts.shape == (19, 19)
+    assert {tuple(place): int(counts[tuple(place)]) for place in counts.nonzero().tolist()} == {
+        (18, 17): 1, (18, 18): 1, (0, 2): 1,
+    }  # fmt: skip
+
+
 def test_iou_by_hand() -> None:
     counts = torch.tensor([[3, 1, 0], [0, 2, 0], [0, 0, 0]])
     iou = intersection_over_union(counts)
+    assert iou.dtype == torch.float64
     assert iou[:2].tolist() == pytest.approx([3 / 4, 2 / 3])
     assert math.isnan(iou[2])
     assert mean_iou(counts) == pytest.approx((3 / 4 + 2 / 3) / 2)

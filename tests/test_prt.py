@@ -359,16 +359,3 @@ def test_without_crops_the_stacks_are_averaged() -> None:
     before = statistics(trunk)
     subject(trunk, views(0), None)
     assert not any(torch.equal(a, b) for a, b in zip(before, statistics(trunk), strict=True))
-
-
-def test_momentum_comes_back_after_an_error() -> None:
-    norm = torch.nn.BatchNorm2d(3, momentum=0.3)
-
-    def fail_inside() -> None:
-        with prt.frozen_running_averages(norm):
-            assert norm.momentum == 0
-            raise RuntimeError("inside")
-
-    with pytest.raises(RuntimeError, match="inside"):
-        fail_inside()
-    assert norm.momentum == 0.3

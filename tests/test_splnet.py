@@ -16,7 +16,7 @@ from shared import refused, sspl
 from sspl.checkpoint import load_state, save_state
 from sspl.domain.attributes import AttributeSchema, celeba_schema
 from sspl.domain.regions import REGIONS
-from sspl.domain.taxonomy import UNKNOWN, Taxonomy, built_in_taxonomy
+from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
 from sspl.errors import DataError, SettingsError
 from sspl.models.attributes import AttributeNetwork, HeadSettings
 from sspl.models.branches import Branches, ChannelGate, CrossAttention, RegionHeads, SpatialGate
@@ -281,13 +281,6 @@ def test_each_branch_predicts_the_classes_of_its_region_alone() -> None:
         after = subject.head(features | {region: features[region] + 1})
         changed = {c for i, c in enumerate(taxonomy.classes) if before[0, i] != after[0, i]}
         assert changed == set(taxonomy.regions[region])
-
-
-def test_class_without_a_region_is_whole_and_a_class_has_one_region() -> None:
-    taxonomy = Taxonomy("t", ("background", "skin", "hair"), regions={"upper": ("hair",)})
-    assert [taxonomy.group(region) for region in REGIONS] == [(0, 1), (2,), (), ()]
-    with pytest.raises(DataError, match="class 'skin' is listed twice under regions"):
-        Taxonomy("t", ("background", "skin"), regions={"upper": ("skin",), "lower": ("skin",)})
 
 
 def features_of(n: int, channels: int, seed: int = 0) -> dict[str, Tensor]:

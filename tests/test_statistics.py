@@ -276,12 +276,14 @@ def test_which_groups_are_reported() -> None:
 
 
 def test_reliability_by_hand() -> None:
-    labels = np.array([[1, 0], [0, -1], [1, 1]], np.int8)
+    labels = np.array([[1, 0], [0, -1], [0, 1]], np.int8)
     bins = reliability(labels, np.array([[0.95, 0.01], [0.05, 0.9], [1.0, 0.5]]))
-    assert [b["cases"] for b in bins] == [2, *[0] * 6, 1, *[0] * 6, 2]
-    assert bins[0]["probability"] == pytest.approx(0.03)
-    assert (bins[0]["frequency"], bins[7]["frequency"], bins[14]["frequency"]) == (0, 1, 1)
-    assert bins[1]["probability"] is None
+    # Of 15 bins: 0.01 and 0.05 in the first, 0.5 in the eighth, 0.95 and 1 in the last.
+    seen = {0: (2, 0.03, 0), 7: (1, 0.5, 1), 14: (2, 0.975, 0.5)}
+    for i, told in enumerate(bins):
+        assert (told["low"], told["high"]) == pytest.approx((i / 15, (i + 1) / 15))
+        figures = (told["cases"], told["probability"], told["frequency"])
+        assert figures == (pytest.approx(seen[i]) if i in seen else (0, None, None))
 
 
 def told(given: Predictions, wrong: Sequence[int]) -> Predictions:

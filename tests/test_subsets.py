@@ -123,16 +123,23 @@ def test_the_draw_is_uniform_where_nothing_is_rare():
     assert draws.std() > 2
 
 
-def test_of_equally_rare_values_the_first_one_is_brought_in():
-    """Face i alone has attribute i, face 100 nothing; a single face is kept."""
-    labels = np.full((101, 100), -1, dtype=np.int8)
-    np.fill_diagonal(labels, 1)
-    kept = {int(label_subset(labels, 1, rule="seeded", seed=s)[0]) for s in range(40)}
-    empty = [s for s in range(400) if np.random.default_rng(s).permutation(101)[0] == 100]
-    assert empty
-    for seed in empty:  # whoever has a value keeps it; who has none leaves
-        assert label_subset(labels, 1, rule="seeded", seed=seed).tolist() == [0]
-    assert len(kept) > 20
+def test_of_the_rarest_values_the_first_one_is_brought_in():
+    """Attributes 0 to 19 have two holders, 20 to 49 one; face 70 has nothing; one face is kept."""
+    labels = np.full((71, 50), -1, dtype=np.int8)
+    labels[np.arange(70), np.arange(70) % 50] = 1
+    nothing = [s for s in range(300) if np.random.default_rng(s).permutation(71)[0] == 70]
+    assert nothing
+    for seed in nothing:
+        assert label_subset(labels, 1, rule="seeded", seed=seed).tolist() == [20]
+
+
+def test_the_same_faces_are_drawn_for_ever():
+    """Figures of other days can be compared with."""
+    labels = np.zeros((20, 1), dtype=np.int8)
+    assert label_subset(labels, 4, rule="seeded").tolist() == [2, 4, 6, 19]
+    rare = np.zeros((20, 2), dtype=np.int8)
+    rare[11, 0] = rare[12, 1] = 1
+    assert label_subset(rare, 4, rule="seeded").tolist() == [2, 11, 12, 19]
 
 
 def test_seeds_differ_and_the_rule_must_be_known():

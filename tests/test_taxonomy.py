@@ -386,6 +386,8 @@ def test_schema_file(tmp_path: Path) -> None:
         ("attributes: {Scar: chin}", "attribute 'Scar' has region 'chin'; use whole, upper"),
         ("attributes: [Scar, Scar]", "'Scar' is listed twice"),
         ("names: [Scar]", r"schema\.yaml: expected 'attributes:'"),
+        ("attributes: Scar", r"schema\.yaml: expected 'attributes:'"),
+        ("attributes: {}", r"schema\.yaml: expected 'attributes:'"),
     ],
 )
 def test_bad_schema_files_are_refused(tmp_path: Path, text: str, reason: str) -> None:

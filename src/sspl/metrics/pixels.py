@@ -10,7 +10,7 @@ def confusion_matrix(target: Tensor, prediction: Tensor, classes: int) -> Tensor
     `target` and `prediction` are integer tensors of one shape; places whose target is not a
     class id (such as `UNKNOWN`) are left out.
     """
-    target, prediction = target.flatten().long(), prediction.flatten().long()
+    target, prediction = target.flatten().long(), prediction.flatten()
     known = target < classes
     pairs = target[known] * classes + prediction[known]
     return torch.bincount(pairs, minlength=classes * classes).view(classes, classes).cpu()
@@ -24,7 +24,7 @@ def intersection_over_union(confusion: Tensor) -> Tensor:
     counts = confusion.double()
     hit = counts.diagonal()
     union = counts.sum(0) + counts.sum(1) - hit
-    return hit / torch.where(union > 0, union, torch.nan)
+    return hit / union
 
 
 def mean_iou(confusion: Tensor) -> float:
