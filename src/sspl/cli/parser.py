@@ -119,3 +119,34 @@ def run(
     parser = open_parser(model, short_side, average, device)
     summary = make_masks(parser, faces, out, batch_size, on_error)
     say(summary_text(summary, out), summary | {"out": str(out)}, as_json)
+
+
+@parser.command("export")
+@click.argument("model", type=folder_in)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--short-side", type=click.IntRange(32, 1024), help="Px of the square it looks at.")
+@click.option(
+    "--average/--no-average",
+    default=True,
+    show_default=True,
+    help="Average over the mirrored picture, in the graph.",
+)
+@click.option(
+    "--opset", type=click.IntRange(18), default=18, show_default=True, help="ONNX operator set."
+)
+@json_option
+def export_command(
+    model: Path, out: Path, short_side: int | None, average: bool, opset: int, as_json: bool
+) -> None:
+    """Write the parser of the run folder MODEL as one ONNX file, its YAML beside it.
+
+    The file is what 'sspl parser run' and 'sspl parser test' take as a parser of your own, and runs
+    without torch. Needs pip install 'sspl[export]'.
+    """
+    from sspl.parsing.export import export_parser
+    from sspl.parsing.model import load_parser
+
+    facts = export_parser(load_parser(model), out, short_side, average, opset)
+    height, width = facts.input_size
+    text = f"{out}: {len(facts.classes)} classes, looks at {width} x {height} px; see its YAML"
+    say(text, facts.model_dump(mode="json") | {"out": str(out)}, as_json)

@@ -1,9 +1,5 @@
 """From a fine-tuned model to one ONNX file that needs no torch to run."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -31,18 +27,15 @@ from sspl.inference.portable import (
 )
 from sspl.models.bundle import AttributeModel
 from sspl.models.scoring import logits_of
-from sspl.onnx_files import messages, not_installed, onnx, onnxruntime, start_session
+from sspl.onnx_files import onnx, onnxruntime, start_session
+from sspl.onnx_writing import OPSET, trace_onnx
 from sspl.runs import versions
-
-OPSET: Final = 18
-"""Old enough for most runtimes, new enough for anti-aliased resizing."""
 
 TOLERANCE: Final = 1e-4
 """Largest difference in probability between the graph and the torch model."""
 
 CHECK_FACES: Final = 4
 _RENDERED_SIZE: Final = 128
-_REMARKS: Final = ("metadata_props", "doc_string")
 
 
 class PredictionGraph(nn.Module):
@@ -113,54 +106,10 @@ def export_graph(model: AttributeModel, opset: int) -> onnx.ModelProto:
 
     Raises `SsplError` when torch cannot write it at this opset.
     """
-    graph = PredictionGraph(model).eval().cpu()
     example = torch.zeros(2, model.canvas, model.canvas, 3, dtype=torch.uint8)
-    try:
-        with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                graph, (example,), dynamo=True, opset_version=opset, verbose=False,
-                input_names=[INPUT], output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("n")},),
-            )  # fmt: skip
-    except ImportError as absent:
-        raise not_installed(absent) from None
-    except torch.onnx.OnnxExporterError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SsplError(f"this model cannot be written as ONNX opset {opset} ({reason}).") from None
-    assert program is not None
-    proto: onnx.ModelProto = program.model_proto
-    _forget_origin(proto)
-    _check_opset(proto, opset)
+    proto = trace_onnx(PredictionGraph(model), example, INPUT, OUTPUT, opset)
     split_prelus(proto)
     return proto
-
-
-def _check_opset(proto: onnx.ModelProto, opset: int) -> None:
-    written = {o.domain: o.version for o in proto.opset_import}.get("")
-    if written != opset:
-        raise SsplError(f"--opset {opset}: torch wrote opset {written} instead; try {written}.")
-
-
-def _forget_origin(proto: onnx.ModelProto) -> None:
-    """Drop stack traces, which name files and folders of the machine that exported."""
-    for part in messages(proto):
-        for name in _REMARKS:
-            if name in part.DESCRIPTOR.fields_by_name:
-                part.ClearField(name)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the exporter's remarks about packages and functions that do not concern us."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def check_graph(proto: onnx.ModelProto, model: AttributeModel) -> None:
