@@ -256,6 +256,23 @@ def test_a_graph_that_cannot_run_is_refused(exported: Path, proto: Any, tmp_path
         load_portable(tmp_path / "model.onnx")
 
 
+def test_a_graph_with_strange_or_no_outputs_is_refused(
+    exported: Path, proto: Any, tmp_path: Path
+) -> None:
+    facts = load_portable(exported).facts
+    for value in (proto.graph.input[0], proto.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_param = "abcdefgh"
+    content = exporting.pack(proto, facts)
+    assert content.count(b"abcdefgh") == 2
+    (tmp_path / "model.onnx").write_bytes(content.replace(b"abcdefgh", b"abcdefg\xbe"))
+    with pytest.raises(DataError, match=r"cannot run this graph .*decode byte 0xbe"):
+        load_portable(tmp_path / "model.onnx")
+    del proto.graph.output[:]
+    (tmp_path / "model.onnx").write_bytes(exporting.pack(proto, facts))
+    with pytest.raises(DataError, match="onnxruntime cannot run this graph"):
+        load_portable(tmp_path / "model.onnx")
+
+
 def test_weights_outside_the_file_are_refused(exported: Path, proto: Any, tmp_path: Path) -> None:
     facts = load_portable(exported).facts
     (secret := tmp_path / "secret").write_bytes(bytes(10_000_000))

@@ -141,8 +141,12 @@ def test_a_line_that_was_cut_short_is_forgotten(out: Path, folder: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "wrong", ["no json", "[]", '{"undo":99}', '{"image":"a","values":{"B":2}}']
-)
+    "wrong",
+    [
+        "no json", "[]", '{"undo":99}', '{"image":"a","values":{"B":2}}', "[" * 100_000,
+        r'{"image":"\ud800","values":{"Bald":1}}', '{"image":"a","values":{"Bald":1,"Bald":0}}',
+    ],
+)  # fmt: skip
 def test_a_damaged_line_is_named_and_nothing_is_changed(
     out: Path, folder: Path, wrong: str
 ) -> None:
@@ -556,6 +560,18 @@ def test_who_is_heard(client: TestClient, desk: Desk, headers: dict, status: int
     assert [ask.status_code for ask in asks] == [status] * 5
     if status != 200:
         assert len(lines(desk.journal.path)) == 2
+
+
+def test_no_other_site_may_ask_first(client: TestClient) -> None:
+    """A page of another site cannot send the key: a browser asks for leave before, in vain."""
+    asked = {
+        "Origin": "http://evil.example", "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "x-sspl-key",
+    }  # fmt: skip
+    for path in ("/", "/v1/answer", "/v1/undo", "/v1/round"):
+        reply = client.options(path, headers=asked)
+        assert reply.status_code == 405
+        assert not [name for name in reply.headers if name.startswith("access-control-")]
 
 
 def test_the_key_is_needed_even_without_a_browser(desk: Desk) -> None:

@@ -51,6 +51,7 @@ def test_four_arrays_are_enough(tmp_path: Path) -> None:
         ({"names": np.array([1, 2])}, "'names' must be text"),
         ({"names": np.array([None, "b"], dtype=object)}, "damaged"),
         ({"groups": np.array([["x"], ["y"]])}, "'groups' must have"),
+        ({"group_columns": np.array(["race"])}, "'groups' must have"),
     ],
 )
 def test_wrong_predictions_are_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import tempfile
 import zipfile
 import zlib
@@ -19,6 +20,8 @@ ARCHIVE_DAMAGES: Final = (
     zlib.error,
 )  # fmt: skip
 """What numpy raises for a damaged archive of arrays; RuntimeError where it seems encrypted."""
+
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextmanager
@@ -110,12 +113,16 @@ def read_json(path: Path) -> Any:
 def parse_json(text: str) -> Any:
     """Return the content of a JSON text; raise `ValueError` when it is none.
 
-    A key that comes twice in one object is refused instead of the last one being kept.
+    A key that comes twice in one object is refused instead of the last one being kept, and so is
+    half of a pair of surrogates, which could not be written again.
     """
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        content = json.loads(text, object_pairs_hook=_once)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    if _SURROGATE.search(text):
+        json.dumps(content, ensure_ascii=False).encode()
+    return content
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

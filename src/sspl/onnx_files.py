@@ -86,7 +86,13 @@ def start_session(model: bytes | Path, where: str) -> onnxruntime.InferenceSessi
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        if not inputs or not outputs:
+            raise ValueError("it has no input or no output")
+        # Names that are no UTF-8 come to light here.
+        _ = [(value.name, value.shape) for value in (*inputs, *outputs)]
+        return session
     except Exception as error:  # onnxruntime's errors have no base class of their own
         reason = " ".join(str(error).split())
         raise DataError(f"{where}: onnxruntime cannot run this graph ({reason}).") from None

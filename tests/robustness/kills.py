@@ -16,6 +16,7 @@ import io
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -99,21 +100,29 @@ class Work:
 
 
 class Process:
-    """A command in a process of its own, forked from this one, which has imported everything."""
+    """A command in a process of its own, forked from this one, which has imported everything.
 
-    def __init__(self, arguments: list[str], log: Path) -> None:
+    With `largest_file` the system lets no file become larger than so many bytes.
+    """
+
+    def __init__(
+        self, arguments: list[str], log: Path, largest_file: int = resource.RLIM_INFINITY
+    ) -> None:
         self.log = log
         ready, started = os.pipe()
         self.pid = os.fork()
         if not self.pid:
             os.close(ready)
-            self._run(arguments, log, started)
+            self._run(arguments, log, started, largest_file)
         os.close(started)
         os.read(ready, 1)
         os.close(ready)
 
     @staticmethod
-    def _run(arguments: list[str], log: Path, started: int) -> None:
+    def _run(arguments: list[str], log: Path, started: int, largest_file: int) -> None:
+        # A forked process has none of its parent's OpenMP threads and must not wait for them.
+        torch.set_num_threads(1)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1)
         os.dup2(file, 2)

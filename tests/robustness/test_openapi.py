@@ -1,9 +1,14 @@
-"""The server against its own description: what that allows is answered as it says."""
+"""The server on a real socket: against its own description, many clients and hostile ones."""
 
+import asyncio
+import io
+import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -12,6 +17,7 @@ import schemathesis
 import torch
 import uvicorn
 from hypothesis import HealthCheck, given, settings
+from PIL import Image
 from schemathesis.checks import load_all_checks
 
 from sspl.domain.attributes import AttributeSchema
@@ -71,6 +77,81 @@ def test_there_is_nothing_else(address: str, path: str) -> None:
     reply = httpx.get(f"{address}{path}")
     assert reply.status_code == 404
     assert reply.json() == {"error": "Not Found"}
+
+
+def picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 40), (90, 60, 40)).save(file, "PNG")
+    return file.getvalue()
+
+
+PNG = {"Content-Type": "image/png"}
+
+
+def test_two_hundred_clients_at_once_are_all_answered(address: str) -> None:
+    """`benchmarks/serving.py` does it for a minute, and looks at the memory."""
+
+    async def ask() -> list[httpx.Response]:
+        content, limits = picture(), httpx.Limits(max_connections=200)
+        async with httpx.AsyncClient(base_url=address, limits=limits, timeout=120) as http:
+            asks = [http.post("/v1/predict", content=content, headers=PNG) for _ in range(200)]
+            return list(await asyncio.gather(*asks))
+
+    replies = asyncio.run(ask())
+    assert [reply.status_code for reply in replies] == [200] * 200
+    assert len({reply.text for reply in replies}) == 1
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:1"])
+@pytest.mark.parametrize("path", ["/", "/v1/model", "/v1/predict", "/openapi.json"])
+def test_no_other_site_may_read_answers(address: str, path: str, origin: str) -> None:
+    """Without these headers a browser keeps answers from the pages of other sites."""
+    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    for reply in (
+        httpx.options(f"{address}{path}", headers=asked),
+        httpx.get(f"{address}{path}", headers={"Origin": origin}),
+        httpx.post(f"{address}{path}", headers={"Origin": origin} | PNG, content=picture()),
+    ):
+        assert not [name for name in reply.headers if name.startswith("access-control-")]
+    assert httpx.options(f"{address}{path}", headers=asked).status_code == 405
+
+
+WATCHED = ("os.mkdir", "os.rename", "os.remove", "os.link", "os.symlink", "os.truncate")
+"""What changes files, beside opening them for writing."""
+
+
+class Watch:
+    """Notes files that this process changes or makes, while it is on."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.changed: list[str] = []
+        sys.addaudithook(self.hear)
+
+    def hear(self, event: str, arguments: tuple[object, ...]) -> None:
+        if not self.on:
+            return
+        writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+        if event in WATCHED or (event == "open" and int(arguments[2]) & writes):  # type: ignore[call-overload]
+            self.changed.append(f"{event} {arguments[0]}")
+
+
+def test_the_server_writes_no_file(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs in a thread of this process, whose every file is heard of."""
+    monkeypatch.chdir(tmp_path)
+    watch = Watch()
+    large = picture() + b"\0" * 60_000
+    watch.on = True
+    for content in (picture(), picture()[:50], b"../../x", large):
+        httpx.post(f"{address}/v1/predict", content=content, headers=PNG)
+    httpx.get(f"{address}/v1/model")
+    httpx.put(f"{address}/x.txt", content=b"x")
+    assert not watch.changed
+    (tmp_path / "heard").touch()
+    watch.on = False
+    assert watch.changed == [f"open {tmp_path / 'heard'}"]
 
 
 def test_a_client_that_sends_its_headers_byte_by_byte_holds_up_nobody(address: str) -> None:

@@ -2,7 +2,10 @@
 
 import csv
 import errno
+import os
 import shutil
+import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,15 +13,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.robustness.kills import damage
+from tests.robustness.kills import Process, damage, differences
 from tests.shared import refused, sspl
 from torch import Tensor, nn
 
 from sspl import weights
+from sspl.data.canvases import Canvases
 from sspl.errors import TrainingError
+from sspl.parsing import training as parser_training_code
 from sspl.tasks.pct import PatchClassification
 from sspl.training import finetune
 from sspl.training.optimiser import back_propagate, update
+from sspl.weights import load_tensors
 
 TINY = (
     "canvas=40", "input_size=32", "trunk.width=0.05", "trunk.stem_stride=2",
@@ -48,7 +54,16 @@ def finetuning(faces: Path, out: Path) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-COMMANDS = {"pretrain": pretraining, "finetune": finetuning}
+def parser_training(faces: Path, out: Path) -> tuple[Any, ...]:
+    return (
+        "parser", "train", faces / "img_align_celeba", faces / "masks", "--out", out, "--pairs", 12,
+        "size=64", "view=32", "steps=8", "batch_size=4", "model.width=0.125", "precision=fp32",
+        "save_every=2",
+    )  # fmt: skip
+
+
+COMMANDS = {"pretrain": pretraining, "finetune": finetuning, "parser train": parser_training}
+MODELS = {"pretrained.safetensors", "model.safetensors", "parser.safetensors"}
 
 
 def epochs(out: Path) -> list[str]:
@@ -82,7 +97,7 @@ def test_a_full_disk_leaves_whole_files_and_a_run_that_goes_on(
     assert not list(out.glob(".*"))
     sspl(*make(faces, out), "--resume")
     sspl(*make(faces, undisturbed))
-    (name,) = {"pretrained.safetensors", "model.safetensors"} & {p.name for p in out.iterdir()}
+    (name,) = MODELS & {p.name for p in out.iterdir()}
     one, other = load_file(out / name), load_file(undisturbed / name)
     assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
     assert (out / "metrics.csv").read_text() == (undisturbed / "metrics.csv").read_text()
@@ -93,6 +108,87 @@ def test_a_place_that_cannot_be_written_is_named(faces: Path, tmp_path: Path, co
     (tmp_path / "file").write_text("x")
     sentence = refused(*COMMANDS[command](faces, tmp_path / "file" / "out"))
     assert f"cannot write {tmp_path / 'file' / 'out'}" in sentence
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_that_can_only_be_read_is_named(
+    faces: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "mkstemp", read_only)
+    sentence = refused(*COMMANDS[command](faces, tmp_path / "out"))
+    assert sentence.startswith(f"cannot write {tmp_path / 'out'}")
+    assert "Read-only file system" in sentence
+    assert not any((tmp_path / "out").iterdir())
+
+
+def parser_run(faces: Path, out: Path) -> tuple[Any, ...]:
+    model = out.parent / "parser"
+    if not model.exists():
+        sspl(*parser_training(faces, model))
+    return ("parser", "run", model, faces / "img_align_celeba", "--out", out)
+
+
+def packing(faces: Path, out: Path) -> tuple[Any, ...]:
+    return ("data", "pack", f"celeba:{faces}", "--out", out, "--shard-faces", 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "limit"), [(parser_run, 600), (parser_run, 20_000), (packing, 2000), (packing, 12_000)]
+)
+def test_a_file_that_the_system_cuts_short_is_not_left(
+    faces: Path, tmp_path: Path, make: Callable[[Path, Path], tuple[Any, ...]], limit: int
+) -> None:
+    """No file may become larger than so many bytes: the system itself ends the writing."""
+    out = tmp_path / "out"
+    arguments = [str(a) for a in make(faces, out)]
+    process = Process(arguments, tmp_path / "log.txt", largest_file=limit)
+    assert process.wait() == 2
+    said = process.said().splitlines()[-1]
+    assert said.startswith(f"Error: cannot write {out}")
+    assert "File too large; free some space" in said
+    assert not damage(out)
+    assert not list(out.glob(".*.tmp"))
+    sspl(*arguments)
+    sspl(*[tmp_path / "other" if a == str(out) else a for a in arguments])
+    assert not differences(out, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("kill", "sentence"), [(False, "there is not enough memory"), (True, "data workers died")]
+)
+def test_a_data_worker_without_memory_ends_the_run_and_keeps_what_is_done(
+    faces: Path, tmp_path: Path, kill: bool, sentence: str
+) -> None:
+    """In the second epoch: it raises, or the system kills it."""
+    out = tmp_path / "out"
+    more = ("runtime.cache_gb=0", "runtime.workers=1")
+    command = [str(a) for a in (*pretraining(faces, out), *more)]
+    decode = Canvases.decode
+
+    def starved(self: Canvases, index: int) -> Any:
+        if (out / "metrics.csv").exists():
+            if kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise MemoryError
+        return decode(self, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Canvases, "decode", starved)
+        process = Process(command, tmp_path / "log.txt")
+        assert process.wait() == 2
+    said = process.said().splitlines()[-1]
+    assert said.startswith("Error: ")
+    assert sentence in said
+    assert "Traceback" not in process.said()
+    assert epochs(out) == ["1"]
+    assert not damage(out)
+    sspl(*command, "--resume")
+    sspl(*pretraining(faces, tmp_path / "undisturbed"))
+    one, other = (load_file(f / "pretrained.safetensors") for f in (out, tmp_path / "undisturbed"))
+    assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
 
 
 def test_pictures_that_vanish_on_the_way_end_the_run_and_keep_what_is_done(
@@ -161,6 +257,17 @@ def test_a_loss_of_stage_two_that_is_no_number_keeps_the_checkpoint(
     assert sentence.startswith("the loss of labelled faces is inf in epoch 2, step ")
     assert not damage(tmp_path / "out")
     assert epochs(tmp_path / "out") == ["1"]
+
+
+def test_a_parsers_loss_that_is_no_number_keeps_the_checkpoint(faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        spoilt = poisoned(parser_training_code.parser_loss, 6, lambda loss: loss * torch.nan)
+        patch.setattr(parser_training_code, "parser_loss", spoilt)
+        sentence = refused(*parser_training(faces, out))
+    assert sentence == "the parser's loss is nan at step 5; lower lr (now 0.002)."
+    assert load_tensors(out / "state.safetensors")[1]["step"] == 4
+    assert not damage(out)
 
 
 def test_a_gradient_that_is_no_number_changes_nothing() -> None:

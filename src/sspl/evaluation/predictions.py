@@ -133,9 +133,7 @@ def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         raise DataError(f"{path}: 'labels' may be 1, 0 or {MISSING} (unknown) alone.")
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise DataError(f"{path}: 'probabilities' must lie between 0 and 1.")
-    if "groups" in arrays and arrays["groups"].shape != (names.size, _size(arrays)):
+    columns, groups = arrays.get("group_columns"), arrays.get("groups")
+    counted = (names.size, 0) if groups is None else groups.shape
+    if counted != (names.size, 0 if columns is None else columns.size):
         raise DataError(f"{path}: 'groups' must have a row a face and a column a group column.")
-
-
-def _size(arrays: Mapping[str, NDArray[Any]]) -> int:
-    return arrays["group_columns"].size if "group_columns" in arrays else 0

@@ -18,7 +18,7 @@ from sspl.data.adapters.source import read_csv
 from sspl.data.adapters.table import IMAGE, SPLIT, read_table
 from sspl.data.records import MISSING
 from sspl.errors import DataError, SsplError
-from sspl.files import write_csv
+from sspl.files import parse_json, write_csv
 
 try:
     import fcntl
@@ -346,7 +346,7 @@ def _signature(path: Path) -> tuple[int, int] | None:
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line.decode())
     except ValueError:
         return None
     return record if isinstance(record, dict) else None

@@ -22,7 +22,8 @@ from sspl.serving.guards import from_another_site
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE = 5
+KEEP_ALIVE = 30
+"""Seconds that an idle connection stays: more than in clients, or requests meet its end."""
 BACKLOG = 512
 
 
