@@ -138,8 +138,11 @@ def test_means_leave_undefined_figures_out() -> None:
 
 
 def test_positive_rates_by_hand() -> None:
-    labels = np.array([[1, 0, MISSING], [MISSING, 0, MISSING], [0, 1, MISSING]], np.int8)
-    assert positive_rates(labels).tolist() == pytest.approx([0.5, 1 / 3, 0])
+    labels = np.full((3, 4), MISSING, np.int8)
+    labels[:, 0] = [1, MISSING, 0]
+    labels[:, 1] = [0, 0, 1]
+    labels[1, 2] = 1  # a single label; of the last attribute none
+    assert positive_rates(labels).tolist() == pytest.approx([0.5, 1 / 3, 1, 0])
 
 
 PIXELS = hnp.arrays(np.uint8, (3, 5, 7), elements=st.sampled_from([0, 1, 2, 3, UNKNOWN]))

@@ -55,15 +55,14 @@ def attribute_figures(
     if not len(truth):
         return AttributeFigures(name, 0, 0, None, None, None, None, None, None, None)
     both = positives > 0 and negatives > 0
-    recall = float(decision[truth].mean()) if positives else 0.0
-    specificity = float((~decision[~truth]).mean()) if negatives else 0.0
+    found, spared = decision[truth], ~decision[~truth]
     return AttributeFigures(
         name,
         positives,
         negatives,
         accuracy=float((decision == truth).mean()),
-        balanced_accuracy=(recall + specificity) / 2 if both else None,
-        f1=float(f1_score(truth, decision, zero_division=0.0)) if positives else None,
+        balanced_accuracy=float(found.mean() + spared.mean()) / 2 if both else None,
+        f1=float(f1_score(truth, decision)) if positives else None,
         average_precision=float(average_precision_score(truth, score)) if positives else None,
         auc=float(roc_auc_score(truth, score)) if both else None,
         calibration_error=expected_calibration_error(truth, score),
