@@ -165,8 +165,10 @@ def test_packaged_studies_resolve(name: str) -> None:
     assert study.name == name
     assert load_study(name, ["seed=5"]).seed == 5
     plans = [plan(study, cell) for cell in list_cells(study)]
-    for each in plans:
-        assert each.pretrain is None or each.pretrain.optim.epochs == 8
+    # Every method has the same budget, whatever its tasks.
+    stages = [each.pretrain for each in plans if each.pretrain]
+    assert {(s.canvas, s.input_size, s.optim.epochs) for s in stages} == {(80, 64, 12)}
+    assert {(p.finetune.canvas, p.finetune.input_size) for p in plans} == {(80, 64)}
     stage1 = {p.stage1 for p in plans if p.pretrain}
     others = load_study("celeba10k")
     assert stage1 <= {plan(others, c).stage1 for c in list_cells(others)}
@@ -179,7 +181,7 @@ def test_the_study_of_the_task_has_its_counts_and_fits_its_hours() -> None:
     assert {c.subset for c in cells} == {0, 1, 2}
     tuned = {c.method for c in cells if (c.protocol, c.labels) == ("finetune", 1099)}
     papers = {"prt", "pst", "pct", "prt+pst", "prt+pct", "pst+pct", "sspl", "splnet"}
-    assert tuned == {"scratch", *OTHER_TASKS, *papers}
+    assert tuned == {"scratch", *OTHER_TASKS, *papers, "scratch-regions", "sspl-regions"}
     for name in OTHER_TASKS:
         assert study.methods[name].pretrain == {"tasks": [name]}
     runs = {p.stage1: p.stage1_minutes for p in (plan(study, c) for c in cells) if p.stage1}
