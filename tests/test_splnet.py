@@ -138,7 +138,12 @@ def block_by_hand(
 
 @pytest.mark.parametrize(
     ("inputs", "width", "halve", "shape"),
-    [(16, 16, False, (3, 4)), (8, 16, True, (6, 8)), (8, 16, True, (5, 7))],
+    [
+        (16, 16, False, (3, 4)),
+        (8, 16, True, (6, 8)),
+        (8, 16, True, (5, 7)),
+        (16, 16, True, (4, 4)),
+    ],
 )
 def test_block_is_that_of_the_method(
     inputs: int, width: int, halve: bool, shape: tuple[int, int]
@@ -157,6 +162,16 @@ def test_block_is_that_of_the_method(
             state, feature[i].double().numpy(), stage[i].double().numpy(), halve
         )
         np.testing.assert_allclose(output[i].numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_convolutions_start_as_those_of_the_trunk() -> None:
+    torch.manual_seed(0)
+    block = CrossAttention(32, 64, halve=True)
+    for convolution in (block.adapt[0], block.mix[0]):
+        # He et al.: 2 / (9 places of 64 outputs); the inputs are 32 and 128.
+        weight = convolution.weight.detach()  # type: ignore[union-attr, operator]
+        assert float(weight.std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+        assert abs(float(weight.mean())) < 0.001
 
 
 def test_branches_chain_their_own_blocks_from_the_first_map() -> None:
@@ -238,6 +253,27 @@ def test_logits_of_interleaved_groups_of_equal_size_keep_the_schemas_order() -> 
     heads.set_bias(-torch.arange(8.0))
     expected = [tens[r] - place for place, r in enumerate(INTERLEAVED.regions)]
     assert heads(features).tolist() == [pytest.approx(expected)]
+
+
+def test_logits_are_worked_out_in_float32_even_under_autocast() -> None:
+    heads = RegionHeads(1, {"whole": (0,)})
+    torch.nn.init.ones_(heads.get_submodule("whole").weight)  # type: ignore[arg-type]
+    heads.set_bias(torch.tensor([0.001]))
+    half = {"whole": torch.ones(1, 1, dtype=torch.bfloat16)}
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = heads(half)
+    assert logits.dtype == torch.float32
+    assert logits.item() == pytest.approx(1.001)  # in bf16 it would be 1
+    with torch.no_grad():
+        assert heads(half).item() == pytest.approx(1.001)
+
+
+def test_heads_save_their_weights_alone() -> None:
+    heads = RegionHeads(1, {"upper": (1,), "lower": (0, 2)})
+    assert heads.order.tolist() == [1, 0, 2]
+    assert set(heads.state_dict()) == {
+        f"{region}.{tensor}" for region in ("upper", "lower") for tensor in ("weight", "bias")
+    }
 
 
 def test_region_without_outputs_has_no_head() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sspl.data import transforms
 from sspl.data.transforms import (
     ColourSettings,
     Geometry,
@@ -142,36 +143,43 @@ def test_small_views_are_those_of_the_whole_picture(
     assert torch.equal(ids[clear], expected[clear])
 
 
-def whole_but_for(share: float) -> Geometry:
-    """A view of the middle of a picture, `share` of its side."""
-    return Geometry(torch.eye(2, 3)[None] * share, torch.tensor([False]))
+def view_of(side: float, middle: float = 32) -> Geometry:
+    """A square of some px of a picture of 64 px, around a px across and down."""
+    scale, centre = side / 64, middle / 32 - 1
+    theta = torch.tensor([[[scale, 0, centre], [0, scale, centre]]])
+    return Geometry(theta, torch.tensor([False]))
 
 
 @pytest.mark.parametrize(
-    ("seen", "start", "kept"),
+    ("seen", "middle", "start", "kept"),
     [
-        (16, 23, 18),  # px 24 to 39, and one more on either side
-        (15.5, 23, 18),
-        (43, 10, 45),  # 2 * 45 * 45 < 64 * 64; px 10.5 to 53.5
-        (44, 0, 64),  # 2 * 46 * 46 > 64 * 64: not worth it
-        (64, 0, 64),
+        (16, 32, 23, 18),  # px 24 to 39, and one more on either side
+        (16, 40, 31, 18),
+        (16, 8, 0, 18),  # px 0 to 15, and as many as elsewhere
+        (16, 56, 46, 18),
+        (15.5, 32, 23, 18),
+        (43, 32, 10, 45),  # 2 * 45 * 45 < 64 * 64; px 10.5 to 53.5
+        (44, 32, 0, 64),  # 2 * 46 * 46 > 64 * 64: not worth it
+        (64, 32, 0, 64),
     ],
 )
-def test_less_than_half_of_a_picture_is_cut_out_first(seen: float, start: int, kept: int) -> None:
+def test_less_than_half_of_a_picture_is_cut_out_first(
+    seen: float, middle: float, start: int, kept: int
+) -> None:
     pictures = torch.randint(256, (1, 3, 64, 64), generator=generator(0)).to(torch.uint8)
-    cut, geometry = _in_sight(pictures, whole_but_for(seen / 64))
+    cut, geometry = _in_sight(pictures, view_of(seen, middle))
     end = start + kept
     assert torch.equal(cut, pictures[:, :, start:end, start:end])
-    # The same middle, px 32, in a square of `kept` px.
-    scale, middle = seen / kept, (2 * 32 - start - end) / kept
-    expected = torch.tensor([[[scale, 0, middle], [0, scale, middle]]])
+    # The same middle in a square of `kept` px.
+    scale, centre = seen / kept, (2 * middle - start - end) / kept
+    expected = torch.tensor([[[scale, 0, centre], [0, scale, centre]]])
     torch.testing.assert_close(geometry.theta, expected)
 
 
 def test_views_are_made_where_the_pictures_are() -> None:
     """The meta device computes nothing, but refuses what lies elsewhere, as a GPU does."""
     pictures = torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device="meta")
-    geometry = whole_but_for(0.25).to(torch.device("meta"))
+    geometry = view_of(16).to(torch.device("meta"))
     assert (geometry.theta.device.type, geometry.flipped.device.type) == ("meta", "meta")
     whole, _ = _in_sight(pictures, geometry)
     assert whole is pictures  # to look for what is seen would be to wait for the device
@@ -276,6 +284,32 @@ def test_rotation_is_bounded_and_keeps_angles_and_aspect() -> None:
     degrees = torch.atan2(theta[:, 1, 0], theta[:, 0, 0]) * 180 / math.pi
     assert float(degrees.min()) == pytest.approx(-10, abs=0.1)
     assert float(degrees.max()) == pytest.approx(10, abs=0.1)
+
+
+def test_draws_are_scale_angle_centre_and_flip() -> None:
+    """So that a seed shows the same views for ever; views over the edge among them."""
+    chosen = GeometrySettings(scale=(0.5, 2.0), shift=0.8, rotation=30, flip=0.5)
+    geometry = draw_geometry(6, chosen, generator(4))
+    draw = generator(4)
+    scales, angles = (torch.rand(6, generator=draw).tolist() for _ in range(2))
+    centres, flips = torch.rand((6, 2), generator=draw).tolist(), torch.rand(6, generator=draw)
+    assert geometry.flipped.tolist() == [f < 0.5 for f in flips.tolist()]
+    for i, theta in enumerate(geometry.theta.tolist()):
+        scale = 0.5 * 4 ** scales[i]
+        angle = math.radians(30 * (2 * angles[i] - 1))
+        cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+        x, y = ((2 * c - 1) * abs(1 - scale) * 0.8 for c in centres[i])
+        mirror = -1 if flips[i] < 0.5 else 1
+        assert theta[0] == pytest.approx([cos * mirror, -sin, x], abs=1e-5)
+        assert theta[1] == pytest.approx([sin * mirror, cos, y], abs=1e-5)
+
+
+def test_what_has_no_chance_never_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "rand", lambda shape, generator: torch.zeros(shape))
+    assert not draw_geometry(3, GeometrySettings(flip=0), generator(0)).flipped.any()
+    pixels = torch.rand(2, 3, 4, 4, generator=generator(0)) * 255
+    coloured = jitter_colour(pixels, NO_COLOUR, generator(0))
+    torch.testing.assert_close(coloured, pixels, atol=1e-3, rtol=0)
 
 
 def test_flips_come_as_often_as_asked() -> None:

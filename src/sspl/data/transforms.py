@@ -126,7 +126,7 @@ def _in_sight(pictures: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
     if 2 * side**2 > canvas**2:
         return pictures, geometry
     low = ((centre - reach + 1) * canvas - 1) / 2
-    start = low.floor().long().clamp(0, canvas - side)
+    start = low.long().clamp(0, canvas - side)
     cut = cut_squares(pictures, start[:, 1:], start[:, :1], side)[:, 0]
     moved = ((centre + 1) * canvas - 2 * start) / side - 1
     seen = torch.cat([theta[:, :, :2] * (canvas / side), moved[:, :, None]], dim=2)

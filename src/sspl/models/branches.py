@@ -53,16 +53,18 @@ class SpatialGate(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """One block of a branch: its feature meets the trunk's feature of the stage."""
+    """One block of a branch: its feature meets the trunk's feature of the stage.
+
+    Where it does not halve, the feature has the stage's width already.
+    """
 
     def __init__(self, inputs: int, width: int, halve: bool) -> None:
         super().__init__()
         self.adapt = nn.Sequential()
-        if halve or inputs != width:
-            self.adapt = _convolution(inputs, width)
         if halve:
             # Rounds up at odd sizes, as the trunk's convolutions of stride 2 do.
-            self.adapt.append(nn.MaxPool2d(2, ceil_mode=True))
+            pool = nn.MaxPool2d(2, ceil_mode=True)
+            self.adapt = _convolution(inputs, width).append(pool)
         self.channel_gate = ChannelGate(2 * width)
         self.mix = _convolution(2 * width, width)
         self.spatial_gate = SpatialGate()
