@@ -9,7 +9,7 @@ from torch import nn
 from shared import changed_by_a_step
 from sspl.models.activation import PReLU
 from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.trunk import ResNetTrunk, TrunkSettings, pooled
+from sspl.models.trunk import ResNetTrunk, ThinShortcut, TrunkSettings, pooled
 from sspl.training.finetune import parameter_groups
 from sspl.training.settings import FinetuneSettings
 
@@ -155,3 +155,24 @@ def test_logits_are_float32_under_autocast() -> None:
     subject = network().eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert subject(torch.randn(2, 3, 32, 32)).dtype == torch.float32
+
+
+def test_thin_shortcuts_are_strided_convolutions() -> None:
+    """torch's own corrupts memory in fp32 and channels last, and so the process mostly dies."""
+    thin = ResNetTrunk(TrunkSettings(width=0.125, stem_stride=1)).stages[1][0].shortcut
+    assert isinstance(thin, ThinShortcut)
+    assert (thin.in_channels, thin.stride) == (8, (2, 2))
+    plain = nn.Conv2d(8, 16, 1, 2, bias=False)
+    plain.load_state_dict(thin.state_dict())
+    for side in (47, 48):
+        x = torch.randn(2, 8, side, side)
+        inputs = x.clone().requires_grad_(), x.contiguous(memory_format=torch.channels_last)
+        inputs[1].requires_grad_()
+        results = plain(inputs[0]), thin(inputs[1])
+        torch.testing.assert_close(results[1], results[0])
+        torch.testing.assert_close(thin.eval()(x), results[0])
+        for result in results:
+            (result**2).sum().backward()
+        torch.testing.assert_close(inputs[1].grad, inputs[0].grad)
+        torch.testing.assert_close(thin.weight.grad, plain.weight.grad, rtol=1e-4, atol=1e-4)
+        thin.train()

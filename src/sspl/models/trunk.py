@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from typing import Final, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -17,6 +18,8 @@ from sspl.settings import Settings
 
 BLOCKS: Final = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 STAGE_WIDTHS: Final = (64, 128, 256, 512)
+FEWEST_CHANNELS: Final = 16
+"""With fewer, strided 1x1 convolutions are not left to torch in training."""
 
 
 class TrunkSettings(Settings):
@@ -94,7 +97,23 @@ class Bottleneck(nn.Module):
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
     if stride == 1 and inputs == outputs:
         return None
-    return nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+    kind = ThinShortcut if inputs < FEWEST_CHANNELS else nn.Conv2d
+    return kind(inputs, outputs, 1, stride, bias=False)
+
+
+class ThinShortcut(nn.Conv2d):
+    """1x1 convolution of few channels; in training it drops places first, and then has no stride.
+
+    With a stride torch 2.13 writes beyond its memory on CPUs: the gradient of the weights, in fp32
+    and channels last, of 8 channels of 46 px and more.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, inputs, h, w) to (n, outputs, h/stride, w/stride)."""
+        if not self.training:
+            return super().forward(x)
+        down, across = self.stride
+        return F.conv2d(x[:, :, ::down, ::across], self.weight)
 
 
 class Trunk(nn.Module, ABC):
