@@ -29,6 +29,7 @@ from sspl.tasks.prt import PatchRotation, PRTSettings, cell_edges, patch_side
 
 TOP = 9
 TAXONOMY = built_in_taxonomy("celebamask19")
+MIRROR = TAXONOMY.mirror_table()
 
 
 def ours(batch: CanvasBatch, size: int, grid: int) -> dict[str, Work]:
@@ -92,7 +93,7 @@ def crop(mask: Image.Image, size: int, draw: np.random.Generator) -> NDArray[np.
     left, top = draw.integers(0, mask.width - size + 1, 2)
     cut = mask.crop((left, top, left + size, top + size))
     if draw.random() < 0.5:
-        cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return MIRROR[np.asarray(cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT))]
     return np.asarray(cut)
 
 

@@ -156,9 +156,10 @@ def warp_masks(masks: Tensor, geometry: Geometry, size: int, mirror: Tensor) -> 
         :, 0
     ]
     ids = (sampled.int() - (256 - UNKNOWN)).to(torch.uint8)
-    flipped = geometry.flipped
-    ids[flipped] = mirror.to(ids.device)[ids[flipped].int()]
-    return ids
+    flipped = geometry.flipped.nonzero()[:, 0]
+    there = ids.index_select(0, flipped)
+    swapped = mirror.to(ids.device).index_select(0, there.flatten().int()).view(there.shape)
+    return ids.index_copy_(0, flipped, swapped)
 
 
 def jitter_colour(images: Tensor, settings: ColourSettings, generator: torch.Generator) -> Tensor:
