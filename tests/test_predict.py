@@ -24,7 +24,7 @@ from sspl.faces.face import Face, Pixels
 from sspl.faces.photographs import DetectSettings
 from sspl.inference import sources as places
 from sspl.inference.crops import crop_faces
-from sspl.inference.drawing import LINE, Note, annotated, annotated_path, lines_about
+from sspl.inference.drawing import LINE, Note, annotated, annotated_path, lines_about, shared
 from sspl.inference.journal import Journal
 from sspl.inference.predict import FRAMES_AT_ONCE, PredictSettings, Summary, predict
 from sspl.inference.scorers import TorchScorer, load_scorer
@@ -382,12 +382,14 @@ def test_drawings(tmp_path: Path) -> None:
     assert sorted(p.name for p in folder.iterdir()) == ["0.png.jpg", "1.png.jpg", "2.png.jpg"]
     drawn = np.asarray(Image.open(folder / "2.png.jpg")).astype(int)
     plain = np.asarray(Image.open(folder / "0.png.jpg")).astype(int)
-    assert plain.shape == drawn.shape == (320, 427, 3)
+    # Several faces need more room for their text.
+    assert plain.shape == (320, 427, 3)
+    assert drawn.shape == (640, 853, 3)
     assert np.abs(plain - plain[0, 0]).max() < 8
-    # The box reaches from the corner to 20 px right and down, at 320 / 30 times the size.
-    right = round(20 * 320 / 30)
-    assert np.abs(drawn[100, right] - LINE).max() < 60
-    assert np.abs(drawn[100, right + 60] - plain[100, right + 60]).max() < 12
+    # The box reaches from the corner to 20 px right and down, at 640 / 30 times the size.
+    right = 20 * 640 // 30
+    assert np.abs(drawn[200, right] - LINE).max() < 60
+    assert np.abs(drawn[200, right + 120] - drawn[0, right + 120]).max() < 12
     film = Moving("a/film.avi", video(tmp_path / "film.avi", 2))
     look([film], tmp_path / "q.csv", annotate=folder, detect="no")
     assert sorted(p.name for p in (folder / "a" / "film.avi").iterdir()) == [
@@ -416,6 +418,24 @@ def test_text_stays_on_the_picture_whatever_the_box() -> None:
     ]  # fmt: skip
     # Lines that are cut off have less white; the last box has room on all sides.
     assert min(white) > 0.95 * white[-1] > 100
+
+
+def test_text_does_not_hide_another_face() -> None:
+    """Below the first face lies the second; the text of each goes where neither is."""
+    image = Image.new("RGB", (800, 800), (90, 90, 90))
+    above, below = (300.0, 300.0, 400.0, 400.0), (300.0, 410.0, 400.0, 510.0)
+    lines = ["Wearing Necktie 99%"] * 4
+    drawn = np.asarray(annotated(image, [Note(above, lines), Note(below, lines)])).astype(int)
+    for left, top, right, bottom in (above, below):
+        inside = drawn[int(top) + 6 : int(bottom) - 6, int(left) + 6 : int(right) - 6]
+        assert (inside == 90).all()
+    assert ((drawn == 255).all(2)).sum() > 200
+
+
+def test_shared_area_by_hand() -> None:
+    assert shared((0, 0, 10, 10), (6, 7, 20, 20)) == 4 * 3
+    assert shared((0, 0, 10, 10), (10, 0, 20, 20)) == 0
+    assert shared((0, 0, 10, 10), (11, 12, 20, 20)) == 0
 
 
 @pytest.mark.parametrize(

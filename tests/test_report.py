@@ -85,6 +85,24 @@ def test_figures_of_the_page_are_those_of_the_file(runs: Path, tmp_path: Path) -
     assert "40 (a random subset, seed 0)" in page.text
 
 
+def test_decisions_of_the_page_are_those_of_the_file(runs: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs / "fine", tmp_path / "run"))
+    plain = assert_stands_alone(report(run, tmp_path / "plain.html", "--split", "all"))
+    assert "Accuracy when sure" not in plain.text
+    sspl("model", "decide", run, "Smiling=0.4", "--sure-accuracy", 0.8)
+    page = assert_stands_alone(report(run, tmp_path / "r.html", "--split", "all"))
+    found = json.loads((run / "evaluation-all.json").read_text())["decisions"]
+    (start,) = (i for i, row in enumerate(page.rows) if row[-1]["text"].startswith("Accuracy when"))
+    for row, (name, figures) in zip(page.rows[start + 1 :], found.items(), strict=False):
+        assert row[0]["text"] == name.replace("_", " ")
+        columns = ("threshold", "accuracy", "balanced_accuracy", "unsure", "sure_accuracy")
+        for shown, column in zip(row[1:], columns, strict=True):
+            assert shown["text"] == percent(figures[column])
+    mean = page.rows[start + 1 + len(found)]
+    accuracy = sum(row["accuracy"] for row in found.values()) / len(found)
+    assert float(mean[2]["data-value"]) == pytest.approx(accuracy)
+
+
 def test_groups_of_the_page_are_those_of_the_file(runs: Path, tmp_path: Path) -> None:
     page = assert_stands_alone(report(runs / "fine", tmp_path / "r.html", "--split", "all"))
     (way,) = json.loads((runs / "fine" / "evaluation-all.json").read_text())["subgroups"]

@@ -17,6 +17,20 @@ TEXT_SHARE: Final = 26
 """Lines of text in the shorter side of a picture."""
 
 
+SMALLER_TEXT_SHARE: Final = 45
+"""The same for pictures of several faces."""
+
+WORSE: Final = 4
+"""How much worse it is to hide text than to hide a face."""
+
+SEVERAL_SIDE: Final = 640
+"""Px to which the shorter side of a small picture of several faces is enlarged."""
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Area = tuple[float, float, float, float]
+"""Left, top, right, bottom in px."""
+
+
 @dataclass(frozen=True)
 class Note:
     """A face and the lines to write about it; without a box the whole picture is the face."""
@@ -43,40 +57,67 @@ def lines_about(
 
 def annotated(image: Image.Image, notes: Sequence[Note]) -> Image.Image:
     """Return an RGB picture, enlarged if it is small, with its faces marked."""
-    scale = max(1.0, SMALLEST_SIDE / min(image.size))
+    side = SMALLEST_SIDE if len(notes) < 2 else SEVERAL_SIDE
+    scale = max(1.0, side / min(image.size))
     size = (round(image.width * scale), round(image.height * scale))
     drawn = image.resize(size, Image.Resampling.BICUBIC) if scale > 1 else image.copy()
-    text = ImageFont.load_default(max(11, min(size) // TEXT_SHARE))
+    share = TEXT_SHARE if len(notes) < 2 else SMALLER_TEXT_SHARE
+    text = ImageFont.load_default(max(11, min(size) // share))
     if any(note.box is None for note in notes):
         return _beside(drawn, [line for note in notes for line in note.lines], text)
     canvas = ImageDraw.Draw(drawn, "RGBA")
+    width = max(2, min(size) // 200)
+    boxes: list[Area] = []
     for note in notes:
         assert note.box is not None
-        _mark(canvas, size, [v * scale for v in note.box], note.lines, text)
+        left, top, right, bottom = (v * scale for v in note.box)
+        boxes.append((left, top, right, bottom))
+        canvas.rectangle(boxes[-1], outline=LINE, width=width)
+    panels: list[Area] = []
+    for box, note in zip(boxes, notes, strict=True):
+        if note.lines:
+            panels.append(_panel(canvas, size, box, boxes, panels, note.lines, text, width))
     return drawn
 
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+def _panel(
+    canvas: ImageDraw.ImageDraw, size: tuple[int, int], box: Area, boxes: Sequence[Area],
+    panels: Sequence[Area], lines: Sequence[str], text: Font, width: int,
+) -> Area:  # fmt: skip
+    """Draw a panel of lines at a box; return where.
 
-
-def _mark(
-    canvas: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float],
-    lines: Sequence[str], text: Font,
-) -> None:  # fmt: skip
-    """Draw a box, and a panel below it, or above or inside where there is no room."""
-    width = max(2, min(size) // 200)
-    canvas.rectangle(tuple(box), outline=LINE, width=width)
-    if not lines:
-        return
+    Of the places below, above, right, left and inside it is the first that hides least of all
+    `boxes` and of the `panels` drawn before, of which nothing could be read any more.
+    """
     block = "\n".join(lines)
     left, top, right, bottom = canvas.multiline_textbbox((0, 0), block, font=text)
     pad = width * 2
-    high, wide = bottom - top + 2 * pad, right - left + 2 * pad
-    x = min(max(0.0, box[0]), max(0.0, size[0] - wide))
-    below, above = box[3] + width, box[1] - width - high
-    y = below if below + high <= size[1] else above if above >= 0 else max(0.0, size[1] - high)
-    canvas.rectangle((x, y, x + wide, y + high), fill=(*PANEL, PANEL_OPACITY))
-    canvas.multiline_text((x + pad - left, y + pad - top), block, font=text, fill="white")
+    wide, high = right - left + 2 * pad, bottom - top + 2 * pad
+    corners = (
+        (box[0], box[3] + width), (box[0], box[1] - width - high), (box[2] + width, box[1]),
+        (box[0] - width - wide, box[1]), (box[2] - wide, box[3] + width), (box[0], box[3] - high),
+    )  # fmt: skip
+    areas: list[Area] = []
+    for x, y in corners:
+        x = min(max(0.0, x), max(0.0, size[0] - wide))
+        y = min(max(0.0, y), max(0.0, size[1] - high))
+        areas.append((x, y, x + wide, y + high))
+
+    def hidden(area: Area) -> float:
+        return sum(shared(area, b) for b in boxes) + WORSE * sum(shared(area, p) for p in panels)
+
+    best = min(areas, key=hidden)
+    canvas.rectangle(best, fill=(*PANEL, PANEL_OPACITY))
+    corner = (best[0] + pad - left, best[1] + pad - top)
+    canvas.multiline_text(corner, block, font=text, fill="white")
+    return best
+
+
+def shared(one: Area, other: Area) -> float:
+    """Return how many px two areas have in common."""
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, wide) * max(0.0, high)
 
 
 def _beside(image: Image.Image, lines: Sequence[str], text: Font) -> Image.Image:

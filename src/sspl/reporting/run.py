@@ -14,6 +14,7 @@ from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.images import WHOLE_FRAME, Box
 from sspl.data.records import MISSING, FaceSet
 from sspl.errors import DataError
+from sspl.evaluation.decided import decided_mean
 from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
 from sspl.evaluation.statistics import RESAMPLED, drawn_text
 from sspl.evaluation.subgroups import is_clear
@@ -73,6 +74,7 @@ def run_report(
         "tasks": "The tasks" if pretext else "",
         "classes": "Every class" if metrics.get("iou") else "",
         "attributes": "Every attribute" if found else "",
+        "decisions": "Its own decisions" if content.get("decisions") else "",
         "calibration": "Calibration" if content["calibration"] else "",
         "groups": "Groups" if "subgroups" in found else "",
         "mistakes": "Mistakes" if mistakes else "",
@@ -274,7 +276,17 @@ def _evaluation_content(found: Mapping[str, Any], split: str) -> dict[str, Any]:
         if bins
         else "",
         "groupings": [grouping_content(way) for way in found.get("subgroups", [])],
+        "decisions": _decisions(found.get("decisions", {})),
     }
+
+
+def _decisions(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of the table of the model's own thresholds, their means last."""
+    if not found:
+        return []
+    rows = [{"name": name, "total": False} | row for name, row in found.items()]
+    mean = {"name": "mean", "total": True, "threshold": None, "band": None}
+    return [*rows, mean | decided_mean(found)]
 
 
 def reliability_points(bins: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, int]]:
