@@ -189,6 +189,15 @@ def test_views_are_made_where_the_pictures_are() -> None:
     assert (colours.shape, colours.device.type) == ((1, 3, 8, 8), "meta")
 
 
+def test_small_views_of_oblong_pictures_are_right_too() -> None:
+    pixels = torch.randint(256, (3, 3, 60, 90), generator=generator(0)).to(torch.uint8)
+    geometry = draw_geometry(3, GeometrySettings(scale=(0.2, 0.3)), generator(1))
+    wanted = F.grid_sample(
+        pixels.float(), geometry.grid(16), "bilinear", "border", align_corners=False
+    )
+    torch.testing.assert_close(warp_images(pixels, geometry, 16), wanted)
+
+
 def test_flip_mirrors_pixels_and_swaps_sides() -> None:
     chosen = GeometrySettings(scale=(1, 1), shift=0, rotation=0, flip=1)
     geometry = draw_geometry(1, chosen, generator(0))

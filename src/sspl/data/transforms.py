@@ -114,11 +114,11 @@ def cut_squares(pictures: Tensor, top: Tensor, left: Tensor, side: int) -> Tenso
 def _in_sight(pictures: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
     """Cut square pictures (n, c, s, s) to what their views see, if that is less than half.
 
-    Returns pictures of one smaller size and the geometry of the same views of them. Accelerators,
-    which would have to be waited for, keep the whole.
+    Returns pictures of one smaller size and the geometry of the same views of them. Pictures that
+    are not square stay whole, and those on accelerators, which would have to be waited for.
     """
     canvas, theta = pictures.shape[-1], geometry.theta
-    if pictures.device.type != "cpu":
+    if pictures.device.type != "cpu" or pictures.shape[-2] != canvas:
         return pictures, geometry
     reach, centre = theta[:, :, :2].abs().sum(2), theta[:, :, 2]
     # Sampling between pixels reads one more on either side.
