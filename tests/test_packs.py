@@ -249,6 +249,13 @@ def test_a_damaged_shard_is_named(copy: Path, workers: int) -> None:
         next(batches)
 
 
+def forget(pack: Path, what: str, name: str) -> None:
+    """Take an attribute out of a pack's index."""
+    index = json.loads((pack / "pack.json").read_text())
+    del index["plan"][what][name]
+    (pack / "pack.json").write_text(json.dumps(index))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -267,6 +274,7 @@ def test_a_damaged_shard_is_named(copy: Path, workers: int) -> None:
             r"train-000002\.npz: damaged table",
         ),
         (lambda p: (p / "train-000002.npz").write_bytes(b""), r"train-000002\.npz: damaged table"),
+        (lambda p: forget(p, "attributes", "Smiling"), r"npz: not the labels and groups that"),
         (lambda p: (p / "pack.json").write_text("{"), r"pack\.json: no index of a pack"),
         (lambda p: (p / "pack.json").write_text('{"plan": {"version": 2}}'), "layout 2 and not 1"),
     ],

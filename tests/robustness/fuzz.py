@@ -478,6 +478,8 @@ def packs() -> Reader:
         arguments = ["data", "pack", f"csv:{folder / 'x.csv'}", "--out", str(out)]
         cli.main(arguments, standalone_mode=False)
         files = {path.name: path.read_bytes() for path in out.iterdir()}
+        # Where it came from differs each time, and must not make other cases of one number.
+        files["pack.json"] = files["pack.json"].replace(place.encode(), b"place")
     tables = sorted(name for name in files if name.endswith(".npz"))
     targets = ("pack.json", tables[0])
     mark = b"\n=which=\n"

@@ -70,6 +70,11 @@ class Plan(BaseModel):
         """Return the attributes of the labels."""
         return AttributeSchema(tuple(self.attributes), tuple(self.attributes.values()))
 
+    @property
+    def columns(self) -> tuple[int, int]:
+        """How many attributes and groups each face has."""
+        return len(self.attributes), len(self.groups)
+
 
 class ShardFacts(BaseModel):
     """One shard: its files' name without suffix, split (or `faces`), and what the tar holds."""
@@ -173,8 +178,11 @@ def _parsed(file: Path) -> Index:
         raise DataError(f"{file}: no index of a pack ({reason}); pack again.") from None
 
 
-def read_table(root: Path, shard: ShardFacts) -> Table:
-    """Return the table of a shard; raise `DataError` naming one that is damaged."""
+def read_table(root: Path, shard: ShardFacts, columns: tuple[int, int]) -> Table:
+    """Return the table of a shard; raise `DataError` naming one that is damaged.
+
+    `columns` are those of the plan.
+    """
     path = table_path(root, shard.name)
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -184,6 +192,9 @@ def read_table(root: Path, shard: ShardFacts) -> Table:
         raise DataError(f"{path}: damaged table ({reason}); {REMEDY}.") from None
     if table.places.shape != (shard.faces, len(PLACES)) or len(table.names) != shard.faces:
         raise DataError(f"{path}: not the table of {shard.faces} faces; {REMEDY}.")
+    shapes = ((shard.faces, columns[0]), (shard.faces, columns[1]))
+    if (table.labels.shape, table.groups.shape) != shapes:
+        raise DataError(f"{path}: not the labels and groups that the index lists; {REMEDY}.")
     if not _is_plausible(table, shard):
         raise DataError(f"{path}: damaged table (its places or labels are none); {REMEDY}.")
     return table
@@ -195,8 +206,7 @@ def _is_plausible(table: Table, shard: ShardFacts) -> bool:
         return False
     at, size = table.places[:, [0, 3]], table.places[:, [1, 4]]
     within = bool(((at >= 0) & (size >= 0) & (at <= shard.bytes - size)).all())
-    two = table.labels.ndim == table.groups.ndim == 2
-    return within and two and bool(np.isin(table.labels, (MISSING, 0, 1)).all())
+    return within and bool(np.isin(table.labels, (MISSING, 0, 1)).all())
 
 
 def finished_shard(root: Path, name: str, split: str, faces: int) -> ShardFacts | None:

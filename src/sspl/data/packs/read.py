@@ -33,7 +33,7 @@ def read_pack(root: Path) -> FaceSet:
     `DataError` for a folder that is no pack, and for a shard or table that cannot be used.
     """
     index = read_index(root)
-    tables = [read_table(root, shard) for shard in index.shards]
+    tables = [read_table(root, shard, index.plan.columns) for shard in index.shards]
     members = [
         _members(root, shard, table, row)
         for shard, table in zip(index.shards, tables, strict=True)
@@ -71,8 +71,8 @@ def _cut(plan: Plan) -> Cut | None:
 
 
 @lru_cache(maxsize=TABLES_KEPT)
-def _recent_table(root: Path, shard: ShardFacts) -> Table:
-    return read_table(root, shard)
+def _recent_table(root: Path, shard: ShardFacts, columns: tuple[int, int]) -> Table:
+    return read_table(root, shard, columns)
 
 
 class PackedFaces:
@@ -93,7 +93,7 @@ class PackedFaces:
         index: Index = read_index(root)
         self.root, self.source = root, str(root)
         self.schema, self.cut = index.plan.attribute_schema(), _cut(index.plan)
-        self.classes = index.plan.classes
+        self.classes, self.columns = index.plan.classes, index.plan.columns
         shards = index.shards
         if any(shard.split != NO_SPLIT for shard in shards):
             shards = tuple(shard for shard in shards if shard.split in splits)
@@ -114,6 +114,6 @@ class PackedFaces:
         """Return one face; raises `DataError` naming a table that is damaged."""
         which = int(np.searchsorted(self.starts, index, side="right")) - 1
         shard, row = self.shards[which], index - int(self.starts[which])
-        table = _recent_table(self.root, shard)
+        table = _recent_table(self.root, shard, self.columns)
         image, mask = _members(self.root, shard, table, row)
         return FaceRecord(image.name, image, mask, _split(shard), table.labels[row])
