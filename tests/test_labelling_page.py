@@ -108,6 +108,14 @@ def test_what_was_acknowledged_outlives_a_kill(folder: Path, tmp_path: Path) -> 
     assert not [file for file in tmp_path.iterdir() if file.suffix == ".tmp"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_to_stop_a_server_is_no_interruption(folder: Path, tmp_path: Path, number: int) -> None:
+    with labelling(folder, tmp_path / "labels.csv") as (server, address, key):
+        assert post(address, key, "v1/round", {"tab": "one"})["faces"]
+        server.send_signal(number)
+        assert server.wait(30) == 0
+
+
 @needs_chromium
 @pytest.mark.parametrize("size", [(1280, 900), (390, 800)])
 def test_faces_are_labelled_by_keyboard_alone(

@@ -331,7 +331,7 @@ class Trials:
             return process.said() if process.wait() else ""
         client(process)
         process.kill(signal.SIGINT)
-        return process.said() if process.wait() != EXITS[signal.SIGINT] else ""
+        return process.said() if process.wait() else ""
 
     def _undisturbed(self, name: str) -> float:
         """Run a command in the folder of all trials, for files name it; keep what it made."""
@@ -391,6 +391,8 @@ class Trials:
         self.record.problems += [f"{name}: the answer for {face} is lost" for face in sorted(lost)]
 
     def _judge(self, name: str, number: signal.Signals, code: int, said: str) -> None:
+        if code == 0 and self.works[name].client is not None and number != signal.SIGKILL:
+            return  # To be stopped is how a server ends.
         if code == 0:
             self.record.finished_before_the_kill += 1
         elif code != EXITS[number]:

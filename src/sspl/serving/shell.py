@@ -129,8 +129,13 @@ def run_app(app: FastAPI, host: str, port: int, fragment: str = "") -> None:
         app, host=host, port=port, timeout_keep_alive=KEEP_ALIVE, backlog=BACKLOG,
         server_header=False, access_log=False, log_level="info",
     )  # fmt: skip
+    server = _Server(config, fragment)
     try:
-        _Server(config, fragment).run()
+        server.run()
+    except KeyboardInterrupt:
+        # uvicorn raises the signal anew once every request is answered: an end, and nothing is cut.
+        if not server.should_exit:
+            raise
     except SystemExit:
         # uvicorn has said which address is taken.
         raise SsplError(f"cannot listen on {host}:{port}; choose another --port.") from None
