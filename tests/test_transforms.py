@@ -94,6 +94,7 @@ def test_identity_changes_nothing(size: int, side: int) -> None:
     pixels = torch.randint(256, (2, 3, side, side), generator=generator(0)).to(torch.uint8)
     mask = blobs(1, 16)[:, :side, :side].repeat(2, 1, 1)
     geometry = identity_geometry(2)
+    assert geometry.flipped.dtype == torch.bool
     torch.testing.assert_close(
         warp_images(pixels, geometry, size), pixels.float(), atol=1e-3, rtol=0
     )

@@ -1,7 +1,8 @@
 """Change the method's core files one place at a time; see whether their tests notice.
 
-    python -m tools.mutation                                  # all, or: make mutation
-    python -m tools.mutation --only domain/taxonomy.py --again
+    python -m tools.mutation                        # all, or: make mutation
+    python -m tools.mutation --again                # what survived, and files that have changed
+    python -m tools.mutation --only schedules.py
 
 `tools.changes` says what is changed. Of each file's tests those are run that enter the function
 with the change, the quickest first, up to the first that fails. A change that none notices is a
@@ -275,7 +276,7 @@ def write_record(found: dict[str, dict[str, Any]]) -> None:
 
 @click.command()
 @click.option("--only", type=click.Choice(list(TESTS)), multiple=True, help="Files to change.")
-@click.option("--again", is_flag=True, help="Of files as they were, try what survived alone.")
+@click.option("--again", is_flag=True, help="Of unchanged files try only what survived.")
 def main(only: tuple[str, ...], again: bool) -> None:
     """Count the changes of the core files that their tests notice."""
     os.chdir(ROOT)
