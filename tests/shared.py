@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from click.testing import CliRunner, Result
 from scipy.special import logit
-from torch import nn
+from torch import Tensor, nn
 
 from sspl.cli.main import cli
 from sspl.data.images import Box
@@ -57,6 +57,17 @@ def import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class FixedHead(nn.Module):
+    """A segmentation head whose logits are given from outside."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return self.logits
 
 
 def changed_by_a_step(network: AnyAttributeNetwork, freeze: int, size: int) -> set[str]:

@@ -7,6 +7,7 @@ import torch
 from sklearn.metrics import jaccard_score
 from torch import Tensor
 
+from shared import FixedHead
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
 from sspl.models.trunk import Trunk
 from sspl.tasks.base import Views
@@ -40,21 +41,10 @@ def views(mask: Tensor) -> Views:
     return Views(empty, None, empty, mask, torch.Generator())
 
 
-class Fixed(torch.nn.Module):
-    """A head whose logits are given from outside."""
-
-    def __init__(self, logits: Tensor) -> None:
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        return self.logits
-
-
 def fixed(logits: Tensor, **changes: float) -> PatchSegmentation:
     settings = PSTSettings(**changes)  # type: ignore[arg-type]
     subject = PatchSegmentation(settings, SegmentationSettings(width=8), WIDTHS, TAXONOMY)
-    subject.head = Fixed(logits)  # type: ignore[assignment]
+    subject.head = FixedHead(logits)  # type: ignore[assignment]
     return subject
 
 

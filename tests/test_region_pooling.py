@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shared import changed_by_a_step
+from shared import FixedHead, changed_by_a_step
 from sspl.models.attributes import AttributeNetwork, HeadSettings, RegionPooling
 from sspl.models.trunk import TrunkSettings
 from sspl.tasks.pst import SegmentationSettings
@@ -16,17 +16,6 @@ CLASSES = ("background", "skin", "hair")
 TINY = TrunkSettings(width=0.125, stem_stride=2)
 
 
-class Fixed(nn.Module):
-    """A segmentation head whose logits are given from outside."""
-
-    def __init__(self, logits: Tensor) -> None:
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        return self.logits
-
-
 def maps(seed: int = 0) -> list[Tensor]:
     draw = torch.Generator().manual_seed(seed)
     return [torch.randn(4, w, 8 // 2**i, 8 // 2**i, generator=draw) for i, w in enumerate(WIDTHS)]
@@ -34,7 +23,7 @@ def maps(seed: int = 0) -> list[Tensor]:
 
 def pooling(logits: Tensor, region_map: int = 2) -> RegionPooling:
     subject = RegionPooling(WIDTHS, region_map, SegmentationSettings(width=8), len(CLASSES))
-    subject.segmentation = Fixed(logits)  # type: ignore[assignment]
+    subject.segmentation = FixedHead(logits)  # type: ignore[assignment]
     subject.norm = nn.Identity()  # type: ignore[assignment]
     return subject.eval()
 
