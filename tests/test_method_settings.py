@@ -9,6 +9,7 @@ from sspl.tasks.base import PretextTask
 from sspl.tasks.pct import PatchClassification, PCTSettings
 from sspl.tasks.prt import PatchRotation, PRTSettings
 from sspl.tasks.pst import PatchSegmentation, PSTSettings, SegmentationSettings
+from sspl.training.adversarial import AdversarialSettings
 from sspl.training.losses import LossSettings
 
 
@@ -28,6 +29,7 @@ from sspl.training.losses import LossSettings
             "name": "bce", "gamma_positive": 0, "gamma_negative": 2, "margin": 0.05,
             "adjustment": 1, "belief": 0.9,
         }),
+        (AdversarialSettings, {"weight": 0.1, "every": 5, "lr": 5e-4}),
         # "Do not repeat" 2: no turned faces.
         (GeometrySettings, {"scale": (0.8, 1.0), "shift": 1, "rotation": 0, "flip": 0.5}),
         (ColourSettings, {
@@ -63,6 +65,9 @@ SHARE = ([0, 1], [-0.01, 1.01])
         (LossSettings, "margin", [0, 0.99], [-0.01, 1]),
         (LossSettings, "adjustment", [0], [-0.01]),
         (LossSettings, "belief", [0.01, 1], [0, 1.01]),
+        (AdversarialSettings, "weight", [0], [-0.01]),
+        (AdversarialSettings, "every", [1], [0]),
+        (AdversarialSettings, "lr", [1e-6], [0]),
         (GeometrySettings, "scale", [(0.01, 0.01), (0.5, 1.5)], [(0, 1), (1, 0.5)]),
         (GeometrySettings, "shift", *SHARE),
         (GeometrySettings, "rotation", [0, 180], [-1, 181]),

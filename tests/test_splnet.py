@@ -18,6 +18,7 @@ from sspl.domain.attributes import AttributeSchema, celeba_schema
 from sspl.domain.regions import REGIONS
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
 from sspl.errors import DataError, SettingsError
+from sspl.metrics.tallies import Mean
 from sspl.models.attributes import AttributeNetwork, HeadSettings
 from sspl.models.branches import Branches, ChannelGate, CrossAttention, RegionHeads, SpatialGate
 from sspl.models.bundle import load_model
@@ -353,6 +354,19 @@ def test_term_reaches_the_parts_but_neither_the_whole_nor_the_discriminator() ->
         gradient = features[region].grad
         assert gradient is not None
         assert float(gradient.abs().sum()) > 0
+
+
+def test_a_verdict_of_0_is_for_the_parts() -> None:
+    subject = adversary()
+    subject.discriminator = nn.Sequential(nn.Identity())  # the feature is the verdict
+    values = torch.tensor([[0.0], [0.5], [-1.0]])
+    # Whole faces: 0.5 alone is told as one; parts: 0 and -1 are told as such.
+    tally = subject.term(dict.fromkeys(REGIONS, values)).tallies["told_apart"]
+    assert tally == Mean(3.0, 6.0)
+
+
+def test_the_discriminator_learns_at_its_own_rate() -> None:
+    assert [group["lr"] for group in adversary(lr=0.02).optimiser.param_groups] == [0.02]
 
 
 def test_discriminators_step_never_reaches_the_network() -> None:

@@ -48,6 +48,7 @@ TESTS: Final = {
     "tasks/prt.py": ("test_prt.py", "test_method_settings.py"),
     "tasks/base.py": ("test_task_base.py",),
     "tasks/criss_cross.py": ("test_criss_cross.py",),
+    "training/adversarial.py": ("test_splnet.py", "test_method_settings.py"),
     "training/losses.py": ("test_losses.py", "test_method_settings.py"),
     "training/partition.py": ("test_partition.py",),
     "data/subsets.py": ("test_subsets.py",),

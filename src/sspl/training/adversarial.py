@@ -86,7 +86,7 @@ class Adversary:
         whole, parts = features[WHOLE].detach(), fused(features).detach()
         verdict = self.engine(torch.cat([whole, parts]))
         truth = torch.cat([torch.ones(len(whole), 1), torch.zeros(len(parts), 1)]).to(verdict)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         loss = F.binary_cross_entropy_with_logits(verdict, truth)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
