@@ -14,12 +14,11 @@ from sspl.data.images import read_mask
 from sspl.data.palette import overlay, palette, write_mask
 from sspl.data.records import mask_path
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
-from sspl.errors import DataError, SettingsError
+from sspl.errors import SettingsError
 from sspl.parsing.masks import suspicion
 from sspl.parsing.model import ParserModel, load_parser, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
 from sspl.parsing.network_parser import network_size
-from sspl.parsing.pairs import draw_training_pairs, find_pairs
 from sspl.parsing.training import ParserSettings, degrade, parse, scaled_size
 from sspl.settings import build
 
@@ -230,70 +229,3 @@ def test_degrading_lowers_the_resolution_and_adds_bounded_noise() -> None:
     noise = degrade(flat, ParserSettings(degrade=0, noise=8), draw).flatten(1).std(1)
     assert float(noise.max()) < 8.7
     assert float(noise.mean()) == pytest.approx(4, abs=1)
-
-
-def pairs_folder(folder: Path, stems: list[str]) -> tuple[Path, Path]:
-    images, masks = folder / "images", folder / "masks"
-    images.mkdir()
-    masks.mkdir()
-    for stem in stems:
-        Image.new("RGB", (4, 4)).save(images / f"{stem}.jpg")
-        Image.new("L", (4, 4)).save(masks / f"{stem}.png")
-    return images, masks
-
-
-def test_pairs_match_by_stem_and_follow_the_split_file(tmp_path: Path) -> None:
-    images, masks = pairs_folder(tmp_path, ["b", "a", "c"])
-    (masks / "c.png").unlink()  # a picture without a mask is left out
-    table = tmp_path / "split.csv"
-    table.write_text("name,split\nb,test\na,train\nunused,train\n")
-    pairs = find_pairs(images, masks, table)
-    assert (pairs.names, pairs.splits) == (("a", "b"), ("train", "test"))
-    assert pairs.split("test").images == (images / "b.jpg",)
-    assert pairs.split("test").masks == (masks / "b.png",)
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("name,split\na,train\n", "no line for 'b'"),
-        ("name,split\na,train\nb,val\n", r"line 3: split is 'val'"),
-        ("name,split\na,train\nb,test\na,test\n", r"line 4: 'a' comes twice"),
-        ("stem,split\na,train\n", "needs the columns 'name' and 'split'"),
-    ],
-)
-def test_bad_split_files_are_refused(tmp_path: Path, text: str, reason: str) -> None:
-    images, masks = pairs_folder(tmp_path, ["a", "b"])
-    table = tmp_path / "split.csv"
-    table.write_text(text)
-    with pytest.raises(DataError, match=reason) as caught:
-        find_pairs(images, masks, table)
-    assert str(table) in str(caught.value)
-
-
-def test_mask_without_a_picture_is_named(tmp_path: Path) -> None:
-    images, masks = pairs_folder(tmp_path, ["a", "b"])
-    (images / "b.jpg").unlink()
-    with pytest.raises(DataError, match="no picture named 'b'"):
-        find_pairs(images, masks, None)
-
-
-def test_held_out_pairs_do_not_depend_on_what_else_is_there(tmp_path: Path) -> None:
-    stems = [f"{i:03}" for i in range(60)]
-    images, masks = pairs_folder(tmp_path, stems)
-    pairs = find_pairs(images, masks, None)
-    whole = dict(zip(pairs.names, pairs.splits, strict=True))
-    assert 3 <= sum(split == "test" for split in whole.values()) <= 20
-    for stem in stems[::2]:
-        (masks / f"{stem}.png").unlink()
-    half = find_pairs(images, masks, None)
-    assert dict(zip(half.names, half.splits, strict=True)) == {s: whole[s] for s in stems[1::2]}
-
-
-def test_training_pairs_are_drawn_by_seed(tmp_path: Path) -> None:
-    pairs = find_pairs(*pairs_folder(tmp_path, [f"{i:02}" for i in range(12)]), None)
-    first, again, other = (draw_training_pairs(pairs, 5, seed).names for seed in (0, 0, 1))
-    assert first == again != other
-    assert len(set(first)) == 5
-    with pytest.raises(DataError, match="asked for 13, but there are 12"):
-        draw_training_pairs(pairs, 13, 0)

@@ -62,6 +62,7 @@ TESTS: Final = {
         "test_statistics.py::test_reliability_by_hand",
     ),
     "models/branches.py": ("test_splnet.py",),
+    "parsing/pairs.py": ("test_pairs.py",),
     "schedules.py": ("test_schedules.py",),
 }
 SLOW: Final = "end_to_end or pretraining"
