@@ -171,7 +171,7 @@ def test_intervals_are_scipys(figure: str, function) -> None:  # type: ignore[no
     found = interval_facts(given, resampling_of(given, 3000))["attributes"]["A"][figure]
     wanted = bootstrap(
         (truth, scores), function, paired=True, vectorized=False, n_resamples=600,
-        method="percentile", rng=np.random.default_rng(5),
+        method="percentile", random_state=np.random.default_rng(5),
     ).confidence_interval  # fmt: skip
     width = wanted.high - wanted.low
     assert found[0] == pytest.approx(wanted.low, abs=0.12 * width)
