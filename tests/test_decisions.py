@@ -89,4 +89,4 @@ def test_it_judges_on_validation_and_goes_on_where_it_stopped(
     monkeypatch.delattr(decisions, "pretrain")
     again = CliRunner().invoke(decisions.main, arguments, catch_exceptions=False)
     assert runs == [gone]
-    assert again.output.splitlines()[-3:] == result.output.splitlines()[-3:]
+    assert again.stdout.splitlines()[-3:] == result.stdout.splitlines()[-3:]

@@ -185,8 +185,10 @@ def test_a_data_worker_without_memory_ends_the_run_and_keeps_what_is_done(
     assert "Traceback" not in process.said()
     assert epochs(out) == ["1"]
     assert not damage(out)
-    sspl(*command, "--resume")
-    sspl(*pretraining(faces, tmp_path / "undisturbed"))
+    # As many threads as the part before had, which a forked process has.
+    whole = [str(a) for a in pretraining(faces, tmp_path / "undisturbed")]
+    for number, each in enumerate(([*command, "--resume"], whole)):
+        assert Process(each, tmp_path / f"log-{number}.txt").wait() == 0
     one, other = (load_file(f / "pretrained.safetensors") for f in (out, tmp_path / "undisturbed"))
     assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
 
