@@ -6,15 +6,14 @@ OUT are folders that `with_and_without.py` wrote, one for each number of labels.
 accuracy epoch by epoch, mean and standard deviation over the label subsets, and draws all figures.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
+from sspl.board import read_rows
 from sspl.evaluation.comparison import PRETRAINED, SCRATCH, spread
 from sspl.files import atomic_path
-from sspl.runs import METRICS_CSV
 
 ARMS = {PRETRAINED: "pre-trained", SCRATCH: "from-scratch"}
 FIGURES = ("val/accuracy", "val/balanced_accuracy", "val/average_precision")
@@ -27,8 +26,7 @@ Curve = list[dict[str, str]]
 
 def curve(run: Path) -> Curve:
     """Return the validated epochs of a run of stage 2."""
-    with (run / METRICS_CSV).open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row[FIGURES[0]]]
+    return [row for row in read_rows(run) if row[FIGURES[0]]]
 
 
 def draw(rows: Sequence[Mapping[str, Sequence[Curve]]], titles: Sequence[str], path: Path) -> None:

@@ -1,10 +1,12 @@
 """What several test files do in the same way."""
 
 import importlib.util
+import json
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -118,3 +120,13 @@ def _heads(network: AnyAttributeNetwork) -> list[tuple[nn.Linear, list[int]]]:
 def drawn(count: int, start: int = 0) -> np.ndarray:
     """Return synthetic faces as canvases, uint8 (count, c, c, 3)."""
     return np.stack([render_face(9, start + i, CANVAS).image for i in range(count)])
+
+
+def post(address: str, key: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Send a request to the labelling page, as its script does."""
+    request = urllib.request.Request(
+        address + path, json.dumps(body).encode(), {"X-Sspl-Key": key}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        found: dict[str, Any] = json.load(reply)
+    return found

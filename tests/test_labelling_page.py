@@ -1,7 +1,6 @@
 """The labelling page in a real browser, and a server that is killed."""
 
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 from PIL import Image
 
 from browser import browsing, needs_chromium
+from shared import post
 
 ASKED = "Smiling,Wearing_Hat"
 
@@ -47,15 +47,6 @@ def labelling(folder: Path, out: Path, attributes: str = ASKED) -> Iterator[tupl
         server.terminate()
         server.wait(30)
         server.stdout.close()
-
-
-def post(address: str, key: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(
-        address + path, json.dumps(body).encode(), {"X-Sspl-Key": key}, method="POST"
-    )
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        found: dict[str, Any] = json.load(reply)
-    return found
 
 
 def rows(out: Path) -> dict[str, dict[str, str]]:

@@ -30,6 +30,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def in_a_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command_line = [sys.executable, "-m", "sspl", *map(str, arguments)]
+    return subprocess.run(command_line, capture_output=True, text=True, check=False)
+
+
 def commands(group: click.Group, path: str = "sspl") -> Iterator[tuple[str, click.Command]]:
     yield path, group
     for name, below in group.commands.items():
@@ -68,11 +73,8 @@ def test_quiet_wins_over_bars_that_only_the_first_process_shows(
     arguments = ["evaluate", tmp_path / "run", "--data", f"celeba:{faces}", "--split", "all",
                  "--resamples", "0"]  # fmt: skip
     assert "face/s" in command(*arguments).stderr
-    quiet = subprocess.run(
-        [sys.executable, "-m", "sspl", *arguments, "--quiet"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert quiet.stderr == ""
+    quiet = in_a_process(*arguments, "--quiet")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
     assert quiet.stdout.startswith("attribute ")
 
 
@@ -80,16 +82,10 @@ def test_quiet_leaves_the_result_and_the_errors(run: Path, faces: Path, tmp_path
     pictures, out = faces / "img_align_celeba", tmp_path / "p.csv"
     arguments = ["predict", run, pictures, "--out", out]
     assert "picture/s" in command(*arguments).stderr
-    quiet = subprocess.run(
-        [sys.executable, "-m", "sspl", *arguments, "--quiet"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert quiet.stderr == ""
+    quiet = in_a_process(*arguments, "--quiet")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
     assert quiet.stdout == f"20 faces in {out}\n"
-    wrong = subprocess.run(
-        [sys.executable, "-m", "sspl", "--quiet", "data", "check", "nowhere"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    wrong = in_a_process("--quiet", "data", "check", "nowhere")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.startswith("Error: nowhere")
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sspl.distributed.group import local_count, local_rank, process_count
-from sspl.errors import SettingsError
+from sspl.errors import SettingsError, first_line
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -78,9 +78,8 @@ def compile_errors_explained() -> Iterator[None]:
         homes = {kind.__module__.rpartition(".")[0] for kind in type(error).__mro__}
         if homes.isdisjoint({"torch._dynamo", "torch._inductor"}):
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SettingsError(
-            f"runtime.compile: torch cannot compile the network here ({reason}); "
+            f"runtime.compile: torch cannot compile the network here ({first_line(error)}); "
             "install a C++ compiler, or set runtime.compile=false."
         ) from None
 

@@ -23,3 +23,9 @@ class TrainingError(SsplError):
 
 class ReportedElsewhereError(SsplError):
     """Something that another process of the run has failed at and reports."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, its kind where it says nothing."""
+    said = str(error).strip()
+    return said.splitlines()[0] if said else type(error).__name__

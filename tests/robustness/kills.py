@@ -24,7 +24,6 @@ import tarfile
 import tempfile
 import threading
 import time
-import urllib.request
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -36,6 +35,7 @@ from typing import Any, Final
 import click
 import torch
 from PIL import Image
+from tests.shared import post
 
 from sspl.cli.main import main as command_line
 from sspl.domain.taxonomy import built_in_taxonomy
@@ -214,16 +214,6 @@ def differences(folder: Path, undisturbed: Path) -> list[str]:
     found = [f"{name} is there in one run alone" for name in sorted(mine.keys() ^ other.keys())]
     both = sorted(mine.keys() & other.keys())
     return found + [f"{n} differs" for n in both if content(mine[n]) != content(other[n])]
-
-
-def post(address: str, key: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Send a request to the labelling page, as its script does."""
-    request = urllib.request.Request(
-        address + path, json.dumps(body).encode(), {"X-Sspl-Key": key}, method="POST"
-    )
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        found: dict[str, Any] = json.load(reply)
-    return found
 
 
 class Labeller:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import data_without, folder_in, json_option, say
+from sspl.cli.options import data_without, folder_in, json_option, opset_option, say
 
 if TYPE_CHECKING:
     from sspl.data.images import Box
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Most faces to calibrate on; as many others judge.",
 )
-@click.option(
-    "--opset", type=click.IntRange(18), default=18, show_default=True, help="ONNX operator set."
-)
+@opset_option
 @json_option
 def export(
     run: Path, out: Path, kind: str, int8: bool, spec: str | None, calibration_faces: int,

@@ -111,6 +111,9 @@ def detection(
     }  # fmt: skip
 
 
+opset_option = click.option(
+    "--opset", type=click.IntRange(18), default=18, show_default=True, help="ONNX operator set."
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."
 )

@@ -11,6 +11,7 @@ from sspl.cli.options import (
     folder_out,
     json_option,
     on_error_option,
+    opset_option,
     overrides,
     resume_option,
     say,
@@ -131,9 +132,7 @@ def run(
     show_default=True,
     help="Average over the mirrored picture, in the graph.",
 )
-@click.option(
-    "--opset", type=click.IntRange(18), default=18, show_default=True, help="ONNX operator set."
-)
+@opset_option
 @json_option
 def export_command(
     model: Path, out: Path, short_side: int | None, average: bool, opset: int, as_json: bool

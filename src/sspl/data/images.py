@@ -65,8 +65,8 @@ def read_canvas(
     """Return `image_canvas` of a picture, and the width and height of the picture upright.
 
     A JPEG of at least four times the canvas is decoded at a half, a quarter or an eighth of its
-    size, so that at least twice the canvas is left; a fifth to a quarter of the values then differ
-    from those of the whole picture, nearly all by one or two grey levels. Raises as `read_image`.
+    size, so that at least twice the canvas is left; values then differ from those of the
+    whole picture, mostly by a grey level or two. Raises as `read_image`.
     """
     with _opened(picture) as opened:
         stored = opened.size

@@ -34,6 +34,13 @@ def decided_facts(predictions: Predictions, decisions: Decisions) -> dict[str, A
     return facts
 
 
+def own_decisions(predictions: Predictions, decisions: Decisions) -> dict[str, Any]:
+    """Return what an evaluation tells of a model's decisions; nothing for the usual ones."""
+    if decisions == Decisions():
+        return {}
+    return {"decisions": decided_facts(predictions, decisions)}
+
+
 def decided_mean(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
     """Return the means of `decided_facts` over the attributes where they are defined."""
     means: dict[str, float | None] = {}

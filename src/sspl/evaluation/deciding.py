@@ -11,12 +11,11 @@ from sspl.data.records import FaceSet
 from sspl.data.settings import DataSettings
 from sspl.data.subsets import load_subset
 from sspl.errors import SettingsError
-from sspl.evaluation.decided import decided_facts, decided_lines
+from sspl.evaluation.decided import decided_facts, decided_lines, own_decisions
 from sspl.evaluation.evaluate import Evaluation, judge, labelled_probabilities, write_evaluation
 from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
 from sspl.files import read_json, write_json
 from sspl.models.bundle import AttributeModel, load_model, save_decisions
-from sspl.models.decisions import Decisions
 from sspl.runs import SETTINGS_FILE
 from sspl.settings import build, read_settings
 from sspl.training.deciding import ThresholdRule, choose_decisions
@@ -127,8 +126,7 @@ def _tell_anew(run: Path, model: AttributeModel) -> tuple[str, ...]:
             continue
         predictions, facts = load_predictions(predictions_file(run, split)), read_json(file)
         facts.pop("decisions", None)
-        if model.decisions != Decisions():
-            facts["decisions"] = decided_facts(predictions, model.decisions)
+        facts |= own_decisions(predictions, model.decisions)
         figures = judge(predictions, model.training_rates)
         write_evaluation(run, split, Evaluation(predictions, figures, facts))
         splits.append(split)

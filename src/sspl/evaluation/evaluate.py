@@ -12,7 +12,7 @@ from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.records import FaceSet, Labels
 from sspl.device import keep_freed_memory, pick_device
 from sspl.errors import DataError
-from sspl.evaluation.decided import decided_facts, decided_lines
+from sspl.evaluation.decided import decided_lines, own_decisions
 from sspl.evaluation.predictions import Predictions, predictions_file, save_predictions
 from sspl.evaluation.statistics import (
     RESAMPLED,
@@ -38,7 +38,6 @@ from sspl.metrics.attributes import (
     reliability,
 )
 from sspl.models.bundle import AttributeModel, load_model
-from sspl.models.decisions import Decisions
 from sspl.models.scoring import face_probabilities
 from sspl.training.settings import RuntimeSettings
 
@@ -75,8 +74,7 @@ def evaluate(
     figures = judge(predictions, model.training_rates)
     facts = {"source": faces.source, "flip_average": model.flip_average}
     facts |= describe(predictions, figures, by, resamples)
-    if model.decisions != Decisions():
-        facts["decisions"] = decided_facts(predictions, model.decisions)
+    facts |= own_decisions(predictions, model.decisions)
     return Evaluation(predictions, figures, facts)
 
 

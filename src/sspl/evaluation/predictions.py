@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sspl.data.records import MISSING, Labels
-from sspl.errors import DataError
+from sspl.errors import DataError, first_line
 from sspl.files import ARCHIVE_DAMAGES, write_bytes
 
 _ARRAYS: Final = ("names", "attributes", "labels", "probabilities")
@@ -99,8 +99,9 @@ def load_predictions(path: Path) -> Predictions:
         with np.load(path, allow_pickle=False) as archive:
             arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}
     except ARCHIVE_DAMAGES as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: damaged predictions ({reason}); make them anew.") from None
+        raise DataError(
+            f"{path}: damaged predictions ({first_line(error)}); make them anew."
+        ) from None
     _check(path, arrays)
     columns = arrays.get("group_columns", np.empty(0, np.str_))
     groups = arrays.get("groups", np.empty((len(arrays["names"]), 0), np.str_))

@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from sspl.errors import SettingsError
+from sspl.errors import SettingsError, first_line
 from sspl.models.trunk import Trunk
 
 MAPS: Final = 4
@@ -90,9 +90,8 @@ def _create(name: str) -> Any:
     try:
         return timm.create_model(name, pretrained=False, features_only=True)
     except (RuntimeError, AttributeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(
-            f"trunk.timm: '{name}' is no timm model that yields feature maps ({reason})."
+            f"trunk.timm: '{name}' is no timm model that yields feature maps ({first_line(error)})."
         ) from None
 
 

@@ -1,6 +1,5 @@
 """The report of one run: what it is, how it learnt, how good it is and for whom."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from sspl.board import read_rows
 from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.images import WHOLE_FRAME, Box
 from sspl.data.records import MISSING, FaceSet
@@ -212,11 +212,7 @@ def _data_text(settings: Mapping[str, Any]) -> str:
 
 
 def _curves(run: Path, kind: str, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    file = run / METRICS_CSV
-    if not file.is_file():
-        return []
-    with file.open(encoding="utf-8", newline="") as opened:
-        rows = list(csv.DictReader(opened))
+    rows = read_rows(run) if (run / METRICS_CSV).is_file() else []
     if not rows:
         return []
     step = next(iter(rows[0]))

@@ -22,7 +22,7 @@ from sspl.data.images import Box
 from sspl.data.pictures import REMEDY
 from sspl.data.records import MISSING, SPLITS, Labels
 from sspl.domain.attributes import AttributeSchema
-from sspl.errors import DataError
+from sspl.errors import DataError, first_line
 from sspl.files import ARCHIVE_DAMAGES, parse_json
 
 INDEX_FILE: Final = "pack.json"
@@ -188,8 +188,7 @@ def read_table(root: Path, shard: ShardFacts, columns: tuple[int, int]) -> Table
         with np.load(path, allow_pickle=False) as arrays:
             table = Table(*(arrays[name] for name in ("places", "names", "labels", "groups")))
     except ARCHIVE_DAMAGES as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: damaged table ({reason}); {REMEDY}.") from None
+        raise DataError(f"{path}: damaged table ({first_line(error)}); {REMEDY}.") from None
     if table.places.shape != (shard.faces, len(PLACES)) or len(table.names) != shard.faces:
         raise DataError(f"{path}: not the table of {shard.faces} faces; {REMEDY}.")
     shapes = ((shard.faces, columns[0]), (shard.faces, columns[1]))
