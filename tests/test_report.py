@@ -20,8 +20,9 @@ from shared import refused, sspl
 from sspl.data.settings import parse_data_spec
 from sspl.evaluation.predictions import load_predictions, save_predictions
 from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart, ticks
+from sspl.reporting.mistakes import confident_mistakes
 from sspl.reporting.page import bounds, cell, percent
-from sspl.reporting.run import confident_mistakes, without_folders
+from sspl.reporting.run import without_folders
 
 TINY = (
     "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pages import Page, assert_stands_alone
 from shared import refused, sspl
@@ -204,7 +205,47 @@ def test_what_is_no_difference_is_not_called_one(study: Path, tmp_path: Path) ->
         "--pair x: no such method; use sspl, scratch, prt, hog."
     )
     assert "two different" in refused("report", study, "--out", out, "--pair", "prt", "prt")
-    assert "shows no faces" in refused("report", study, "--out", out, "--faces")
+
+
+def test_confident_mistakes_of_both_methods(study: Path, text: str) -> None:
+    page = assert_stands_alone(text)
+    assert "they are personal data" in page.text
+    # The first table of the page is that of sspl, the first of the pair.
+    rows = rows_after(page, "Attribute", "Wrong, %")
+    file = cell_folder(study, Cell("sspl", "finetune", 10, 0)) / "predictions-test.npz"
+    given = load_predictions(file)
+    wanted = {}
+    for i, name in enumerate(given.attributes):
+        said, label = given.probabilities[:, i], given.labels[:, i]
+        confident = np.maximum(said, 1 - said) >= 0.9
+        wrong = confident & (label != np.round(said))
+        wanted[name.replace("_", " ")] = (confident.sum(), wrong.sum())
+    shown = {r[0]["text"]: tuple(float(c["data-value"]) for c in r[1:3]) for r in rows}
+    assert shown == wanted
+    assert sum(wrong for _, wrong in wanted.values()) > 10
+
+
+def test_faces_of_a_study_are_shown_when_asked_for(study: Path, tmp_path: Path) -> None:
+    faces, out = tmp_path / "faces", tmp_path / "page.html"
+    study = Path(shutil.copytree(study, tmp_path / "study"))
+    faces.mkdir()
+    for i in range(300):
+        Image.new("RGB", (16, 16), (i % 256, 40, 90)).save(faces / f"{i:06d}.jpg")
+    assert refused("report", study, "--out", out, "--faces").endswith(
+        "study has no study.yaml; give --data."
+    )
+    sspl("report", study, "--out", out, "--resamples", 100, "--faces", "--data", f"folder:{faces}")
+    page = assert_stands_alone(out.read_text())
+    assert "This page shows faces of people." in page.text
+    # At most two of each of six attributes, for each of two methods.
+    assert 12 < len([t for t, _ in page.tags if t == "img"]) <= 24
+    (study / "study.yaml").write_text("data: folder:${FACES_OF_THE_STUDY}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FACES_OF_THE_STUDY", str(faces))
+        sspl("report", study, "--out", tmp_path / "b.html", "--resamples", 100, "--faces")
+    again = assert_stands_alone((tmp_path / "b.html").read_text())
+    images = [[a["src"] for t, a in each.tags if t == "img"] for each in (page, again)]
+    assert images[0] == images[1]
 
 
 def difference(other: str, labels: int, better: str) -> Difference:

@@ -20,7 +20,9 @@ from sspl.cli.options import folder_in, json_option, say
     help="Put small pictures of real faces into the page: confident mistakes, or the tasks of "
     "stage 1. They are personal data.",
 )
-@click.option("--data", "spec", help="Where those faces are; default: the run's own data.")
+@click.option(
+    "--data", "spec", help="Where those faces are; default: the data of the run or study."
+)
 @click.option(
     "--pair",
     nargs=2,
@@ -48,15 +50,14 @@ def report(
     from sspl.errors import SettingsError
     from sspl.files import write_text
     from sspl.reporting.differences import DIFFERENCES_FILE, write_differences
-    from sspl.reporting.faces import faces_of_run
+    from sspl.reporting.faces import faces_of_run, faces_of_study
     from sspl.reporting.run import run_report
     from sspl.reporting.study import study_report
     from sspl.study.results import RESULTS_FILE
 
     if (run / RESULTS_FILE).is_file():
-        if show or spec:
-            raise SettingsError("--faces: the report of a study shows no faces; leave it out.")
-        page, differences = study_report(run, pair, resamples)
+        faces, box = faces_of_study(run, spec) if show else (None, None)
+        page, differences = study_report(run, pair, resamples, faces, box)
         write_text(out, page)
         found = run / DIFFERENCES_FILE
         write_differences(found, differences)

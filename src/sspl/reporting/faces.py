@@ -8,6 +8,8 @@ from sspl.data.settings import DataSettings, parse_data_spec
 from sspl.errors import SettingsError
 from sspl.runs import SETTINGS_FILE
 from sspl.settings import read_settings
+from sspl.study.run import STUDY_FILE
+from sspl.study.settings import open_spec
 
 
 def faces_of_run(run: Path, spec: str | None) -> tuple[FaceSet, Box]:
@@ -23,3 +25,17 @@ def faces_of_run(run: Path, spec: str | None) -> tuple[FaceSet, Box]:
     source = parse_data_spec(spec) if spec else own
     assert source is not None
     return source.open(), (own or source).box()
+
+
+def faces_of_study(study: Path, spec: str | None) -> tuple[FaceSet, Box]:
+    """Return the labelled faces of a study, or those of `spec`, and the part of each to show.
+
+    Raises `SettingsError` when the study's settings are not there or do not say where they are.
+    """
+    if spec is not None:
+        source = parse_data_spec(spec)
+    else:
+        if not (study / STUDY_FILE).is_file():
+            raise SettingsError(f"data: {study} has no {STUDY_FILE}; give --data.")
+        source = open_spec(str(read_settings(study / STUDY_FILE).get("data")))
+    return source.open(), source.box()

@@ -5,24 +5,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from sspl.board import read_rows
-from sspl.data.canvases import Canvases, FaceSource
-from sspl.data.images import WHOLE_FRAME, Box
-from sspl.data.records import MISSING, FaceSet
+from sspl.data.images import Box
+from sspl.data.records import FaceSet
 from sspl.errors import DataError
 from sspl.evaluation.decided import decided_mean
-from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
+from sspl.evaluation.predictions import load_predictions, predictions_file
 from sspl.evaluation.statistics import RESAMPLED, drawn_text
 from sspl.evaluation.subgroups import is_clear
 from sspl.inference.card import CONTESTED, RESPONSIBLE
-from sspl.metrics.attributes import THRESHOLD
 from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart
+from sspl.reporting.mistakes import confident_mistakes
 from sspl.reporting.notes import label_noise, notes
-from sspl.reporting.page import picture, render, words
+from sspl.reporting.page import render, words
 from sspl.reporting.pretext import pretext_pictures
 from sspl.runs import METRICS_CSV, METRICS_JSON, RUN_FILE, SETTINGS_FILE
 from sspl.settings import read_settings
@@ -32,10 +29,6 @@ KINDS: Final = {
     "pretrain": "Pre-training without labels",
     "parser": "Face parser",
 }
-SURE: Final = 0.9
-THUMBNAIL: Final = 128
-MOST_FACES: Final = 24
-MOST_FACES_PER_ATTRIBUTE: Final = 2
 MOST_BARS: Final = 14
 
 
@@ -369,80 +362,6 @@ def with_verdict(gap: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def scaled(ends: Sequence[float] | None) -> tuple[float, float] | None:
     """Return an interval of shares in percent."""
     return None if ends is None else (100 * ends[0], 100 * ends[1])
-
-
-def confident_mistakes(
-    predictions: Predictions, faces: FaceSet | None, box: Box | None
-) -> dict[str, Any]:
-    """Return counts of confident answers and of wrong ones among them, by attribute.
-
-    With `faces` some of the most confident mistakes come as thumbnails, of `box` of each picture.
-    """
-    known = predictions.labels != MISSING
-    said = predictions.probabilities
-    confident = known & ((said >= SURE) | (said <= 1 - SURE))
-    wrong = confident & ((said >= THRESHOLD) != (predictions.labels == 1))
-    counts = zip(predictions.attributes, confident.sum(0), wrong.sum(0), strict=True)
-    rows = [
-        {
-            "attribute": name, "confident": int(n), "wrong": int(w),
-            "share": float(w / n) if n else None,
-        }
-        for name, n, w in counts
-    ]  # fmt: skip
-    return {
-        "sure": SURE,
-        "answers": int(known.sum()),
-        "confident": int(confident.sum()),
-        "wrong": int(wrong.sum()),
-        "rows": sorted(rows, key=lambda row: -row["wrong"]),
-        "faces": [] if faces is None else _mistaken_faces(predictions, wrong, faces, box),
-    }
-
-
-def _mistaken_faces(
-    predictions: Predictions, wrong: NDArray[np.bool_], faces: FaceSet, box: Box | None
-) -> list[dict[str, Any]]:
-    places = {name: i for i, name in enumerate(faces.names)}
-    chosen = _most_mistaken(predictions, wrong)
-    for face, _ in chosen:
-        if predictions.names[face] not in places:
-            raise DataError(
-                f"{faces.source} has no face '{predictions.names[face]}', which the run was "
-                "judged on; give the data of that evaluation with --data."
-            )
-    if not chosen:
-        return []
-    some = faces.select([places[predictions.names[face]] for face, _ in chosen])
-    side = THUMBNAIL if faces.cut is None else min(THUMBNAIL, faces.cut.canvas)
-    canvases = Canvases([FaceSource(some, box or WHOLE_FRAME)], side, None)
-    batch = next(iter(canvases.batches(range(len(some)), len(some))))
-    pictures = batch.images.permute(0, 2, 3, 1).contiguous().numpy()
-    shown = []
-    for i, (face, attribute) in enumerate(chosen):
-        title = predictions.attributes[attribute]
-        label = "yes" if predictions.labels[face, attribute] == 1 else "no"
-        alt = f"Face with label {label} for {words(title)}, taken for the other."
-        probability = float(predictions.probabilities[face, attribute])
-        shown.append(
-            {"image": picture(pictures[i], alt), "attribute": title, "probability": probability,
-             "label": label}
-        )  # fmt: skip
-    return shown
-
-
-def _most_mistaken(predictions: Predictions, wrong: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return places (face, attribute) of the worst mistakes, each face once."""
-    distance = np.abs(predictions.probabilities - (predictions.labels == 1))
-    where = np.argwhere(wrong)[np.argsort(-distance[wrong], kind="stable")]
-    chosen: list[tuple[int, int]] = []
-    for face, attribute in where.tolist():
-        of_attribute = sum(other == attribute for _, other in chosen)
-        if of_attribute < MOST_FACES_PER_ATTRIBUTE and face not in {f for f, _ in chosen}:
-            chosen.append((face, attribute))
-        if len(chosen) == MOST_FACES:
-            break
-    return chosen
 
 
 def _commands(run: Path, kind: str, split: str, settings: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple, get_args
 from markupsafe import Markup
 from tqdm import tqdm
 
+from sspl.data.images import Box
+from sspl.data.records import FaceSet
 from sspl.errors import DataError, SettingsError
 from sspl.evaluation.paired import (
     Sampled,
@@ -24,6 +26,7 @@ from sspl.inference.card import RESPONSIBLE
 from sspl.metrics.attributes import reliability
 from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart
 from sspl.reporting.differences import Difference, verdict_sentences
+from sspl.reporting.mistakes import confident_mistakes
 from sspl.reporting.notes import label_noise, notes
 from sspl.reporting.page import render, words
 from sspl.reporting.results import (
@@ -65,8 +68,9 @@ class Duel:
 
 
 def study_report(
-    study: Path, pair: tuple[str, str] | None = None, resamples: int = RESAMPLES
-) -> tuple[str, list[Difference]]:
+    study: Path, pair: tuple[str, str] | None = None, resamples: int = RESAMPLES,
+    faces: FaceSet | None = None, box: Box | None = None,
+) -> tuple[str, list[Difference]]:  # fmt: skip
     """Return the HTML page of a study, and the differences that its verdicts rest on.
 
     Args:
@@ -74,6 +78,9 @@ def study_report(
         pair: method to look at and method to compare it with; `sspl` and `scratch` unless given,
             or else the first two.
         resamples: of the test faces, for all intervals.
+        faces: those of the study, to show some of them with confident mistakes. Without them no
+            real face is in the page.
+        box: part of each picture to show.
 
     Raises `DataError` when the results cannot be read or are those of several data sets,
     `SettingsError` for a method that has none.
@@ -102,6 +109,8 @@ def study_report(
         gains=[_gains(duel) for duel in shown],
         calibration=cells.calibration(shown, (a, b)),
         subgroups=cells.subgroups(shown, (a, b)),
+        mistakes=cells.mistakes(shown, (a, b), faces, box),
+        faces_shown=faces is not None,
         published=_published(),
         noise=label_noise(attributes),
         noise_note=notes("label_noise")["general"],
@@ -223,6 +232,15 @@ class Cells:
             if ways:
                 found.append({"title": title, "ways": [grouping_content(way) for way in ways]})
         return found
+
+    def mistakes(
+        self, duels: Sequence[Duel], pair: tuple[str, str], faces: FaceSet | None, box: Box | None
+    ) -> list[dict[str, Any]]:
+        """Return the confident mistakes of both methods in the first of `duels`, on one subset."""
+        return [
+            {"title": title} | confident_mistakes(given, faces, box)
+            for title, given in self._both(duels, pair)
+        ]
 
     def _both(self, duels: Sequence[Duel], pair: tuple[str, str]) -> list[tuple[str, Predictions]]:
         return [
