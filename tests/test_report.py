@@ -236,6 +236,23 @@ def test_charts_place_points_to_scale() -> None:
     assert line_chart([series, series], "t", "x", "y").count("<li>") == 2
 
 
+def test_series_in_the_background_share_a_line_of_the_legend() -> None:
+    series = [
+        Series("a", [(1, 10), (2, 20)]),
+        Series("b", [(1, 30), (2, 5)], [(0, 90), None], quiet=True),
+        Series("c", [(1, 12), (2, 8)], quiet=True),
+        Series("d", [(1, 11), (2, 9)]),
+    ]
+    chart = str(line_chart(series, "t", "x", "y"))
+    assert re.findall(r"<li>.*?</svg>([^<]*)</li>", chart) == ["a", "d", "b, c"]
+    picture = chart[: chart.index("<ul")]
+    assert picture.count('class="series others"') == 2
+    assert picture.count('class="mark') == 4
+    assert 'class="bar' not in picture
+    # Its line is inside the picture, its bar has no part in the scale.
+    assert "90" not in re.findall(r">(\d+)</text>", picture)
+
+
 def test_reliability_diagonal_and_bars() -> None:
     chart = str(reliability_chart([(20.0, 20.0, 4), (60.0, 60.0, 1)], "t"))
     x, y = numbers(chart, "cx"), numbers(chart, "cy")

@@ -22,8 +22,10 @@ from sspl.reporting.differences import (
     verdict_sentences,
     write_differences,
 )
+from sspl.reporting.duels import Duel
 from sspl.reporting.readme import BEGIN, END, results_section, split_at_markers
-from sspl.reporting.results import group_rows, read_results_csv
+from sspl.reporting.results import Group, Row, group_rows, read_results_csv
+from sspl.reporting.study import bars_over, leading_methods
 from sspl.study.cells import Cell, cell_folder
 from sspl.study.results import COLUMNS, FIGURE_COLUMNS
 
@@ -184,9 +186,65 @@ def test_paired_differences_are_those_of_the_predictions(study: Path, text: str)
         bounds = (written[name].low, written[name].high)
         assert bounds == pytest.approx(found["interval"], abs=1e-6)
         assert cell["text"].endswith("better")
-    assert "Fine-tuning, accuracy: Better than scratch (10 and 100); prt (10 and 100)." in page.text
-    assert "Linear probe, accuracy: Better than hog (100)." in page.text
+    assert "Fine-tuning, accuracy: Better than scratch, prt." in page.text
+    assert "Linear probe, accuracy: Better than hog." in page.text
     assert "200 resamples of 150 test people, and of the label subsets" in page.text
+
+
+def test_the_table_of_verdicts_says_what_the_list_says(study: Path, text: str) -> None:
+    page = assert_stands_alone(text)
+    matrix = {row[0]["text"]: row[1:] for row in rows_after(page, "Against", "100")}
+    assert list(matrix) == ["scratch", "prt"]
+    written = {
+        (r.b, r.labels): r
+        for r in read_differences(study / "differences.csv")
+        if (r.protocol, r.figure) == ("finetune", "accuracy")
+    }
+    for other, cells in matrix.items():
+        for cell, labels in zip(cells, (10, 100), strict=True):
+            row = written[other, labels]
+            wanted = row.value_a - row.value_b
+            assert float(cell["data-value"]) == pytest.approx(wanted, abs=2e-6)
+    # The probe has one label count: its columns are the figures.
+    (hog,) = rows_after(page, "Against", "average precision")
+    assert len(hog) == 4
+
+
+def test_gains_over_the_second_method_are_turned_round() -> None:
+    def duel(other: str, difference: float, low: float, high: float, better: str | None) -> Duel:
+        found = {"difference": difference, "interval": (low, high), "better": better}
+        return Duel("scratch", other, "finetune", 10, (0,), {"mean": {"accuracy": found}})
+
+    bars = bars_over(
+        [duel("prt", -0.01, -0.03, 0.01, None), duel("sspl", -0.04, -0.05, -0.03, "b")], "accuracy"
+    )
+    assert [(bar.label, bar.clear) for bar in bars] == [("sspl", True), ("prt", False)]
+    assert bars[0].value == pytest.approx(4)
+    assert bars[0].bounds == pytest.approx((3, 5))
+    assert bars[1].bounds == pytest.approx((-1, 3))
+
+
+def test_every_method_is_set_against_the_second(text: str) -> None:
+    page = assert_stands_alone(text)
+    assert "Every method against scratch" in page.text
+    part = text[text.index('id="over"') : text.index('id="gains"')]
+    # Three figures, each with a bar for sspl and one for prt; no probe of scratch was run.
+    assert part.count("<figure>") == 3
+    assert re.findall(r'text-anchor="end">([a-z]+)<', part) == ["sspl", "prt"] * 3
+
+
+def test_leading_methods_are_the_pair_the_longest_curves_and_the_best() -> None:
+    def group(method: str, labels: int, accuracy: float) -> Group:
+        figures = dict.fromkeys(FIGURE_COLUMNS, accuracy)
+        row = Row(method, "finetune", "toy", labels, 0, 0, "test", dict(figures), 1.0)
+        return Group(method, "finetune", "toy", labels, (row,))
+
+    names = ["sspl", "scratch", *(f"m{i}" for i in range(8))]
+    groups = [group(name, 10, 0.5 + 0.01 * i) for i, name in enumerate(names)]
+    groups += [group("m0", 100, 0.1)]
+    assert leading_methods(groups, names, ("sspl", "scratch")) == [
+        "sspl", "scratch", "m0", "m5", "m6", "m7",
+    ]  # fmt: skip
 
 
 def test_what_is_no_difference_is_not_called_one(study: Path, tmp_path: Path) -> None:
@@ -200,7 +258,7 @@ def test_what_is_no_difference_is_not_called_one(study: Path, tmp_path: Path) ->
         if (r[0]["text"], r[2]["text"]) == ("scratch", "10")
     )  # fmt: skip
     assert "better" not in row[4]["text"]
-    assert "Fine-tuning, accuracy: Worse than sspl (10 and 100). No difference" in page.text
+    assert "Fine-tuning, accuracy: Worse than sspl. No difference" in page.text
     assert refused("report", study, "--out", out, "--pair", "prt", "x") == (
         "--pair x: no such method; use sspl, scratch, prt, hog."
     )
@@ -257,9 +315,10 @@ def difference(other: str, labels: int, better: str) -> Difference:
 def test_sentences_by_hand() -> None:
     verdicts = [("a", 27), ("a", 55), ("", 275), ("a", 1099), ("b", 5495)]
     rows = [difference("scratch", labels, better) for better, labels in verdicts]
-    assert verdict_sentences([*rows, difference("prt", 55, "a"), difference("prt", 275, "a")]) == [
-        "Fine-tuning, accuracy: Better than scratch (27, 55 and 1,099); prt (55 and 275). "
-        "Worse than scratch (5,495). No difference shown to scratch (275)."
+    rows += [difference("prt", 55, "a"), difference("prt", 275, "a"), difference("pst", 275, "")]
+    assert verdict_sentences(rows) == [
+        "Fine-tuning, accuracy: Better than prt, scratch (27, 55 and 1,099). "
+        "Worse than scratch (5,495). No difference shown to pst, scratch (275)."
     ]
 
 
@@ -301,7 +360,7 @@ def test_readme_section_is_written_between_its_markers(study: Path, tmp_path: Pa
     assert "nothing to change" in sspl("results", readme, "--from", table).output
     write_differences(tmp_path / "toy-differences.csv", [difference("prt", 55, "a")])
     sspl("results", readme, "--from", table)
-    assert "- Fine-tuning, accuracy: Better than prt (55).\n" in readme.read_text()
+    assert "- Fine-tuning, accuracy: Better than prt.\n" in readme.read_text()
 
 
 def test_readme_without_markers_is_left_alone(study: Path, tmp_path: Path) -> None:

@@ -35,11 +35,13 @@ class Series:
         name: for the legend.
         points: x and y.
         bounds: for each point the ends of its bar, or None.
+        quiet: one of those in the background; they share a grey line and a name in the legend.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
     bounds: Sequence[Bounds | None] = ()
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def line_chart(
     """Return a chart of lines; with more than one of them a legend follows."""
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points]
-    ys += [end for s in series for bounds in s.bounds if bounds for end in bounds]
+    clear = [s for s in series if not s.quiet]
+    ys += [end for s in clear for bounds in s.bounds if bounds for end in bounds]
     low, high = y_bounds or _padded(min(ys), max(ys))
     left, right = min(xs), max(xs)
     if log_x:
@@ -108,14 +111,15 @@ def line_chart(
         parts.append(_line(across, HEIGHT - BOTTOM, across, HEIGHT - BOTTOM + 4, "axis"))
         parts.append(_text(across, HEIGHT - BOTTOM + 17, tick_text(x), "middle"))
     parts.append(_line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "axis"))
-    for i, each in enumerate(series):
+    for each in (s for s in series if s.quiet):
+        parts.append(_path([place(x, y) for x, y in each.points], "series others"))
+    for i, each in enumerate(clear):
         places = [place(x, y) for x, y in each.points]
         for (across, _), bounds in zip(places, each.bounds, strict=False):
             if bounds is not None:
                 ends = [place(xs[0], end)[1] for end in bounds]
                 parts.append(_line(across, ends[0], across, ends[1], f"bar s{i % STYLES}"))
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts.append(f'<polyline class="series s{i % STYLES}" points="{path}"/>')
+        parts.append(_path(places, f"series s{i % STYLES}"))
         if len(places) <= 30:
             parts += [marker(i, x, y) for x, y in places]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, x_title, "middle"))
@@ -124,7 +128,8 @@ def line_chart(
         f'text-anchor="middle">{escape(y_title)}</text>'
     )
     chart = svg(WIDTH, HEIGHT, title, parts)
-    return chart + legend([s.name for s in series]) if len(series) > 1 else chart
+    others = [s.name for s in series if s.quiet]
+    return chart + legend([s.name for s in clear], others) if len(series) > 1 else chart
 
 
 def reliability_chart(bins: Sequence[tuple[float, float, int]], title: str) -> Markup:
@@ -142,8 +147,7 @@ def reliability_chart(bins: Sequence[tuple[float, float, int]], title: str) -> M
         parts.append(_text(LEFT - 6, y + 4, str(tick), "end"))
         parts.append(_text(x, HEIGHT - BOTTOM + 17, str(tick), "middle"))
     parts.append(_line(*place(0, 0), *place(100, 100), "ideal"))
-    path = " ".join("{:.1f},{:.1f}".format(*place(said, true)) for said, true, _ in bins)
-    parts.append(f'<polyline class="series s0" points="{path}"/>')
+    parts.append(_path([place(said, true) for said, true, _ in bins], "series s0"))
     for said, true, cases in bins:
         x, y = place(said, true)
         radius = 2.5 + 5 * math.sqrt(cases / most)
@@ -194,13 +198,16 @@ def marker(shape: int, x: float, y: float, style: int | None = None) -> str:
     return f'<polygon {kind} points="{path}"/>'
 
 
-def legend(names: Sequence[str]) -> Markup:
-    """Return a list of the series' names, each with its line and mark."""
+def legend(names: Sequence[str], others: Sequence[str] = ()) -> Markup:
+    """Return a list of the series' names, each with its line and mark, then of those in grey."""
+    keys = [(_path([(0, 6), (28, 6)], f"series s{i % STYLES}") + marker(i, 14, 6), name)
+            for i, name in enumerate(names)]  # fmt: skip
+    if others:
+        keys.append((_path([(0, 6), (28, 6)], "series others"), ", ".join(others)))
     items = [
-        f'<li><svg class="key" viewBox="0 0 28 12" width="28" height="12" aria-hidden="true">'
-        f'<polyline class="series s{i % STYLES}" points="0,6 28,6"/>{marker(i, 14, 6)}</svg>'
-        f"{escape(name)}</li>"
-        for i, name in enumerate(names)
+        '<li><svg class="key" viewBox="0 0 28 12" width="28" height="12" aria-hidden="true">'
+        f"{key}</svg>{escape(name)}</li>"
+        for key, name in keys
     ]
     return Markup(f'<ul class="legend">{"".join(items)}</ul>')
 
@@ -212,6 +219,11 @@ def svg(width: float, height: float, title: str, parts: Sequence[str]) -> Markup
         f'style="max-width:{width * 1.25:.0f}px"><title>{escape(title)}</title>'
         f"{''.join(parts)}</svg>"
     )
+
+
+def _path(places: Sequence[tuple[float, float]], kind: str) -> str:
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    return f'<polyline class="{kind}" points="{points}"/>'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

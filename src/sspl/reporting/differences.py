@@ -74,23 +74,33 @@ def verdict_sentences(rows: Sequence[Difference]) -> list[str]:
     """Say plainly where `a` beats the others, where it is beaten, and where nothing is shown.
 
     One sentence for each protocol and figure; "better" and "worse" only where the paired interval
-    of the difference excludes zero.
+    of the difference excludes zero. Label counts follow in brackets unless the verdict is the same
+    at all that were compared.
     """
     sentences = []
     for protocol, figure in dict.fromkeys((row.protocol, row.figure) for row in rows):
-        by_verdict: dict[str, dict[str, list[str]]] = {"a": {}, "b": {}, "": {}}
-        for row in rows:
-            if (row.protocol, row.figure) == (protocol, figure):
-                by_verdict[row.better].setdefault(row.b, []).append(f"{row.labels:,}")
+        mine = [row for row in rows if (row.protocol, row.figure) == (protocol, figure)]
         said = [
-            f"{verb} " + "; ".join(f"{b} ({_listed(n)})" for b, n in by_verdict[who].items())
-            for who, verb in (
+            f"{verb} {', '.join(_against(mine, verdict))}"
+            for verdict, verb in (
                 ("a", "Better than"), ("b", "Worse than"), ("", "No difference shown to"),
             )
-            if by_verdict[who]
+            if any(row.better == verdict for row in mine)
         ]  # fmt: skip
         sentences.append(f"{PROTOCOLS[protocol]}, {TITLES[figure]}: {'. '.join(said)}.")
     return sentences
+
+
+def _against(rows: Sequence[Difference], verdict: str) -> list[str]:
+    """Return the methods with this verdict, first those where it holds at all label counts."""
+    always, sometimes = [], []
+    for other in dict.fromkeys(row.b for row in rows):
+        counts = [f"{r.labels:,}" for r in rows if r.b == other and r.better == verdict]
+        if len(counts) == sum(row.b == other for row in rows):
+            always.append(other)
+        elif counts:
+            sometimes.append(f"{other} ({_listed(counts)})")
+    return always + sometimes
 
 
 def _listed(items: Sequence[str]) -> str:

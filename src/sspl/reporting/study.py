@@ -1,31 +1,23 @@
 """The report of a study: curves, tables, what beats what, for whom, and how to run it again."""
 
-import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final
 
 from markupsafe import Markup
-from tqdm import tqdm
 
 from sspl.data.images import Box
 from sspl.data.records import FaceSet
 from sspl.errors import DataError, SettingsError
-from sspl.evaluation.paired import (
-    Sampled,
-    differences,
-    on_the_same_faces,
-    sample,
-    verdicts,
-)
-from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
-from sspl.evaluation.statistics import LEVEL, RESAMPLES, Resampling, resampling_of
+from sspl.evaluation.paired import verdicts
+from sspl.evaluation.predictions import Predictions
+from sspl.evaluation.statistics import LEVEL, RESAMPLES, Resampling
 from sspl.evaluation.subgroups import groupings, subgroup_facts
 from sspl.inference.card import RESPONSIBLE
 from sspl.metrics.attributes import reliability
 from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart
 from sspl.reporting.differences import Difference, verdict_sentences
+from sspl.reporting.duels import MAIN, Cells, Duel, middle_first, protocols_of
 from sspl.reporting.mistakes import confident_mistakes
 from sspl.reporting.notes import label_noise, notes
 from sspl.reporting.page import render, words
@@ -38,33 +30,13 @@ from sspl.reporting.results import (
     read_results_csv,
 )
 from sspl.reporting.run import grouping_content, reliability_points, scaled
-from sspl.study.cells import Cell, cell_folder
 from sspl.study.results import RESULTS_FILE
 from sspl.study.run import STUDY_FILE
-from sspl.study.settings import Protocol
-
-MAIN: Final = ("accuracy", "balanced_accuracy", "average_precision")
-"""Figures that are drawn, tabulated by label count and compared."""
-
-COUNTED: Final = MAIN[:2]
-RANKED: Final = MAIN[2:]
-RANKED_RESAMPLES: Final = 200
-"""Rankings take far longer to resample than decisions; a study has hundreds of cells."""
 
 FIRST: Final = ("sspl", "splnet", "scratch")
 DEFAULT_PAIR: Final = ("sspl", "scratch")
-
-
-@dataclass(frozen=True)
-class Duel:
-    """Two methods under one protocol at one label count, on the label subsets of both."""
-
-    a: str
-    b: str
-    protocol: str
-    labels: int
-    subsets: tuple[int, ...]
-    facts: dict[str, Any]
+MOST_LINES: Final = 6
+"""Methods that a chart of curves tells apart."""
 
 
 def study_report(
@@ -93,7 +65,9 @@ def study_report(
     a, b = _pair(methods, pair)
     cells = Cells(study, groups, resamples)
     duels = cells.duels(a, [m for m in methods if m != a])
-    shown = _middle_first([duel for duel in duels if duel.b == b])
+    shown = middle_first([duel for duel in duels if duel.b == b])
+    both = cells.both(shown, (a, b))
+    over = cells.duels(b, [m for m in methods if m != b], [duel.labels for duel in shown[:1]])
     attributes = cells.first.attributes if cells.first else ()
     found = _differences(duels)
     page = render(
@@ -103,13 +77,15 @@ def study_report(
         methods=methods,
         a=a,
         b=b,
-        protocols=[_protocol_content(p, groups, methods) for p in _protocols(groups)],
+        protocols=[_protocol_content(p, groups, methods, (a, b)) for p in protocols_of(groups)],
+        over=_over(over),
         sentences=verdict_sentences(found),
+        matrices=_matrices(duels),
         duels=[_duel_row(duel) for duel in duels],
         gains=[_gains(duel) for duel in shown],
-        calibration=cells.calibration(shown, (a, b)),
-        subgroups=cells.subgroups(shown, (a, b)),
-        mistakes=cells.mistakes(shown, (a, b), faces, box),
+        calibration=[_calibration(*each) for each in both],
+        subgroups=_subgroups(both, cells.counted),
+        mistakes=[{"title": t} | confident_mistakes(given, faces, box) for t, given in both],
         faces_shown=faces is not None,
         published=_published(),
         noise=label_noise(attributes),
@@ -138,171 +114,58 @@ def _pair(methods: Sequence[str], pair: tuple[str, str] | None) -> tuple[str, st
     return pair
 
 
-def _protocols(groups: Sequence[Group]) -> list[str]:
-    return in_order((g.protocol for g in groups), tuple(PROTOCOLS))
+def _calibration(title: str, given: Predictions) -> dict[str, Any]:
+    points = reliability_points(reliability(given.labels, given.probabilities))
+    return {"title": title, "chart": reliability_chart(points, f"Reliability, {title}")}
 
 
-class Both(NamedTuple):
-    """Figures of one cell in all resamples, and those of rankings in fewer."""
+def _subgroups(
+    both: Sequence[tuple[str, Predictions]], resampling: Resampling | None
+) -> list[dict[str, Any]]:
+    found = []
+    for title, given in both:
+        assert resampling is not None
+        ways = [subgroup_facts(given, way, resampling) for way in groupings(given)]
+        if ways:
+            found.append({"title": title, "ways": [grouping_content(way) for way in ways]})
+    return found
 
-    counted: Sampled
-    ranked: Sampled
 
-
-class Cells:
-    """The predictions of a study's cells on one order of faces, each sampled once.
-
-    Cells whose predictions are not there have no part in what is worked out from them.
-    """
-
-    def __init__(self, study: Path, groups: Sequence[Group], resamples: int) -> None:
-        self.groups, self.resamples = groups, resamples
-        self.predictions: dict[Cell, Predictions] = {}
-        self.first: Predictions | None = None
-        for cell in (_cell(group, row.subset) for group in groups for row in group.rows):
-            file = predictions_file(cell_folder(study, cell), "test")
-            if file.is_file():
-                found = load_predictions(file)
-                self.first = self.first or found
-                self.predictions[cell] = on_the_same_faces(self.first, found, str(file))
-        self.resampling: Resampling | None = None
-        if self.first is not None:
-            self.resampling = resampling_of(self.first, resamples)
-
-    def drawn(self) -> str:
-        """Return in words what the intervals are made of."""
-        if self.resampling is None:
-            return ""
-        fewer = min(self.resamples, RANKED_RESAMPLES)
-        text = (
-            f"{self.resamples:,} resamples of {self.resampling.units:,} test "
-            f"{self.resampling.unit_name}, and of the label subsets where there are several"
-        )
-        return text if fewer == self.resamples else f"{text}; {fewer} for average precision"
-
-    def duels(self, a: str, others: Sequence[str]) -> list[Duel]:
-        """Compare `a` with every other method wherever both have cells on the same subsets."""
-        meetings = []
-        for group in (g for g in self.groups if g.method == a):
-            for other in self.groups:
-                same = (other.protocol, other.labels) == (group.protocol, group.labels)
-                subsets = tuple(sorted(self._subsets(group) & self._subsets(other)))
-                if same and subsets and other.method in others:
-                    meetings.append((group, other, subsets))
-        wanted = {
-            _cell(group, subset)
-            for one, other, subsets in meetings
-            for group in (one, other)
-            for subset in subsets
-        }
-        if self.resampling is None:
-            return []
-        counted = self.resampling
-        ranked = replace(counted, count=min(counted.count, RANKED_RESAMPLES))
-        sampled = {
-            cell: Both(
-                sample(self.predictions[cell], counted, COUNTED),
-                sample(self.predictions[cell], ranked, RANKED),
-            )
-            for cell in tqdm(sorted(wanted), "resample", unit="cell", leave=False)
-        }
-        found = [_duel(*meeting, sampled, counted, ranked) for meeting in meetings]
-        order = _protocols(self.groups)
-        return sorted(found, key=lambda d: (order.index(d.protocol), others.index(d.b), d.labels))
-
-    def _subsets(self, group: Group) -> set[int]:
-        return {r.subset for r in group.rows if _cell(group, r.subset) in self.predictions}
-
-    def calibration(self, duels: Sequence[Duel], pair: tuple[str, str]) -> list[dict[str, Any]]:
-        """Return reliability diagrams of both methods in the first of `duels`, on one subset."""
-        charts = []
-        for title, given in self._both(duels, pair):
-            points = reliability_points(reliability(given.labels, given.probabilities))
-            charts.append(
-                {"title": title, "chart": reliability_chart(points, f"Reliability, {title}")}
-            )
-        return charts
-
-    def subgroups(self, duels: Sequence[Duel], pair: tuple[str, str]) -> list[dict[str, Any]]:
-        """Return the subgroup figures of both methods in the first of `duels`, on one subset."""
-        found = []
-        for title, given in self._both(duels, pair):
-            assert self.resampling is not None
-            ways = [subgroup_facts(given, way, self.resampling) for way in groupings(given)]
-            if ways:
-                found.append({"title": title, "ways": [grouping_content(way) for way in ways]})
-        return found
-
-    def mistakes(
-        self, duels: Sequence[Duel], pair: tuple[str, str], faces: FaceSet | None, box: Box | None
-    ) -> list[dict[str, Any]]:
-        """Return the confident mistakes of both methods in the first of `duels`, on one subset."""
-        return [
-            {"title": title} | confident_mistakes(given, faces, box)
-            for title, given in self._both(duels, pair)
+def _over(duels: Sequence[Duel]) -> list[dict[str, Any]]:
+    """Return what every method gains over one, protocol by protocol, the largest gain first."""
+    found = []
+    for protocol in dict.fromkeys(duel.protocol for duel in duels):
+        mine = [duel for duel in duels if duel.protocol == protocol]
+        title = f"{PROTOCOLS[protocol]}, {mine[0].labels:,} labels"
+        charts = [
+            {"title": capitalised(TITLES[f]), "chart": bar_chart(bars, f"{title}: {f}", "points")}
+            for f in MAIN
+            if (bars := bars_over(mine, f))
         ]
-
-    def _both(self, duels: Sequence[Duel], pair: tuple[str, str]) -> list[tuple[str, Predictions]]:
-        return [
-            (
-                f"{method}, {duel.labels:,} labels, subset {duel.subsets[0]}",
-                self.predictions[
-                    Cell(method, _protocol(duel.protocol), duel.labels, duel.subsets[0])
-                ],
-            )
-            for duel in duels[:1]
-            for method in pair
-        ]
+        found.append({"title": title, "charts": charts})
+    return found
 
 
-def _cell(group: Group, subset: int) -> Cell:
-    return Cell(group.method, _protocol(group.protocol), group.labels, subset)
-
-
-def _protocol(name: str) -> Protocol:
-    (found,) = (p for p in get_args(Protocol) if p == name)
-    protocol: Protocol = found
-    return protocol
-
-
-def _duel(
-    one: Group, other: Group, subsets: tuple[int, ...], sampled: dict[Cell, Both],
-    counted: Resampling, ranked: Resampling,
-) -> Duel:  # fmt: skip
-    a, b = ([sampled[_cell(group, subset)] for subset in subsets] for group in (one, other))
-    parts = (
-        differences([s.counted for s in a], [s.counted for s in b], counted),
-        differences([s.ranked for s in a], [s.ranked for s in b], ranked),
-    )
-    facts = {
-        "mean": parts[0]["mean"] | parts[1]["mean"],
-        "attributes": {
-            name: found | parts[1]["attributes"][name]
-            for name, found in parts[0]["attributes"].items()
-        },
-    }
-    return Duel(one.method, other.method, one.protocol, one.labels, subsets, facts)
-
-
-def _middle_first(duels: Sequence[Duel]) -> list[Duel]:
-    """Return the duels of fine-tuning, that of the median label count first.
-
-    Where nothing was fine-tuned, those of the first other protocol.
-    """
-    protocols = in_order((d.protocol for d in duels), tuple(PROTOCOLS))
-    of_one = [d for d in duels if d.protocol == protocols[0]] if protocols else []
-    if not of_one:
-        return []
-    middle = statistics.median_low([d.labels for d in of_one])
-    return sorted(of_one, key=lambda d: (d.labels != middle, d.labels))
+def bars_over(duels: Sequence[Duel], figure: str) -> list[Bar]:
+    """Return what the second method of each duel gains over the first, in points."""
+    facts = {duel.b: duel.facts["mean"][figure] for duel in duels}
+    bars = []
+    for method, found in facts.items():
+        if found is not None:
+            ends = found["interval"]
+            bounds = None if ends is None else scaled((-ends[1], -ends[0]))
+            gain = -100 * found["difference"]
+            bars.append(Bar(method, gain, bounds, found["better"] is not None))
+    return sorted(bars, key=lambda bar: -bar.value)
 
 
 def _protocol_content(
-    protocol: str, groups: Sequence[Group], methods: Sequence[str]
+    protocol: str, groups: Sequence[Group], methods: Sequence[str], pair: Collection[str]
 ) -> dict[str, Any]:
     mine = [g for g in groups if g.protocol == protocol]
     counts = sorted({g.labels for g in mine})
     present = [m for m in methods if any(g.method == m for g in mine)]
+    leading = leading_methods(mine, present, pair)
     found = {(g.method, g.labels): g for g in mine}
     majority = {g.labels: g.mean("majority_accuracy") for g in reversed(mine)}
     return {
@@ -317,7 +180,7 @@ def _protocol_content(
         },
         "majority": [majority[count] for count in counts],
         "charts": [
-            {"title": capitalised(TITLES[f]), "chart": _curve(f, mine, present, counts)}
+            {"title": capitalised(TITLES[f]), "chart": _curve(f, mine, leading, present, counts)}
             for f in MAIN
             if len(counts) > 1
         ],
@@ -329,11 +192,28 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def leading_methods(
+    groups: Sequence[Group], methods: Sequence[str], pair: Collection[str]
+) -> list[str]:
+    """Return the methods that charts are to tell apart, in order.
+
+    The pair, then those with cells at the most label counts, then the most accurate on average.
+    """
+
+    def standing(method: str) -> tuple[bool, int, float]:
+        means = [m for g in groups if g.method == method and (m := g.mean("accuracy")) is not None]
+        return method not in pair, -len(means), -sum(means)
+
+    chosen = sorted(methods, key=standing)[:MOST_LINES]
+    return [m for m in methods if m in chosen]
+
+
 def _curve(
-    figure: str, groups: Sequence[Group], methods: Sequence[str], counts: Sequence[int]
-) -> Markup:
+    figure: str, groups: Sequence[Group], leading: Sequence[str], methods: Sequence[str],
+    counts: Sequence[int],
+) -> Markup:  # fmt: skip
     series = []
-    for method in methods:
+    for method in [*leading, *(m for m in methods if m not in leading)]:
         points: list[tuple[float, float]] = []
         bars: list[tuple[float, float] | None] = []
         for group in sorted((g for g in groups if g.method == method), key=lambda g: g.labels):
@@ -343,11 +223,42 @@ def _curve(
                 ends = None if spread is None else (100 * (mean - spread), 100 * (mean + spread))
                 bars.append(ends)
         if points:
-            series.append(Series(method, points, bars))
+            series.append(Series(method, points, bars, quiet=method not in leading))
     title = f"{TITLES[figure]}, %"
     return line_chart(
         series, f"{title} by label count", "labelled faces", title, log_x=True, x_ticks=counts
     )
+
+
+def _matrices(duels: Sequence[Duel]) -> list[dict[str, Any]]:
+    """Return tables of differences by method and label count; by figure where there is one count.
+
+    All but the first of a protocol are to be folded.
+    """
+    found = []
+    for protocol in dict.fromkeys(duel.protocol for duel in duels):
+        mine = {(d.b, d.labels): d.facts["mean"] for d in duels if d.protocol == protocol}
+        others = list(dict.fromkeys(other for other, _ in mine))
+        counts = sorted({count for _, count in mine})
+        if len(counts) == 1:
+            keys = [("", [(counts[0], figure) for figure in MAIN])]
+        else:
+            keys = [(TITLES[figure], [(count, figure) for count in counts]) for figure in MAIN]
+        for title, columns in keys:
+            rows = [
+                [mine.get((other, count), {}).get(figure) for count, figure in columns]
+                for other in others
+            ]
+            named = [f"{count:,}" if title else TITLES[figure] for count, figure in columns]
+            found.append(
+                {
+                    "title": f"{PROTOCOLS[protocol]}, {title or f'{counts[0]:,} labels'}",
+                    "columns": named,
+                    "rows": [{"other": o, "cells": r} for o, r in zip(others, rows, strict=True)],
+                    "folded": title not in ("", TITLES[MAIN[0]]),
+                }
+            )
+    return found
 
 
 def _duel_row(duel: Duel) -> dict[str, Any]:
