@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sspl.errors import DataError
 from sspl.evaluation.paired import paired_facts
 from sspl.evaluation.predictions import Predictions, load_predictions, save_predictions
 from sspl.metrics.attributes import all_figures, means
+from sspl.reporting.curves import curve_points, leading_methods
 from sspl.reporting.differences import (
     Difference,
     read_differences,
@@ -25,7 +27,7 @@ from sspl.reporting.differences import (
 from sspl.reporting.duels import Duel
 from sspl.reporting.readme import BEGIN, END, results_section, split_at_markers
 from sspl.reporting.results import Group, Row, group_rows, read_results_csv
-from sspl.reporting.study import bars_over, leading_methods
+from sspl.reporting.study import bars_over
 from sspl.study.cells import Cell, cell_folder
 from sspl.study.results import COLUMNS, FIGURE_COLUMNS
 
@@ -356,11 +358,61 @@ def test_readme_section_is_written_between_its_markers(study: Path, tmp_path: Pa
     for group in group_rows(read_results_csv(table)):
         if group.labels == 10:
             assert f"| {group.method} | {group.text('accuracy')} | " in text
-    assert "| Linear probe: accuracy | 100 |" in text
+    assert "| Linear probe, 100 labels | accuracy | balanced accuracy | average precision |" in text
+    probe = next(g for g in group_rows(read_results_csv(table)) if g.method == "hog")
+    figures = ("accuracy", "balanced_accuracy", "average_precision")
+    assert f"| hog | {' | '.join(probe.text(name) for name in figures)} |" in text
     assert "nothing to change" in sspl("results", readme, "--from", table).output
     write_differences(tmp_path / "toy-differences.csv", [difference("prt", 55, "a")])
     sspl("results", readme, "--from", table)
     assert "- Fine-tuning, accuracy: Better than prt.\n" in readme.read_text()
+
+
+def test_a_brief_section_keeps_to_fine_tuning(study: Path, tmp_path: Path) -> None:
+    readme, table = tmp_path / "README.md", tmp_path / "toy.csv"
+    readme.write_text(README)
+    table.write_text((study / "results.csv").read_text())
+    rows = [
+        difference("prt", 55, "a"),
+        replace(difference("prt", 55, "b"), protocol="linear"),
+        replace(difference("prt", 55, "b"), figure="balanced_accuracy"),
+    ]
+    write_differences(tmp_path / "toy-differences.csv", rows)
+    sspl("results", readme, "--from", table, "--brief")
+    brief = readme.read_text()
+    assert re.findall(r"^\| ([A-Z][^|]*) \|", brief, re.M) == [
+        "Fine-tuning: accuracy", "Fine-tuning: average precision",
+    ]  # fmt: skip
+    assert re.findall("^- .*", brief, re.M) == ["- Fine-tuning, accuracy: Better than prt."]
+    sspl("results", readme, "--from", table, "--from", table)
+    whole = readme.read_text()
+    assert whole.count("| Fine-tuning: balanced accuracy |") == 2
+    assert whole.count("| Linear probe, 100 labels | accuracy |") == 2
+    probes = tmp_path / "probes.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    probes.write_text(lines[0] + "".join(line for line in lines if ",linear," in line))
+    sentence = refused("results", readme, "--from", probes, "--brief")
+    assert sentence.endswith("probes.csv: holds no cells of the protocol 'finetune'.")
+    assert readme.read_text() == whole
+
+
+def test_the_picture_has_a_line_for_each_method(study: Path, tmp_path: Path) -> None:
+    groups = group_rows(read_results_csv(study / "results.csv"))
+    points, spreads = curve_points([g for g in groups if g.protocol == "finetune"], "sspl", "auc")
+    assert [x for x, _ in points] == [10, 100]
+    values = [r.figures["auc"] or 0 for g in groups for r in g.rows
+              if (g.method, g.labels, g.protocol) == ("sspl", 100, "finetune")]  # fmt: skip
+    assert points[1][1] == pytest.approx(100 * np.mean(values))
+    assert spreads[1] == pytest.approx(100 * np.std(values, ddof=1))
+    readme, out = tmp_path / "README.md", tmp_path / "study.png"
+    readme.write_text(README)
+    sspl("results", readme, "--from", study / "results.csv", "--picture", out)
+    with Image.open(out) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    for colour in ((0x0B, 0x62, 0xA8), (0xB3, 0x47, 0x0F), (0x0D, 0x7A, 0x50)):
+        assert (pixels == colour).all(2).sum() > 300
+    # Three methods: none is left for the background.
+    assert (pixels == (0x8B, 0x2F, 0x92)).all(2).sum() == 0
 
 
 def test_readme_without_markers_is_left_alone(study: Path, tmp_path: Path) -> None:
@@ -379,9 +431,18 @@ def test_the_readme_says_what_the_committed_results_say() -> None:
         pytest.skip("no results of the study are committed")
     readme = RESULTS.parents[2] / "README.md"
     _, section, _ = split_at_markers(readme, readme.read_text(encoding="utf-8"))
-    assert section == f"\n{results_section(RESULTS)}", (
-        "run: sspl results README.md --from benchmarks/results/celeba10k.csv"
+    assert section == f"\n{results_section([RESULTS], brief=True)}", (
+        "run: sspl results README.md --brief --from benchmarks/results/celeba10k.csv"
     )
+
+
+def test_the_page_of_results_says_what_the_committed_results_say() -> None:
+    if not RESULTS.is_file():
+        pytest.skip("no results of the study are committed")
+    page = RESULTS.parents[2] / "docs" / "results.md"
+    tables = [RESULTS.with_name(f"{name}.csv") for name in ("celeba10k", "lfw", "utkface")]
+    _, section, _ = split_at_markers(page, page.read_text(encoding="utf-8"))
+    assert section == f"\n{results_section([t for t in tables if t.is_file()])}"
 
 
 def test_published_figures_are_marked_as_cited(text: str) -> None:

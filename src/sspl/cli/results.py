@@ -10,17 +10,29 @@ from sspl.cli.options import json_option, say
 @click.command()
 @click.argument("readme", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "--from", "table", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="results.csv of a study; NAME-differences.csv beside NAME.csv is used too.",
+    "--from", "tables", required=True, multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="results.csv of a study; NAME-differences.csv beside NAME.csv is used too. Repeatable.",
+)  # fmt: skip
+@click.option("--brief", is_flag=True, help="Fine-tuning, accuracy and average precision alone.")
+@click.option(
+    "--picture", type=click.Path(dir_okay=False, path_type=Path),
+    help="Also draw the curves of the first table, as PNG.",
 )  # fmt: skip
 @json_option
-def results(readme: Path, table: Path, as_json: bool) -> None:
-    """Write the results of a study into README, between its two marker lines.
+def results(
+    readme: Path, tables: tuple[Path, ...], brief: bool, picture: Path | None, as_json: bool
+) -> None:
+    """Write the results of studies into README, between its two marker lines.
 
     The lines are '<!-- results: begin -->' and '<!-- results: end -->'.
     """
+    from sspl.reporting.picture import draw_curves
     from sspl.reporting.readme import write_section
 
-    changed = write_section(readme, table)
+    changed = write_section(readme, tables, brief)
+    if picture is not None:
+        draw_curves(tables[0], picture)
     text = f"{readme}: {'written' if changed else 'nothing to change'}"
-    say(text, {"readme": str(readme), "changed": changed}, as_json)
+    facts = {"readme": str(readme), "changed": changed}
+    say(text, facts | ({"picture": str(picture)} if picture else {}), as_json)

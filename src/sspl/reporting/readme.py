@@ -1,4 +1,4 @@
-"""The results section of a README, written from a committed table."""
+"""The results section of a README or another page, written from committed tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,17 +19,20 @@ from sspl.reporting.results import (
 BEGIN: Final = "<!-- results: begin -->"
 END: Final = "<!-- results: end -->"
 FIGURES: Final = ("accuracy", "balanced_accuracy", "average_precision")
+BRIEF_FIGURES: Final = ("accuracy", "average_precision")
+BRIEF_PROTOCOL: Final = "finetune"
 FIRST: Final = ("sspl", "splnet", "scratch")
 
 
-def write_section(readme: Path, table: Path) -> bool:
+def write_section(readme: Path, tables: Sequence[Path], brief: bool = False) -> bool:
     """Write the results between the two marker lines of `readme`; return whether it changed.
 
-    Raises `DataError` when the markers are not there, once each and in order.
+    `tables` follow one another; `brief` leaves out the probes and balanced accuracy. Raises
+    `DataError` when the markers are not there, once each and in order.
     """
     before = _read(readme)
     head, _, tail = split_at_markers(readme, before)
-    text = f"{head}{BEGIN}\n{results_section(table)}{END}{tail}"
+    text = f"{head}{BEGIN}\n{results_section(tables, brief)}{END}{tail}"
     if text != before:
         write_text(readme, text)
     return text != before
@@ -54,13 +57,25 @@ def split_at_markers(readme: Path, text: str) -> tuple[str, str, str]:
     return head, section, tail
 
 
-def results_section(table: Path) -> str:
+def results_section(tables: Sequence[Path], brief: bool = False) -> str:
     """Return the section as Markdown.
 
-    `table` is a results table of a study. Where `NAME-differences.csv` lies beside `NAME.csv`, the
-    section says what beats what; means alone say nothing of the kind.
+    Each of `tables` is a results table of a study. Where `NAME-differences.csv` lies beside
+    `NAME.csv`, the section says what beats what; means alone say nothing of the kind.
     """
+    parts = []
+    for table in tables:
+        parts += _of_table(table, brief)
+    return "\n" + "\n".join(parts) + "\n"
+
+
+def _of_table(table: Path, brief: bool) -> list[str]:
     groups = group_rows(read_results_csv(table))
+    if brief:
+        groups = [g for g in groups if g.protocol == BRIEF_PROTOCOL]
+    if not groups:
+        raise DataError(f"{table}: holds no cells of the protocol '{BRIEF_PROTOCOL}'.")
+    figures = BRIEF_FIGURES if brief else FIGURES
     parts = []
     for data in dict.fromkeys(g.data for g in groups):
         mine = [g for g in groups if g.data == data]
@@ -72,35 +87,48 @@ def results_section(table: Path) -> str:
             f"here by `sspl results` from `{table.name}`.\n"
         )
         for protocol in in_order((g.protocol for g in mine), tuple(PROTOCOLS)):
-            parts += _tables(protocol, [g for g in mine if g.protocol == protocol])
-    differences = table.with_name(f"{table.stem}-{DIFFERENCES_FILE}")
-    if differences.is_file():
-        rows = read_differences(differences)
-        sentences = "\n".join(f"- {sentence}" for sentence in verdict_sentences(rows))
-        names = ", ".join(dict.fromkeys(f"`{row.a}`" for row in rows))
-        parts.append(
-            f"Where {names} wins and where not, by paired 95 % bootstrap intervals over test faces "
-            f"and label subsets:\n\n{sentences}\n"
-        )
-    return "\n" + "\n".join(parts) + "\n"
+            parts += _tables(protocol, [g for g in mine if g.protocol == protocol], figures)
+    return parts + _verdicts(table, brief)
 
 
-def _tables(protocol: str, groups: Sequence[Group]) -> list[str]:
+def _verdicts(table: Path, brief: bool) -> list[str]:
+    file = table.with_name(f"{table.stem}-{DIFFERENCES_FILE}")
+    if not file.is_file():
+        return []
+    rows = read_differences(file)
+    if brief:
+        rows = [r for r in rows if r.protocol == BRIEF_PROTOCOL and r.figure in BRIEF_FIGURES]
+    sentences = "\n".join(f"- {sentence}" for sentence in verdict_sentences(rows))
+    names = ", ".join(dict.fromkeys(f"`{row.a}`" for row in rows))
+    return [
+        f"Where {names} wins and where not, by paired 95 % bootstrap intervals over test faces "
+        "and label subsets (in brackets the numbers of labelled faces, where it is not so at all "
+        f"that were compared):\n\n{sentences}\n"
+    ]
+
+
+def _tables(protocol: str, groups: Sequence[Group], figures: Sequence[str]) -> list[str]:
+    """Return a table for each figure; one for all of them where there is one label count."""
     counts = sorted({g.labels for g in groups})
     methods = in_order((g.method for g in groups), FIRST)
     found = {(g.method, g.labels): g for g in groups}
-    parts = []
-    for figure in FIGURES:
-        lines = [
-            [f"{PROTOCOLS[protocol]}: {TITLES[figure]}", *(f"{c:,}" for c in counts)],
-            ["---"] * (len(counts) + 1),
+    majority = {g.labels: g.mean("majority_accuracy") for g in reversed(groups)}
+    if len(counts) == 1:
+        title = f"{PROTOCOLS[protocol]}, {counts[0]:,} labels"
+        tables = [(title, [(TITLES[f], counts[0], f) for f in figures])]
+    else:
+        tables = [
+            (f"{PROTOCOLS[protocol]}: {TITLES[f]}", [(f"{c:,}", c, f) for c in counts])
+            for f in figures
         ]
+    parts = []
+    for title, columns in tables:
+        lines = [[title, *(name for name, _, _ in columns)], ["---"] * (len(columns) + 1)]
         for method in methods:
-            cells = (found.get((method, count)) for count in counts)
-            lines.append([method, *(cell.text(figure) if cell else "" for cell in cells)])
-        if figure == "accuracy":
-            majority = {g.labels: g.mean("majority_accuracy") for g in reversed(groups)}
-            shown = (majority[count] for count in counts)
-            lines.append(["(majority)", *("-" if v is None else f"{100 * v:.2f}" for v in shown)])
+            cells = ((found.get((method, count)), figure) for _, count, figure in columns)
+            lines.append([method, *(cell.text(figure) if cell else "" for cell, figure in cells)])
+        if any(figure == "accuracy" for _, _, figure in columns):
+            shown = (majority[c] if f == "accuracy" else None for _, c, f in columns)
+            lines.append(["(majority)", *("" if v is None else f"{100 * v:.2f}" for v in shown)])
         parts.append("\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n")
     return parts

@@ -16,6 +16,7 @@ from sspl.evaluation.subgroups import groupings, subgroup_facts
 from sspl.inference.card import RESPONSIBLE
 from sspl.metrics.attributes import reliability
 from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart
+from sspl.reporting.curves import curve_points, leading_methods
 from sspl.reporting.differences import Difference, verdict_sentences
 from sspl.reporting.duels import MAIN, Cells, Duel, middle_first, protocols_of
 from sspl.reporting.mistakes import confident_mistakes
@@ -35,8 +36,6 @@ from sspl.study.run import STUDY_FILE
 
 FIRST: Final = ("sspl", "splnet", "scratch")
 DEFAULT_PAIR: Final = ("sspl", "scratch")
-MOST_LINES: Final = 6
-"""Methods that a chart of curves tells apart."""
 
 
 def study_report(
@@ -192,36 +191,17 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def leading_methods(
-    groups: Sequence[Group], methods: Sequence[str], pair: Collection[str]
-) -> list[str]:
-    """Return the methods that charts are to tell apart, in order.
-
-    The pair, then those with cells at the most label counts, then the most accurate on average.
-    """
-
-    def standing(method: str) -> tuple[bool, int, float]:
-        means = [m for g in groups if g.method == method and (m := g.mean("accuracy")) is not None]
-        return method not in pair, -len(means), -sum(means)
-
-    chosen = sorted(methods, key=standing)[:MOST_LINES]
-    return [m for m in methods if m in chosen]
-
-
 def _curve(
     figure: str, groups: Sequence[Group], leading: Sequence[str], methods: Sequence[str],
     counts: Sequence[int],
 ) -> Markup:  # fmt: skip
     series = []
     for method in [*leading, *(m for m in methods if m not in leading)]:
-        points: list[tuple[float, float]] = []
-        bars: list[tuple[float, float] | None] = []
-        for group in sorted((g for g in groups if g.method == method), key=lambda g: g.labels):
-            mean, spread = group.mean(figure), group.spread(figure)
-            if mean is not None:
-                points.append((group.labels, 100 * mean))
-                ends = None if spread is None else (100 * (mean - spread), 100 * (mean + spread))
-                bars.append(ends)
+        points, spreads = curve_points(groups, method, figure)
+        bars = [
+            None if spread is None else (mean - spread, mean + spread)
+            for (_, mean), spread in zip(points, spreads, strict=True)
+        ]
         if points:
             series.append(Series(method, points, bars, quiet=method not in leading))
     title = f"{TITLES[figure]}, %"
