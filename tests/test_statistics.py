@@ -262,6 +262,15 @@ def test_an_attribute_divides_all_but_itself() -> None:
     assert facts["mean"]["accuracy"]["groups"]["Male"] == pytest.approx(66 / 80)
 
 
+def test_the_only_attribute_divides_nothing() -> None:
+    whole = grouped()
+    given = whole.select(range(len(whole)), ("B",))
+    given = replace(given, attributes=("Male",))
+    assert [way.by for way in groupings(given)] == ["race"]
+    with pytest.raises(SettingsError, match="--by Male: there is no such column; use race"):
+        groupings(given, ["Male"])
+
+
 def test_which_groups_are_reported() -> None:
     many = [str(i % 25) for i in range(197)]
     given = replace(grouped(), groups={"identity": tuple(many), "age": tuple(many)})

@@ -67,11 +67,12 @@ def groupings(predictions: Predictions, by: Sequence[str] = ()) -> list[Grouping
 
     Unless `by` names others: the attributes `Male` and `Young` where there are such, and every
     group column with at most 20 groups, except for the identity. One with fewer than two groups
-    is left out. Raises `SettingsError` for a name in `by` that does not divide the faces so.
+    is left out, and so is the only attribute there is: nothing would be left to compare. Raises
+    `SettingsError` for a name in `by` that does not divide the faces so.
     """
     columns = dict(predictions.groups)
     for name in (*DEFAULT_ATTRIBUTES, *by):
-        if name in predictions.attributes:
+        if name in predictions.attributes and len(predictions.attributes) > 1:
             place = predictions.attributes.index(name)
             columns[name] = attribute_members(name, predictions.labels[:, place])
     default: list[str] = [n for n in DEFAULT_ATTRIBUTES if n in columns]
