@@ -82,7 +82,7 @@ BAD = [
     ("image,A,B\na.jpg,0,0\nb.jpg,0,1\nsub/c.png,1,-1\n", r"line 4: column 'B' has both 0 and -1"),
     ("image,A\na.jpg,-1\nb.jpg,false\nsub/c.png,0\n", r"line 3: column 'A' has both 0 and -1"),
     ('image,Male\n"a.jpg,1\n', r"line 2: not a CSV row"),
-    ('image,Male\n"a\n.jpg",1\nb.jpg,yes\n', r"line 4: 'Male' has value 'yes'"),
+    ('image,Male\n"a.jpg\n",1\nb.jpg,yes\n', r"line 4: 'Male' has value 'yes'"),
     (
         "image,Male\na.jpg,1\nz.jpg,1\ny.jpg,0\n",
         r"2 of 3 images .*, the first is 'z.jpg' \(line 3\)",

@@ -20,6 +20,7 @@ from sspl.faces.alignment import FRAME_HEIGHT, Placement, cut, place
 from sspl.faces.detectors import MIN_SCORES, DetectorName, make_detector
 from sspl.faces.face import LANDMARKS, Face, FaceDetector
 from sspl.files import parse_json, read_json, read_text, write_csv, write_json, write_text
+from sspl.names import clean_name, path_below, require_clean
 from sspl.settings import Settings
 
 TABLE_FILE: Final = "faces.csv"
@@ -136,6 +137,7 @@ def detect_folder(
 
 
 def _check_names(faces: FaceSet) -> None:
+    require_clean(faces.names, faces.source)
     seen: dict[Path, str] = {}
     for name in faces.names:
         other = seen.setdefault(Path(name).with_suffix(""), name)
@@ -190,7 +192,7 @@ class _Entry:
     def remove(self, out: Path) -> None:
         """Remove its crops: another picture of that name may have fewer faces."""
         for row in self.faces:
-            (out / row["image"]).unlink(missing_ok=True)
+            path_below(out, row["image"]).unlink(missing_ok=True)
 
     def line(self) -> str:
         return json.dumps({"source": self.source, "bytes": self.bytes, "faces": self.faces}) + "\n"
@@ -213,10 +215,9 @@ def _entry(line: str) -> _Entry | None:
     """Read a line of the journal; None for one that was cut short, or that names other places."""
     try:
         entry = _Entry(**parse_json(line))
-        images = [Path(row["image"]) for row in entry.faces]
+        inside = all(clean_name(row["image"]) == row["image"] for row in entry.faces)
     except (ValueError, TypeError, KeyError):
         return None
-    inside = not any(image.is_absolute() or ".." in image.parts for image in images)
     return entry if inside and isinstance(entry.source, str) else None
 
 
@@ -243,7 +244,7 @@ def _crop_faces(
     for i, face in enumerate(found[:1] if settings.largest else found):
         crop = f"{stem}_{i}.{settings.format}"
         placement = place(face, settings.height)
-        write_image(out / crop, cut(image, placement, settings.height))
+        write_image(path_below(out, crop), cut(image, placement, settings.height))
         rows.append({"image": crop, "source": name, "face": i, **_figures(face, placement)})
     return rows
 

@@ -7,6 +7,8 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
+from sspl.names import path_below
+
 LINE: Final = (255, 196, 0)
 PANEL: Final = (20, 20, 24)
 PANEL_OPACITY: Final = 190
@@ -135,9 +137,12 @@ def _beside(image: Image.Image, lines: Sequence[str], text: Font) -> Image.Image
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return the place for results on a picture: below the folder, whatever its name says."""
-    parts = [p for p in PurePosixPath(Path(name).as_posix()).parts if p not in ("/", ".", "..")]
-    return folder.joinpath(*(part.replace(":", "_") for part in parts))
+    """Return the place for results on a picture: below the folder, whatever its name says.
+
+    Raises `DataError` for a name that cannot be one of a file, and for a link out of the folder.
+    """
+    parts = [p for p in PurePosixPath(Path(name).as_posix()).parts if p not in ("/", "//", "..")]
+    return path_below(folder, "/".join(parts).replace(":", "_"))
 
 
 def annotated_path(folder: Path, name: str, frame: int | None) -> Path:

@@ -1,5 +1,6 @@
 """Why a model says what it says of some faces: maps, sums by semantic class, segmentation."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -22,11 +23,12 @@ from sspl.inference.attribution import Parts, explain_canvases
 from sspl.inference.crops import FaceCrop
 from sspl.inference.drawing import inside
 from sspl.inference.heat import AGAINST, FOR, SIDE, Tile, heat_map, legend, segmented, sheet
-from sspl.inference.predict import Looker, PredictSettings
+from sspl.inference.predict import Looker, PredictSettings, require_own_results
 from sspl.inference.scorers import Scorer, TorchScorer
 from sspl.inference.sources import Shot, Source
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.bundle import AttributeModel
+from sspl.names import path_below
 
 EXPLANATION_FILE: Final = "explanation.json"
 SHEET_FILE: Final = "sheet.png"
@@ -87,6 +89,7 @@ def explain(
     wanted = [scorer.model.schema.index(name) for name in attributes]
     found = settings.detection
     make = make or (lambda: make_detector(found.detector, found.least))
+    require_own_results(sources, lambda name: inside(out, name))
     looker = Looker(scorer, settings, make, keeps=False)
     shots = chain.from_iterable(source.shots() for source in sources)
     batches = in_batches(shots, PICTURES_AT_ONCE)
@@ -122,6 +125,7 @@ def _write_face(
     folder: Path, model: AttributeModel, face: FaceCrop, parts: FaceParts, wanted: Sequence[int],
     top: int,
 ) -> None:  # fmt: skip
+    files = attribute_files(model.schema.names)
     chosen = list(wanted) or [int(i) for i in np.argsort(-parts.probabilities)[:top]]
     names, classes = model.schema.names, classes_of(model)
     tiles = [Tile(np.asarray(_large(face)), "face")]
@@ -131,11 +135,24 @@ def _write_face(
         tiles.append(Tile(pixels, "segmentation", legend(parts.ids, classes)))
     for i in chosen:
         pixels = heat_map(face.canvas, parts.maps[i])
-        write_image(inside(folder, f"{names[i].replace('/', '_')}.png"), Image.fromarray(pixels))
+        write_image(path_below(folder, files[i]), Image.fromarray(pixels))
         title = f"{names[i].replace('_', ' ')} {parts.probabilities[i]:.0%}"
         tiles.append(Tile(pixels, title, _strongest(parts, i, classes)))
     write_image(folder / SHEET_FILE, sheet(tiles, FOOTER))
     write_json(folder / EXPLANATION_FILE, _facts(model, face, parts, chosen, classes))
+
+
+def attribute_files(names: Sequence[str]) -> list[str]:
+    """Return for each attribute the name of its picture, no two alike and none another's."""
+    taken = {Path(name).stem for name in (SHEET_FILE, SEGMENTATION_FILE)}
+    files = []
+    for name in names:
+        stem = re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", name)
+        while stem.casefold() in taken:
+            stem += "_"
+        taken.add(stem.casefold())
+        files.append(f"{stem}.png")
+    return files
 
 
 def _large(face: FaceCrop) -> Image.Image:

@@ -30,6 +30,7 @@ from sspl.inference.scorers import Scorer
 from sspl.inference.sources import Shot, Source, Stills
 from sspl.inference.tables import CHUNK, Layout, Row, check_table, write_table
 from sspl.models.bundle import CONFIG_FILE, MODEL_FILE
+from sspl.names import require_own_places
 from sspl.settings import Settings
 
 FRAMES_AT_ONCE: Final = 16
@@ -201,6 +202,8 @@ def predict(
     """
     check_table(out)
     _check_places(sources, out, annotate)
+    if annotate is not None:
+        require_own_results(sources, lambda name: annotated_path(annotate, name, None))
     for source in sources:
         box_in_cut(source.cut, source.source, scorer.box, scorer.canvas)
     found = settings.detection
@@ -348,6 +351,14 @@ def _check_places(sources: Sequence[Source], out: Path, annotate: Path | None) -
                     f"--annotate {annotate} and the pictures in {parent} lie in one another; "
                     "choose a folder elsewhere."
                 )
+
+
+def require_own_results(sources: Sequence[Source], place: Callable[[str], Path]) -> None:
+    """Raise `DataError` when the results on two pictures would be written to one place."""
+    stills = [source for source in sources if isinstance(source, Stills)]
+    names = [name for source in stills for name in source.names]
+    places = [place(name) for name in names]
+    require_own_places(names, places, ", ".join(source.source for source in stills))
 
 
 def model_digest(path: Path) -> str:

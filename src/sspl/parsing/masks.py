@@ -14,6 +14,7 @@ from sspl.data.records import FaceRecord, FaceSet, mask_path
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, without
 from sspl.errors import DataError, SsplError
 from sspl.files import read_json, write_csv, write_json
+from sspl.names import path_below, require_clean, require_own_places
 from sspl.parsing.parser import Parser, Pixels
 
 SHEET_FACES: Final = 40
@@ -36,17 +37,32 @@ def make_masks(
     An interrupted run goes on where it stopped: finished masks are complete files. With
     `on_error="skip"` pictures that cannot be read are listed in `skipped.csv`.
     """
+    _check_names(faces, out)
     _claim(out, parser)
     todo = [face for face in faces if not mask_path(out, face.name).exists()]
     classes, skipped = len(parser.taxonomy), Skipped(on_error)
     with tqdm(total=len(todo), desc="parse faces", unit="face") as bar:
         for group, pictures in _batches(parser, todo, batch_size, faces.source, skipped):
             for face, ids in zip(group, parser.parse(pictures), strict=True):
-                write_mask(mask_path(out, face.name), ids, classes)
+                place = mask_path(out, face.name)
+                write_mask(path_below(out, place.relative_to(out).as_posix()), ids, classes)
             bar.update(len(group))
     skipped.write(out / SKIPPED_FILE)
     left = without(faces, skipped.names(faces.source))
     return summarise(parser, left, out, skipped)
+
+
+def _check_names(faces: FaceSet, out: Path) -> None:
+    """Refuse names that lead elsewhere, and masks that would be written over something."""
+    require_clean(faces.names, faces.source)
+    places = [mask_path(out, name) for name in faces.names]
+    require_own_places(faces.names, places, faces.source)
+    if out / SHEET_FILE in places:
+        name = faces.names[places.index(out / SHEET_FILE)]
+        raise DataError(
+            f"{faces.source}: the mask of '{name}' would be {SHEET_FILE}, which is written for "
+            "all faces; rename it."
+        )
 
 
 def _claim(out: Path, parser: Parser) -> None:

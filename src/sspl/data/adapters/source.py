@@ -15,6 +15,7 @@ import numpy as np
 from sspl.data.records import MISSING, SPLITS, FaceSet, Labels
 from sspl.domain.attributes import AttributeSchema, schema_for
 from sspl.errors import DataError
+from sspl.names import clean_name
 
 log = logging.getLogger(__name__)
 
@@ -142,15 +143,12 @@ class NameBook:
     def add(self, raw: str, place: int) -> str:
         """Note a name and return it as a clean relative POSIX path.
 
-        Raises `DataError` when it is no path, absolute, leaves the folder, or was there before.
+        Raises `DataError` when `clean_name` does not take it, or it was there before.
         """
-        name = posixpath.normpath(raw) if raw else ""
-        outside = name.startswith(("/", "../"))
-        if outside or name in ("", ".", "..") or "\0" in name:
-            raise DataError(
-                f"{self.path}, {self.unit} {place}: '{raw}' is no image name; "
-                "give a path relative to the folder of images."
-            )
+        try:
+            name = clean_name(raw)
+        except ValueError as error:
+            raise DataError(f"{self.path}, {self.unit} {place}: {error}.") from None
         if name in self.place:
             raise DataError(
                 f"{self.path}, {self.unit} {place}: image '{name}' was given before, "

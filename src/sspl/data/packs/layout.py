@@ -24,6 +24,7 @@ from sspl.data.records import MISSING, SPLITS, Labels
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, first_line
 from sspl.files import ARCHIVE_DAMAGES, parse_json
+from sspl.names import require_clean
 
 INDEX_FILE: Final = "pack.json"
 PLAN_FILE: Final = "unfinished.json"
@@ -181,7 +182,7 @@ def _parsed(file: Path) -> Index:
 def read_table(root: Path, shard: ShardFacts, columns: tuple[int, int]) -> Table:
     """Return the table of a shard; raise `DataError` naming one that is damaged.
 
-    `columns` are those of the plan.
+    `columns` are those of the plan. Names are those that a label file may have.
     """
     path = table_path(root, shard.name)
     try:
@@ -194,6 +195,9 @@ def read_table(root: Path, shard: ShardFacts, columns: tuple[int, int]) -> Table
     shapes = ((shard.faces, columns[0]), (shard.faces, columns[1]))
     if (table.labels.shape, table.groups.shape) != shapes:
         raise DataError(f"{path}: not the labels and groups that the index lists; {REMEDY}.")
+    if (table.names.ndim, table.names.dtype.kind, table.groups.dtype.kind) != (1, "U", "U"):
+        raise DataError(f"{path}: damaged table (its names or groups are no text); {REMEDY}.")
+    require_clean(table.names.tolist(), str(path))
     if not _is_plausible(table, shard):
         raise DataError(f"{path}: damaged table (its places or labels are none); {REMEDY}.")
     return table

@@ -1,5 +1,6 @@
 """Faces out of a pack: all of them with their labels, or as a stream that holds none."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from sspl.data.packs.layout import (
 )
 from sspl.data.pictures import Member
 from sspl.data.records import Cut, FaceRecord, FaceSet
-from sspl.errors import SettingsError
+from sspl.errors import DataError, SettingsError
 
 TABLES_KEPT: Final = 64
 """More than twice the shards of a shuffling window, unless shards are made very small."""
@@ -40,10 +41,12 @@ def read_pack(root: Path) -> FaceSet:
         for row in range(shard.faces)
     ]
     groups = np.concatenate([table.groups for table in tables])
+    names = tuple(str(name) for table in tables for name in table.names)
+    reject_repeated_faces(str(root), names)
     return FaceSet(
         source=str(root),
         schema=index.plan.attribute_schema(),
-        names=tuple(str(name) for table in tables for name in table.names),
+        names=names,
         images=tuple(image for image, _ in members),
         masks=tuple(mask for _, mask in members),
         splits=tuple(split for shard in index.shards for split in (_split(shard),) * shard.faces),
@@ -51,6 +54,13 @@ def read_pack(root: Path) -> FaceSet:
         groups={g: tuple(groups[:, i].tolist()) for i, g in enumerate(index.plan.groups)},
         cut=_cut(index.plan),
     )
+
+
+def reject_repeated_faces(where: str, names: Sequence[str]) -> None:
+    """Raise `DataError`, beginning with `where`, when two faces have one name."""
+    if len(set(names)) < len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise DataError(f"{where}: two faces are called '{twice}'; pack them again.")
 
 
 def _members(root: Path, shard: ShardFacts, table: Table, row: int) -> tuple[Member, Member | None]:

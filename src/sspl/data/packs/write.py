@@ -39,6 +39,7 @@ from sspl.device import usable_cores
 from sspl.domain.taxonomy import Taxonomy
 from sspl.errors import SettingsError
 from sspl.files import atomic_path, write_json
+from sspl.names import require_clean
 
 Encoding = Literal["as is", "jpeg", "webp"]
 
@@ -145,9 +146,11 @@ def make_pack(
         shard_faces: faces in a shard.
 
     Raises:
-        DataError: for a picture or mask that cannot be used, naming it.
+        DataError: for a picture or mask that cannot be used, naming it, and for a name that no
+            reader takes.
         SettingsError: when `out` holds something else.
     """
+    require_clean(faces.names, faces.source)
     cut = faces.cut if canvas is None else Cut(faces.cut.box if faces.cut else box, canvas)
     encoding: Encoding = "as is" if canvas is None else "webp" if lossless else "jpeg"
     plan = _plan(faces, cut, encoding, source, taxonomy, shard_faces)

@@ -1,0 +1,76 @@
+"""Names of pictures from anywhere: what one may be, and where it leads below a folder."""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from sspl.errors import DataError
+
+REMEDY: Final = "give a path relative to the folder of images"
+
+_OUTSIDE: Final = re.compile(r"[/\\]|[A-Za-z]:|\.\.(?:[/\\]|$)|.*[/\\]\.\.(?:[/\\]|$)", re.DOTALL)
+_UNWRITABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_DEVICE: Final = re.compile(
+    r"(?:^|[/\\])(?:con|prn|aux|nul|com\d|lpt\d)(?:\.[^/\\]*)?(?:[/\\]|$)", re.IGNORECASE
+)
+"""What Windows takes for a device, with any suffix."""
+
+
+def clean_name(raw: str) -> str:
+    """Return the name of a picture as a clean relative POSIX path.
+
+    Raises `ValueError` when it is none: empty, absolute, with a drive letter, out of its folder,
+    the name of a device, or with characters that control a terminal or stand for no text. A
+    backslash is part of the name here, but may not lead out where it is taken for a slash.
+    """
+    name = posixpath.normpath(raw) if raw else ""
+    if (
+        name in ("", ".")
+        or _OUTSIDE.match(name)
+        or _UNWRITABLE.search(name)
+        or _DEVICE.search(name)
+    ):
+        raise ValueError(f"{raw!r} is no image name; {REMEDY}")
+    return name
+
+
+def require_clean(names: Iterable[str], where: str) -> None:
+    """Raise `DataError`, beginning with `where`, for the first name that is not a clean one."""
+    for name in names:
+        try:
+            clean = clean_name(name)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}.") from None
+        if clean != name:
+            raise DataError(f"{where}: {name!r} is no image name; '{clean}' would be one.")
+
+
+def path_below(folder: Path, name: str) -> Path:
+    """Return the place of a name below a folder that is written to.
+
+    Raises `DataError` for what is no name, and where a link inside the folder leads out of it.
+    """
+    require_clean([name], str(folder))
+    path = folder / name
+    real = Path(os.path.realpath(path.parent))
+    if not real.is_relative_to(os.path.realpath(folder)):
+        raise DataError(
+            f"{path.parent} is a link that leads out of {folder}; remove it, or choose another "
+            "folder."
+        )
+    return path
+
+
+def require_own_places(names: Iterable[str], places: Iterable[Path], where: str) -> None:
+    """Raise `DataError`, beginning with `where`, for two names that would go to one file."""
+    seen: dict[Path, str] = {}
+    for name, place in zip(names, places, strict=True):
+        other = seen.setdefault(place, name)
+        if other != name:
+            raise DataError(
+                f"{where}: '{other}' and '{name}' would both be written to {place}; rename one "
+                "of them."
+            )
