@@ -222,7 +222,7 @@ def test_regions_of_the_nineteen_classes() -> None:
     ("lines", "number"),
     [
         (["0 background", "2 skin"], 2),
-        (["0 background", "", "1 skin hair"], 3),
+        (["0 background", "", "1 skin 2 hair"], 3),
         (["background"], 1),
         (["0 background", "1 skin", "one nose"], 3),
     ],

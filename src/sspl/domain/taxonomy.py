@@ -1,5 +1,6 @@
 """Semantic class lists of face-parsing data sets, and the way from one to another by name."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +13,12 @@ import numpy as np
 import yaml
 
 from sspl.domain.regions import REGIONS, WHOLE
+from sspl.domain.sides import side_pairs, unpaired_sides
 from sspl.errors import DataError
 from sspl.files import read_text
 from sspl.yaml_files import read_yaml
+
+log = logging.getLogger(__name__)
 
 BUILT_IN: Final = ("celebamask19", "lapa11", "fasseg6")
 BACKGROUND: Final = "background"
@@ -37,7 +41,8 @@ class Taxonomy:
     Args:
         name: short name, such as `celebamask19`.
         classes: class names in id order; one of them is `background`.
-        mirror: pairs of classes that trade places when a picture is flipped left to right.
+        mirror: pairs of classes that trade places when a picture is flipped left to right
+            (`side_pairs` finds them by name where a file gives none).
         regions: face region to the class names it holds, for region-wise PCT; no class twice.
         sources: other taxonomy's name to {its class: our class}, for classes named otherwise.
     """
@@ -58,6 +63,12 @@ class Taxonomy:
         named += [c for source in self.sources.values() for c in source.values()]
         for class_name in [BACKGROUND, *named]:
             self.index(class_name)
+        for class_name, times in Counter(c for pair in self.mirror for c in pair).items():
+            if times > 1:
+                raise DataError(
+                    f"taxonomy {self.name}: class '{class_name}' is listed twice under mirror; "
+                    "a class trades places with one other."
+                )
         for region in self.regions:
             if region not in REGIONS:
                 raise DataError(
@@ -140,13 +151,28 @@ def parse_taxonomy(content: Any, where: str) -> Taxonomy:
     ):
         if not fits:
             raise DataError(f"{where}: '{key}' has another form than {FORMS[key]}.")
-    return Taxonomy(
+    classes = tuple(str(c) for c in content["classes"])
+    taxonomy = Taxonomy(
         name=str(content["name"]),
-        classes=tuple(str(c) for c in content["classes"]),
-        mirror=tuple((str(a), str(b)) for a, b in mirror),
+        classes=classes,
+        mirror=side_pairs(classes)
+        if content.get("mirror") is None
+        else tuple((str(a), str(b)) for a, b in mirror),
         regions={r: tuple(cs) for r, cs in regions.items()},
         sources=sources,
     )
+    _warn_of_lone_sides(taxonomy, where)
+    return taxonomy
+
+
+def _warn_of_lone_sides(taxonomy: Taxonomy, where: str) -> None:
+    alone = unpaired_sides(taxonomy.classes, taxonomy.mirror)
+    if alone:
+        log.warning(
+            "%s: %s: named after one side of the face, but no class of the other side was found, "
+            "so a flipped picture keeps it; name both sides alike, such as l_eye and r_eye, or "
+            "list the pairs under 'mirror:' of a .yaml file.", where, ", ".join(alone),
+        )  # fmt: skip
 
 
 def _is_pair(value: Any) -> bool:
@@ -163,22 +189,25 @@ def built_in_taxonomy(name: str) -> Taxonomy:
 def read_classes_file(path: Path) -> Taxonomy:
     """Read a `classes.txt`: one `id name` pair a line, ids 0, 1, 2, ... in order.
 
+    A name may hold blanks, but no number of its own. Sides are paired by name (`side_pairs`), and
+    a warning tells those that have no counterpart.
+
     Raises `DataError` with the line number when a line reads otherwise.
     """
     classes: list[str] = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
-        parts = line.split()
-        if len(parts) != 2 or parts[0] != str(len(classes)):
+        parts = line.split(maxsplit=1)
+        two_in_one = any(word.isdecimal() for word in line.split()[1:])
+        if len(parts) != 2 or parts[0] != str(len(classes)) or two_in_one:
             raise DataError(
                 f"{path}, line {number}: expected '{len(classes)} <class name>', found '{line}'."
             )
-        classes.append(parts[1])
-    pairs = tuple(
-        (c, "r_" + c[2:]) for c in classes if c.startswith("l_") and "r_" + c[2:] in classes
-    )
-    return Taxonomy(path.parent.name, tuple(classes), mirror=pairs)
+        classes.append(parts[1].strip())
+    taxonomy = Taxonomy(path.parent.name, tuple(classes), mirror=side_pairs(classes))
+    _warn_of_lone_sides(taxonomy, str(path))
+    return taxonomy
 
 
 def load_taxonomy(name_or_path: str) -> Taxonomy:

@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sspl.data.transforms import normalise
+from sspl.domain.sides import side_pairs
 from sspl.models.attributes import AttributeNetwork, RegionPooling
 from sspl.models.branches import Branches, RegionHeads
 from sspl.models.bundle import AttributeModel
 from sspl.models.splnet import AnyAttributeNetwork, BranchAttributeNetwork
-
-_LEFT, _RIGHT = "l_", "r_"
 
 
 @dataclass(frozen=True)
@@ -119,10 +118,8 @@ def _places(feature: Tensor) -> int:
 def mirrored_classes(classes: Sequence[str]) -> list[int]:
     """Return for each class its counterpart in a mirrored face: `l_eye` for `r_eye`."""
     places = {name: i for i, name in enumerate(classes)}
-    other = {_LEFT: _RIGHT, _RIGHT: _LEFT}
-    return [
-        places.get(other.get(name[:2], name[:2]) + name[2:], i) for i, name in enumerate(classes)
-    ]
+    other = {a: b for pair in side_pairs(classes) for a, b in (pair, pair[::-1])}
+    return [places[other.get(name, name)] for name in classes]
 
 
 @torch.inference_mode()
