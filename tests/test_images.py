@@ -299,13 +299,13 @@ def test_large_jpegs_are_decoded_no_larger_than_twice_the_canvas(
     box = (0.1, 0.1, 0.9, 0.9)
     whole = image_canvas(read_image(path), box, canvas)
     sizes = []
-    original = images._own_upright_rgb
+    original = images.own_upright_rgb
 
     def watched(opened: Image.Image) -> Image.Image:
         sizes.append(opened.size)
         return original(opened)
 
-    monkeypatch.setattr(images, "_own_upright_rgb", watched)
+    monkeypatch.setattr(images, "own_upright_rgb", watched)
     pixels, size = read_canvas(path, box, canvas)
     assert size == ((300, 200) if orientation == 1 else (200, 300))
     assert sizes == [(300 // decoded, 200 // decoded)]

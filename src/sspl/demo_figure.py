@@ -5,8 +5,8 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from PIL import Image
 
+from sspl.data.images import read_image, read_mask
 from sspl.data.palette import overlay
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.evaluation.comparison import ArmResult
@@ -28,8 +28,8 @@ def draw_comparison(
     classes = len(built_in_taxonomy("celebamask19"))
     for column in range(FACES):
         name = f"{column + 1:06d}"
-        picture = np.asarray(Image.open(faces / "img_align_celeba" / f"{name}.jpg").convert("RGB"))
-        ids = np.asarray(Image.open(masks / f"{name}.png"))
+        picture = np.asarray(read_image(faces / "img_align_celeba" / f"{name}.jpg"))
+        ids = np.asarray(read_mask(masks / f"{name}.png", None, classes))
         for row, pixels in enumerate((picture, overlay(picture, ids, classes, 0.75))):
             axes = figure.add_subplot(grid[row, column])
             axes.imshow(pixels)

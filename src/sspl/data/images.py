@@ -1,22 +1,21 @@
 """Pictures and masks from disk, upright, in one colour space, cut to a square canvas."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
-from sspl.data.pictures import Picture, content
+from sspl.data.decoding import MAX_PIXELS, open_bounded, opening, orientation, own_upright_rgb
+from sspl.data.pictures import Picture
 from sspl.domain.taxonomy import UNKNOWN
 from sspl.errors import DataError
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as fractions of width and height."""
 
-ORIENTATION: Final = 0x0112
 SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 """EXIF orientations that trade width and height."""
 
@@ -26,37 +25,25 @@ BOTTOM_FIRST: Final = frozenset({3, 4, 7, 8})
 
 WHOLE_FRAME: Final[Box] = (0.0, 0.0, 1.0, 1.0)
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-"""Formats that are read, by what the file holds and not by its name."""
 
-MAX_PIXELS: Final = 89_478_485
-"""Width times height beyond which a picture is taken for a trap; Pillow's own bound."""
+def read_image(picture: Picture, most: int = MAX_PIXELS) -> Image.Image:
+    """Return the picture upright (`upright_rgb`); of an animation or of several pages the first.
 
-
-@contextmanager
-def _opened(picture: Picture) -> Iterator[Image.Image]:
-    """Open a picture; what goes wrong inside becomes a `DataError` that names it."""
-    try:
-        with _bounded(picture) as opened:
-            yield opened
-    except (DataError, MemoryError):
-        raise
-    except FileNotFoundError:
-        raise DataError(f"{picture}: no such image.") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{picture}: not a picture that can be read ({error}).") from None
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        raise DataError(f"{picture}: damaged picture ({error}); replace or remove it.") from None
-
-
-def read_image(picture: Picture) -> Image.Image:
-    """Return the picture upright (EXIF orientation applied) in RGB; of an animation the first.
-
-    Raises `DataError` naming it when it is missing, truncated, larger than `MAX_PIXELS` or not a
-    picture in one of `FORMATS`, whatever its name ends in.
+    Raises `DataError` naming it when it is missing, truncated, larger than `most` pixels, not a
+    picture in one of the formats of `sspl.data.decoding`, whatever its name ends in, or holds
+    pixels of which nothing says what is white.
     """
-    with _opened(picture) as opened:
-        return _own_upright_rgb(opened)
+    with opening(picture, most) as image:
+        return own_upright_rgb(image)
+
+
+def read_format(picture: Picture) -> tuple[str, tuple[int, int]]:
+    """Return Pillow's name of a picture's format, and its width and height upright.
+
+    All of it is decoded. Raises as `read_image`.
+    """
+    with opening(picture) as image:
+        return image.format or "", own_upright_rgb(image).size
 
 
 def read_canvas(
@@ -68,18 +55,26 @@ def read_canvas(
     size, so that at least twice the canvas is left; values then differ from those of the
     whole picture, mostly by a grey level or two. Raises as `read_image`.
     """
-    with _opened(picture) as opened:
-        stored = opened.size
-        turned = opened.getexif().get(ORIENTATION, 1)
-        size = stored[::-1] if turned in SIDEWAYS else stored
-        square = square_box(size, box)
-        keep = 2 * canvas / (square[2] - square[0])
-        opened.draft(None, (math.ceil(stored[0] * keep), math.ceil(stored[1] * keep)))
-        scale = round(stored[0] / opened.width)
-        image = _own_upright_rgb(opened)
-        if scale > 1:
-            square = _reduced(square, size, scale, image.size, turned)
-        return _resized(image, square, canvas), size
+    with opening(picture) as image:
+        if isinstance(image, JpegImageFile):
+            return _jpeg_canvas(image, box, canvas)
+        upright = own_upright_rgb(image)
+        return image_canvas(upright, box, canvas), upright.size
+
+
+def _jpeg_canvas(
+    image: JpegImageFile, box: Box, canvas: int
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    stored, turned = image.size, orientation(image)
+    size = stored[::-1] if turned in SIDEWAYS else stored
+    square = square_box(size, box)
+    keep = 2 * canvas / (square[2] - square[0])
+    image.draft(None, (math.ceil(stored[0] * keep), math.ceil(stored[1] * keep)))
+    scale = round(stored[0] / image.width)
+    upright = own_upright_rgb(image)
+    if scale > 1:
+        square = _reduced(square, size, scale, upright.size, turned)
+    return _resized(upright, square, canvas), size
 
 
 def _reduced(
@@ -98,46 +93,6 @@ def _reduced(
     )  # fmt: skip
 
 
-def _bounded(picture: Picture) -> Image.Image:
-    """Open a picture without decoding it; Pillow would run other programs for other formats."""
-    opened = Image.open(content(picture), formats=FORMATS)
-    if opened.width * opened.height > MAX_PIXELS:
-        opened.close()
-        raise DataError(
-            f"{picture}: {opened.width} x {opened.height} px are more than {MAX_PIXELS:,}; "
-            "scale it down."
-        )
-    return opened
-
-
-def upright_rgb(opened: Image.Image) -> Image.Image:
-    """Return a picture that was opened, EXIF orientation applied, in 8-bit RGB.
-
-    Raises `ValueError` for pixels that are fractions: nothing says which of them is white.
-    """
-    return _eight_bits(ImageOps.exif_transpose(opened)).convert("RGB")
-
-
-def _own_upright_rgb(opened: Image.Image) -> Image.Image:
-    """As `upright_rgb`, without copies of the pixels; the picture that was opened may change."""
-    ImageOps.exif_transpose(opened, in_place=True)
-    image = _eight_bits(opened)
-    if image.mode != "RGB":
-        return image.convert("RGB")
-    image.load()
-    return image
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits; Pillow's own conversion clips it to white."""
-    if image.mode.startswith("F"):
-        raise ValueError("its pixels are fractions; save it with 8 or 16 bits")
-    if not image.mode.startswith("I"):
-        return image
-    levels = np.asarray(image).astype(np.float64) / 257
-    return Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
-
-
 def read_mask(path: Picture, size: tuple[int, int] | None, classes: int) -> Image.Image:
     """Return a mask of class ids in mode L.
 
@@ -150,7 +105,7 @@ def read_mask(path: Picture, size: tuple[int, int] | None, classes: int) -> Imag
     or holds an id that is not a class.
     """
     try:
-        with _bounded(path) as opened:
+        with open_bounded(path) as opened:
             opened.load()
             if opened.mode not in {"P", "L"}:
                 raise DataError(

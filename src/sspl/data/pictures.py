@@ -1,4 +1,4 @@
-"""Where the bytes of a picture lie: in a file of its own, or inside a shard of a pack."""
+"""Where the bytes of a picture lie: in a file of its own, in a shard of a pack, or in memory."""
 
 import io
 import zlib
@@ -48,14 +48,30 @@ class Member:
 
 REMEDY = "remove it and give the same 'sspl data pack' again, which makes only what is missing"
 
-Picture = Path | Member
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A picture whose bytes are at hand; `name` is what messages call it."""
+
+    content: bytes
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def read(self) -> bytes:
+        """Return the bytes."""
+        return self.content
+
+
+Picture = Path | Member | Content
 
 
 def content(picture: Picture) -> Path | io.BytesIO:
     """Return what a picture can be opened from."""
-    return io.BytesIO(picture.read()) if isinstance(picture, Member) else picture
+    return picture if isinstance(picture, Path) else io.BytesIO(picture.read())
 
 
 def bytes_of(picture: Picture) -> bytes:
     """Return the bytes of a picture as they are stored."""
-    return picture.read() if isinstance(picture, Member) else picture.read_bytes()
+    return picture.read_bytes() if isinstance(picture, Path) else picture.read()

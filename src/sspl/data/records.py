@@ -21,7 +21,13 @@ IDENTITY: Final = "identity"
 """Name of the group that says who is in the picture."""
 
 SPLITS: Final = ("train", "val", "test")
-IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES: Final = frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng",
+        ".bmp", ".dib", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif",
+    }
+)  # fmt: skip
+"""How names of files end that are taken for pictures; what they hold decides how they are read."""
 
 Labels = NDArray[np.int8]
 

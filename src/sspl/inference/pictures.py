@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sspl.data.images import read_image, upright_rgb
+from sspl.data.decoding import upright_rgb
+from sspl.data.images import read_image
 from sspl.errors import DataError
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Tensor

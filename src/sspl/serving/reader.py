@@ -1,6 +1,5 @@
 """From the bytes of a picture to its faces, and from faces to attributes."""
 
-import io
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sspl.data.images import FORMATS, upright_rgb
+from sspl.data.decoding import TooLargeError, formats_read
+from sspl.data.images import read_image
+from sspl.data.pictures import Content
 from sspl.device import Precision, pick_device
 from sspl.errors import DataError
 from sspl.faces.face import FaceDetector
@@ -28,15 +29,12 @@ def open_picture(content: bytes, max_pixels: int) -> Image.Image:
     `max_pixels`; the size is looked at before any pixel is decoded.
     """
     try:
-        opened = Image.open(io.BytesIO(content), formats=FORMATS)
-        if opened.width * opened.height > max_pixels:
-            raise Image.DecompressionBombError
-        return upright_rgb(opened)
-    except Image.DecompressionBombError:
+        return read_image(Content(content, "the picture"), max_pixels)
+    except TooLargeError:
         raise DataError(f"the picture has more than {max_pixels} px; send a smaller one.") from None
-    except Exception:
-        # Pillow's decoders raise nearly anything on bytes made to break them.
-        raise DataError(f"not a picture that can be read; send {', '.join(FORMATS)}.") from None
+    except DataError:
+        formats = ", ".join(formats_read())
+        raise DataError(f"not a picture that can be read; send {formats}.") from None
 
 
 class Reader:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from sspl.data.images import Box, mask_canvas, read_canvas, read_image, read_mask
+from sspl.data.images import Box, mask_canvas, read_canvas, read_format, read_mask
 from sspl.data.packs.layout import (
     INDEX_FILE,
     PLAN_FILE,
@@ -33,7 +33,7 @@ from sspl.data.packs.layout import (
     tar_path,
 )
 from sspl.data.palette import JPEG_QUALITY
-from sspl.data.pictures import bytes_of
+from sspl.data.pictures import Content, bytes_of
 from sspl.data.records import Cut, FaceRecord, FaceSet, box_in
 from sspl.device import usable_cores
 from sspl.domain.taxonomy import Taxonomy
@@ -90,15 +90,13 @@ class Encoder:
         """Read a face; raise `DataError` naming its picture or mask when it cannot be used."""
         whole = self.encoding == "as is"
         if whole:
-            size = read_image(face.image).size
+            image = bytes_of(face.image)
+            kind, size = read_format(Content(image, str(face.image)))
         else:
             pixels, size = read_canvas(face.image, self.box, self.canvas)
         mask = None if face.mask is None else read_mask(face.mask, size, self.classes)
         labels = face.labels.tolist()
         if whole:
-            image = bytes_of(face.image)
-            with Image.open(io.BytesIO(image)) as opened:
-                kind = opened.format or ""
             mask_bytes = b"" if face.mask is None else bytes_of(face.mask)
         else:
             kind = self.encoding
