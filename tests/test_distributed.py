@@ -24,10 +24,13 @@ from processes import in_processes
 from sspl.cli import main as command_line
 from sspl.data.synthetic import write_synthetic
 from sspl.distributed.dealing import Deal, Dealt, deal_of
+from sspl.distributed.dropout import drop_by_face
 from sspl.distributed.group import agreed, gathered, process_rank, shared_count
 from sspl.distributed.norms import BatchNormOverProcesses, synchronise_norms
 from sspl.draws import rand, randint, share_of
 from sspl.errors import DataError, ReportedElsewhereError, SettingsError, SsplError, TrainingError
+from sspl.models.backbones import build_trunk
+from sspl.models.trunk import Trunk, TrunkSettings
 from sspl.settings import build
 from sspl.training.finetune import finetune
 from sspl.training.pretrain import pretrain
@@ -125,6 +128,50 @@ def test_counts_are_shared_and_one_error_is_everyones(tmp_path: Path) -> None:
     assert str(other[2]) == "no such picture"
 
 
+class DropPath(nn.Module):
+    """timm's stochastic depth, as far as it is looked at."""
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+
+
+def test_dropout_of_a_share_is_the_same_rows_of_all_dropout() -> None:
+    """Of four faces a process has the second and last; in the end there are two rows a face."""
+    network = nn.ModuleDict(
+        {"numbers": nn.Dropout(0.5), "channels": nn.Dropout2d(0.5), "branches": DropPath(0.5)}
+    )
+    draws = drop_by_face(network)
+    x = torch.ones(4, 6, 3, 3)
+
+    def dropped(rows: list[int]) -> list[Tensor]:
+        draws.generator = share_of(torch.Generator().manual_seed(3), rows, 4)
+        twice = x[rows].repeat_interleave(2, 0)
+        return [*(network[name](x[rows]) for name in network), network["numbers"](twice)]
+
+    whole, own = dropped([0, 1, 2, 3]), dropped([1, 3])
+    for all_faces, mine in zip(whole[:3], own[:3], strict=True):
+        assert torch.equal(mine, all_faces[[1, 3]])
+    assert torch.equal(own[3], whole[3][[2, 3, 6, 7]])
+    assert set(whole[0].unique().tolist()) == {0.0, 2.0}
+    assert len(whole[0][0, 0].unique()) == 2
+    channels, branches = whole[1].flatten(2), whole[2].flatten(1)
+    assert torch.equal(channels, channels[..., :1].expand_as(channels))
+    assert len(channels[0].unique()) == 2
+    assert torch.equal(branches, branches[:, :1].expand_as(branches))
+    assert torch.equal(network.eval()["numbers"](x), x)
+
+
+def test_dropout_by_face_draws_as_torch_does_for_a_whole_batch() -> None:
+    for layer in (nn.Dropout(0.2), nn.Dropout2d(0.2)):
+        network, x = nn.Sequential(layer), torch.randn(5, 7, 2, 2)
+        torch.manual_seed(8)
+        expected = layer(x)
+        draws = drop_by_face(network)
+        draws.generator = torch.Generator().manual_seed(8)
+        assert torch.equal(network(x), expected)
+
+
 def test_the_death_of_a_process_is_one_sentence(tmp_path: Path) -> None:
     def work() -> None:
         gathered(0)
@@ -201,6 +248,23 @@ def test_two_processes_learn_what_one_does(
     assert_same_run(tmp_path / "two", tmp_path / "one")
 
 
+def test_two_processes_drop_what_one_does_in_stage_1(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Channels of the trunk's stem, as a trunk of timm may drop them."""
+
+    def dropping(chosen: TrunkSettings) -> Trunk:
+        trunk = build_trunk(chosen)
+        trunk.stem = nn.Sequential(trunk.stem, nn.Dropout2d(0.4))
+        return trunk
+
+    monkeypatch.setattr("sspl.training.pretrain.build_trunk", dropping)
+    chosen = settings(faces, "tasks=[pct]", "optim.epochs=1")
+    alone = pretrain(chosen, tmp_path / "one")
+    one, _ = in_processes(2, lambda: pretrain(chosen, tmp_path / "two"), tmp_path / "results")
+    assert one["loss"] == pytest.approx(alone["loss"], abs=2e-4)
+
+
 def test_what_cannot_be_dealt_out_is_refused_once_and_leaves_nothing(
     faces: Path, tmp_path: Path
 ) -> None:
@@ -220,7 +284,7 @@ def test_two_processes_finetune_as_one_does(faces: Path, tmp_path: Path) -> None
         (
             "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2",
             "labels.count=28", "optim.batch_size=16", "optim.epochs=2", "evaluate_every=1",
-            "runtime.precision=fp32", "runtime.device=cpu", "head.dropout=0", "ema=0.9",
+            "runtime.precision=fp32", "runtime.device=cpu", "head.dropout=0.2", "ema=0.9",
             "segmentation.width=16", "consistency.weight=1", "consistency.threshold=0.5",
             f"consistency.data=[{{format: folder, root: {faces / 'img_align_celeba'}}}]",
         ),
@@ -233,6 +297,26 @@ def test_two_processes_finetune_as_one_does(faces: Path, tmp_path: Path) -> None
     for expected, row in zip(*logs, strict=True):
         for name in ("loss", "consistency_loss", "val/accuracy"):
             assert float(row[name]) == pytest.approx(float(expected[name]), abs=2e-3), name
+
+
+def test_dropout_does_not_depend_on_the_parts_of_a_step(faces: Path, tmp_path: Path) -> None:
+    """With frozen BatchNorm, the one layer that sees a part and not the batch."""
+    found = []
+    for parts in (1, 2):
+        chosen = build(
+            FinetuneSettings,
+            preset("demo", "finetune") | {"data": {"format": "celeba", "root": str(faces)}},
+            (
+                "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2",
+                "labels.count=28", "optim.batch_size=16", "optim.epochs=2", "freeze=5",
+                "head={pooling: average, dropout: 0.5}", "runtime.precision=fp32",
+                "runtime.device=cpu", f"optim.accumulate={parts}",
+            ),
+        )  # fmt: skip
+        finetune(chosen, tmp_path / str(parts))
+        log = csv.DictReader((tmp_path / str(parts) / "metrics.csv").open())
+        found.append([float(row["loss"]) for row in log])
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
 
 
 def test_a_run_whose_process_was_killed_goes_on_with_another_number_of_them(

@@ -28,7 +28,8 @@ from sspl.device import (
     pick_device,
     seed_everything,
 )
-from sspl.distributed.dealing import Dealt, deal_of, own_places, rounds_of
+from sspl.distributed.dealing import Deal, Dealt, deal_of, own_places, rounds_of
+from sspl.distributed.dropout import drop_by_face
 from sspl.distributed.group import (
     agreed,
     for_all_processes,
@@ -144,6 +145,7 @@ class Finetuning:
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if settings.optim.sync_batchnorm:
             synchronise_norms(self.network)
+        self.draws = drop_by_face(self.network)
         self.average = averaged_model(self.network, settings.ema) if settings.ema else None
         self.optimiser = make_optimiser(parameter_groups(self.network, settings), settings.optim)
         self.rows: list[dict[str, Any]] = []
@@ -204,7 +206,10 @@ class Finetuning:
         """Train one 0-based epoch; return the mean of each loss."""
         settings, optim = self.settings, self.settings.optim
         generator = generator_for(settings.seed, settings.labels.subset_seed, epoch)
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)) + process_rank())
+        seed = int(torch.randint(2**31, (), generator=generator))
+        # For layers that draw by themselves; dropout's draws are the faces' own.
+        torch.manual_seed(seed + process_rank())
+        dropout = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(canvases), generator=generator).tolist()
         rounds = rounds_of(order, optim.batch_size, optim.accumulate)
         deals = [deal for deal, faces in rounds for _ in range(len(faces) // deal.batch)]
@@ -221,6 +226,8 @@ class Finetuning:
             weight = unlabelled.weight(epoch, progress) if unlabelled else 0.0
             for part, batch in enumerate(islice(shares, deal.parts)):
                 own = share_of(generator, deal.rows(part), deal.batch)
+                dropped = share_of(dropout, *_seen(deal, unlabelled, part))
+                self.draws.generator = dropped
                 faces = {"loss": len(batch.index)}
                 with gradients_wait(self.engine) if part + 1 < deal.parts else nullcontext():
                     truth = labels[batch.index]
@@ -235,6 +242,7 @@ class Finetuning:
                 for name, loss in losses.items():
                     add(means, {name: Mean(loss.item() * faces[name], faces[name])})
             generator.set_state(own.get_state())
+            dropout.set_state(dropped.get_state())
             update(self.optimiser, optim.clip, where)
             if self.average is not None:
                 self.average.update_parameters(self.network)
@@ -295,6 +303,16 @@ class Finetuning:
                 settings.thresholds, settings.sure_accuracy,
             ),
         )  # fmt: skip
+
+
+def _seen(deal: Deal, unlabelled: UnlabelledFaces | None, part: int) -> tuple[list[int], int]:
+    """Return this process's rows of a part, and how many a step has: unlabelled faces come last."""
+    rows = list(range(deal.batch)[deal.rows(part)])
+    if unlabelled is None:
+        return rows, deal.batch
+    more = unlabelled.deal
+    places = range(deal.batch, deal.batch + more.batch)
+    return rows + list(places[more.rows(part)]), places.stop
 
 
 def finetune(settings: FinetuneSettings, out: Path, resume: bool = False) -> dict[str, Any]:

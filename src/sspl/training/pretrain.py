@@ -28,6 +28,7 @@ from sspl.device import (
     seed_everything,
 )
 from sspl.distributed.dealing import Deal, Dealt, deal_of
+from sspl.distributed.dropout import drop_by_face
 from sspl.distributed.group import (
     agreed,
     for_all_processes,
@@ -69,6 +70,8 @@ from sspl.training.trunk_weights import load_trunk
 from sspl.weights import save_tensors
 
 MODEL_FILE: Final = "pretrained.safetensors"
+DROPOUT: Final = 1
+"""Tells a step's draws of dropout from those of its views."""
 
 log = logging.getLogger(__name__)
 
@@ -181,6 +184,7 @@ class Pretraining:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if settings.optim.sync_batchnorm:
             synchronise_norms(self.network)
+        self.draws = drop_by_face(self.network)
         self.adversary = build_adversary(settings, self.network, self.device)
         self.optimiser = make_optimiser([(list(self.network.parameters()), 1.0)], settings.optim)
         self.mirror = torch.from_numpy(self.taxonomy.mirror_table())
@@ -223,6 +227,8 @@ class Pretraining:
         for part, batch in enumerate(batches):
             drawn = generator_for(settings.seed, epoch, number)
             generator = share_of(drawn, deal.rows(part), deal.batch)
+            dropout = generator_for(settings.seed, epoch, number, DROPOUT)
+            self.draws.generator = share_of(dropout, deal.rows(part), deal.batch)
             views = make_views(batch, settings, self.mirror, generator, self.device)
             with gradients_wait(self.engine) if part + 1 < deal.parts else nullcontext():
                 with autocast(self.device, settings.runtime.precision):
