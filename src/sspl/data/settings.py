@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from sspl.data.adapters import FORMATS, Format, open_faces
 from sspl.data.adapters.celeba import ATTRIBUTES_FILE
 from sspl.data.adapters.source import OnMissing
+from sspl.data.adapters.table import UnknownValue
 from sspl.data.images import WHOLE_FRAME, Box
 from sspl.data.packs.layout import INDEX_FILE, PLAN_FILE
 from sspl.data.packs.read import PackedFaces
@@ -34,6 +35,7 @@ class DataSettings(BaseModel):
         split_file: which face is in which split, where the format takes one.
         ignore_columns: columns of a CSV file that are no attributes.
         group_columns: columns of a CSV file that say what a face belongs to, such as `identity`.
+        unknown: which of 0 and -1 means unknown in a CSV file with both; `none`: both mean no.
         crop: `none`, `celeba`, or left, top, right, bottom as fractions of width and height.
         on_missing: `fail` or `skip` faces whose image is not there.
     """
@@ -48,8 +50,15 @@ class DataSettings(BaseModel):
     split_file: Path | None = None
     ignore_columns: tuple[str, ...] = ()
     group_columns: tuple[str, ...] = ()
+    unknown: UnknownValue | None = None
     crop: Literal["none", "celeba"] | Box = "none"
     on_missing: OnMissing = "fail"
+
+    @field_validator("unknown", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: object) -> object:
+        """Take the numbers that YAML reads for what they are written as."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _box_in_image(self) -> Self:
@@ -118,6 +127,7 @@ class DataSettings(BaseModel):
             split_file=self.split_file,
             ignore=self.ignore_columns,
             groups=self.group_columns,
+            unknown=self.unknown,
             missing=self.on_missing,
         )
         return faces.with_masks(self.masks) if self.masks else faces

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from tqdm import tqdm
 
-from sspl.data.adapters.source import read_csv
+from sspl.data.adapters.dialect import read_csv
 from sspl.data.images import read_image, read_mask
 from sspl.data.records import FaceRecord, FaceSet
 from sspl.device import usable_cores

@@ -8,7 +8,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sspl.data.adapters.source import read_lines
+from sspl.data.adapters.dialect import read_lines
 from sspl.data.records import FaceSet, Labels
 from sspl.errors import DataError, SettingsError
 from sspl.files import write_text

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from sspl.data.adapters.source import read_csv
+from sspl.data.adapters.dialect import read_csv
 from sspl.data.adapters.table import IMAGE
 from sspl.data.records import FaceSet
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, usable

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sspl.data.adapters.source import read_csv
+from sspl.data.adapters.dialect import read_csv
 from sspl.data.adapters.table import IMAGE, SPLIT, read_table
 from sspl.data.records import MISSING
 from sspl.errors import DataError, SsplError

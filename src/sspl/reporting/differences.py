@@ -5,7 +5,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from sspl.data.adapters.source import read_csv
+from sspl.data.adapters.dialect import read_csv
 from sspl.errors import DataError
 from sspl.files import write_csv
 from sspl.reporting.results import PROTOCOLS, TITLES

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from sspl.data.adapters.source import read_csv
+from sspl.data.adapters.dialect import read_csv
 from sspl.errors import DataError
 from sspl.study.results import COLUMNS, FIGURE_COLUMNS
 

@@ -8,7 +8,7 @@ from sspl.data.adapters.folder import read_folder
 from sspl.data.adapters.lfwa import read_lfwa
 from sspl.data.adapters.maad import read_maad
 from sspl.data.adapters.source import OnMissing
-from sspl.data.adapters.table import read_table
+from sspl.data.adapters.table import UnknownValue, read_table
 from sspl.data.adapters.utkface import read_utkface
 from sspl.data.packs.read import read_pack
 from sspl.data.records import FaceSet
@@ -24,7 +24,7 @@ _OPTIONS: Final = {
     "maad": {"images", "schema", "split_file"},
     "utkface": {"split_file"},
     "folder": set[str](),
-    "csv": {"images", "schema", "ignore", "groups"},
+    "csv": {"images", "schema", "ignore", "groups", "unknown"},
     "packed": set[str](),
 }
 
@@ -38,6 +38,7 @@ def open_faces(
     split_file: Path | None = None,
     ignore: tuple[str, ...] = (),
     groups: tuple[str, ...] = (),
+    unknown: UnknownValue | None = None,
     missing: OnMissing = "fail",
 ) -> FaceSet:
     """Read a set of faces.
@@ -51,6 +52,7 @@ def open_faces(
             CSV, for `maad` and `utkface` a `name,split` CSV.
         ignore: columns of a `csv` that are no attributes.
         groups: columns of a `csv` that are groups of faces.
+        unknown: which of 0 and -1 means unknown, in a `csv` with both.
         missing: `fail` or `skip` the faces whose image is not there; skipped faces are
             counted in the log.
 
@@ -58,7 +60,15 @@ def open_faces(
         SettingsError: for an unknown kind, or an option that the kind has not.
         DataError: when a file does not fit, naming file and line.
     """
-    _check(kind, images=images, schema=schema, split_file=split_file, ignore=ignore, groups=groups)
+    _check(
+        kind,
+        images=images,
+        schema=schema,
+        split_file=split_file,
+        ignore=ignore,
+        groups=groups,
+        unknown=unknown,
+    )
     if missing not in get_args(OnMissing):
         raise SettingsError(f"unknown value '{missing}' for missing images; use fail or skip.")
     attributes = load_schema(schema) if schema else None
@@ -77,7 +87,13 @@ def open_faces(
             return read_utkface(root, split_file)
         case "csv":
             return read_table(
-                root, images, attributes, ignore=ignore, groups=groups, missing=missing
+                root,
+                images,
+                attributes,
+                ignore=ignore,
+                groups=groups,
+                unknown=unknown,
+                missing=missing,
             )
         case "packed":
             return read_pack(root)

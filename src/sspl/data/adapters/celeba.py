@@ -5,13 +5,12 @@ from typing import Final
 
 import numpy as np
 
+from sspl.data.adapters.dialect import read_lines, reject_repeats
 from sspl.data.adapters.source import (
     LabelTable,
     NameBook,
     OnMissing,
     assemble,
-    read_lines,
-    reject_repeats,
     wrong_value,
 )
 from sspl.data.records import IDENTITY, SPLITS, FaceSet
@@ -99,7 +98,7 @@ def _row(path: Path, line: int, attributes: tuple[str, ...], fields: list[str]) 
     try:
         return bytes(map(_VALUES.__getitem__, fields))
     except KeyError:
-        raise wrong_value(path, line, attributes, fields, _VALUES) from None
+        raise wrong_value(path, line, attributes, fields, _VALUES, _VALUES) from None
 
 
 def _read_partition(path: Path) -> dict[str, tuple[str, int]]:

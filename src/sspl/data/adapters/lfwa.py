@@ -5,13 +5,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from sspl.data.adapters.dialect import reject_repeats
 from sspl.data.adapters.matlab import read_mat
 from sspl.data.adapters.source import (
     LabelTable,
     NameBook,
     OnMissing,
     assemble,
-    reject_repeats,
     splits_by_name,
 )
 from sspl.data.records import IDENTITY, FaceSet, Labels

@@ -5,12 +5,13 @@ from typing import Final
 
 import numpy as np
 
+from sspl.data.adapters.columns import Codes
+from sspl.data.adapters.dialect import read_csv
 from sspl.data.adapters.source import (
     LabelTable,
     NameBook,
     OnMissing,
     assemble,
-    read_csv,
     splits_by_name,
     wrong_value,
 )
@@ -56,13 +57,14 @@ def read_maad(
         )
     attributes = tuple(header[2:])
     book, values, identities = NameBook(csv), bytearray(), list[str]()
+    codes = Codes(_VALUES)
     for line, row in rows:
         book.add(row[0], line)
         identities.append(row[1])
         try:
-            values += bytes([_VALUES[v] for v in row[2:]])
+            values += bytes([codes[v] for v in row[2:]])
         except KeyError:
-            raise wrong_value(csv, line, attributes, row[2:], _VALUES) from None
+            raise wrong_value(csv, line, attributes, row[2:], codes, _VALUES) from None
     names = book.names
     splits = splits_by_name(names, split_file, csv) if split_file else (None,) * len(names)
     labels = np.frombuffer(values, dtype=np.int8).reshape(len(names), len(attributes))

@@ -1,17 +1,16 @@
 """What the adapters share: reading label files line by line, and finding the images."""
 
-import csv
 import logging
 import os
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from sspl.data.adapters.dialect import read_csv
 from sspl.data.records import MISSING, SPLITS, FaceSet, Labels
 from sspl.domain.attributes import AttributeSchema, schema_for
 from sspl.errors import DataError
@@ -52,86 +51,6 @@ class LabelTable:
             raise DataError(f"{self.file}: names no image; at least one is needed.")
 
 
-@contextmanager
-def text_errors(path: Path) -> Iterator[None]:
-    """Turn a missing file or bytes that are not UTF-8 into a `DataError` naming the line."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except UnicodeDecodeError:
-        line = _undecodable_line(path)
-        raise DataError(f"{path}, line {line}: not UTF-8 text; save it as UTF-8.") from None
-
-
-def _undecodable_line(path: Path) -> int:
-    content = path.read_bytes()
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        before = content[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        return before.count(b"\n") + 1
-    return 1
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number, line without its end) of a UTF-8 file, blank lines left out."""
-    with text_errors(path), path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, line.rstrip("\n")
-
-
-def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line where the row starts, fields) of a CSV file, the header first.
-
-    A byte order mark, CRLF and quotes are understood, blank lines left out, blanks around
-    fields stripped. Raises `DataError` for an empty file, a column listed twice, a row that
-    has not as many fields as the header, and broken quotes.
-    """
-    width = 0
-    with text_errors(path), path.open(encoding="utf-8-sig", newline="") as file:
-        for line, row in _csv_rows(path, file):
-            if not width:
-                width = len(row)
-                reject_repeats(f"{path}, line {line}", row)
-            if len(row) != width:
-                raise DataError(
-                    f"{path}, line {line}: expected {width} fields as in the header, "
-                    f"found {len(row)}."
-                )
-            yield line, row
-    if not width:
-        raise DataError(f"{path}: the file is empty.")
-
-
-def _csv_rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(file, strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(f"{path}, line {line}: not a CSV row ({error}).") from error
-        if any(field.strip() for field in row):
-            yield line, [field.strip() for field in row]
-
-
-def reject_repeats(where: str, columns: Sequence[str]) -> None:
-    """Raise `DataError`, beginning with `where`, for a column without name or named twice."""
-    seen: set[str] = set()
-    for column in columns:
-        if not column:
-            raise DataError(f"{where}: a column has no name; give it one.")
-        if column in seen:
-            raise DataError(f"{where}: column '{column}' is there twice; keep one.")
-        seen.add(column)
-
-
 class NameBook:
     """Image names of one file in file order, each once."""
 
@@ -169,15 +88,24 @@ class NameBook:
 
 
 def wrong_value(
-    path: Path, line: int, attributes: Sequence[str], values: Sequence[str], allowed: Iterable[str]
-) -> DataError:
-    """Return the error for the first of `values` that is not one of `allowed`."""
-    known = set(allowed)
+    path: Path, line: int, attributes: Sequence[str], values: Sequence[str],
+    known: Mapping[str, int], allowed: Iterable[str], hint: str = "",
+) -> DataError:  # fmt: skip
+    """Return the error for the first of `values` that has no code; `allowed` are shown."""
     bad, value = next(
-        (a, v) for a, v in zip(attributes, values, strict=True) if v.lower() not in known
+        (a, v) for a, v in zip(attributes, values, strict=True) if not _has(known, v.lower())
     )
-    shown = ", ".join(a or "empty" for a in sorted(known))
-    return DataError(f"{path}, line {line}: '{bad}' has value '{value}'; use {shown}.")
+    shown = ", ".join(a or "empty" for a in sorted(allowed))
+    hint = f"; {hint}" if hint else ""
+    return DataError(f"{path}, line {line}: '{bad}' has value '{value}'; use {shown}{hint}.")
+
+
+def _has(known: Mapping[str, int], value: str) -> bool:
+    try:
+        known[value]
+    except KeyError:
+        return False
+    return True
 
 
 def read_split_list(path: Path) -> dict[str, tuple[str, int]]:

@@ -1,17 +1,25 @@
 """A CSV file of the user's own: one row a face."""
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
+from sspl.data.adapters.columns import (
+    NO_VALUE,
+    UNKNOWN,
+    Codes,
+    image_column,
+    no_attribute,
+    no_attribute_error,
+)
+from sspl.data.adapters.dialect import CsvTable, is_unnamed
 from sspl.data.adapters.source import (
     LabelTable,
     NameBook,
     OnMissing,
     assemble,
     checked_split,
-    read_csv,
     wrong_value,
 )
 from sspl.data.records import MISSING, FaceSet, Labels
@@ -21,10 +29,15 @@ from sspl.errors import DataError
 IMAGE: Final = "image"
 SPLIT: Final = "split"
 
-# -1 keeps a code of its own until the whole column is known: beside 0 it is ambiguous.
-_MINUS: Final = 2
+UnknownValue = Literal["0", "-1", "none"]
+"""Which number of a file with both 0 and -1 stands for unknown; the other one is no."""
+
+# Until all is read these keep codes of their own: 0 beside -1 is ambiguous, anywhere in a file.
+_FALSE: Final = 2
+_MINUS: Final = 3
 _EMPTY: Final = MISSING % 256
-_CODES: Final = {"1": 1, "true": 1, "0": 0, "false": 0, "-1": _MINUS, "": _EMPTY}
+_CODES: Final = {"1": 1, "true": 1, "0": 0, "false": _FALSE, "-1": _MINUS}
+_ALLOWED: Final = (*_CODES, "")
 
 
 def read_table(
@@ -34,74 +47,162 @@ def read_table(
     *,
     ignore: tuple[str, ...] = (),
     groups: tuple[str, ...] = (),
+    unknown: UnknownValue | None = None,
     missing: OnMissing = "fail",
 ) -> FaceSet:
     """Read a CSV file with the columns `image`, optionally `split`, and one per attribute.
 
-    Values are 1/0, 1/-1 or true/false in any case; an empty field is `MISSING`. An empty
-    `split` leaves the face out of every split. A table without attributes is allowed.
+    Values are 1/0, 1/-1 or true/false in any case, also written as 1.0 (or 1,0 where semicolons
+    or tabs separate); an empty field and NaN, None or NA are `MISSING`. An empty `split` leaves
+    the face out of every split. A table without attributes is allowed.
 
     Args:
-        csv: the file; UTF-8, with or without byte order mark.
+        csv: the file, see `sspl.data.adapters.dialect.CsvTable`.
         images: folder that the `image` column is relative to; the file's own by default.
         schema: order of the labels; the columns' own by default. Attributes that the table
             has not are `MISSING` on every face.
         ignore: columns that are neither attributes nor groups.
         groups: columns that say what a face belongs to, such as `identity` or an age group.
+        unknown: which of 0 and -1 is `MISSING`, in a file that holds both.
         missing: what to do with rows whose image is not there.
 
     Raises:
-        DataError: for any row that does not fit, naming file and line; also for a column
-            that holds both 0 and -1, where -1 could mean "no" as well as "unknown".
+        DataError: for any row that does not fit, naming file and line; for a column whose name
+            speaks of a split, an image or a person and that no schema lists; and, unless
+            `unknown` is given, for a file with both 0 and -1, where either could mean "no" as
+            well as "unknown".
     """
-    rows = read_csv(csv)
-    header_line, header = next(rows)
+    table = CsvTable(csv)
+    header, where = table.header, f"{csv}, line {table.line}"
+    ignore = tuple(column for column in ignore if not is_unnamed(column))
     if IMAGE not in header:
-        raise DataError(
-            f"{csv}, line {header_line}: no column '{IMAGE}'; there are {', '.join(header)}."
-        )
-    for column, use in (*((c, "to ignore") for c in ignore), *((c, "of groups") for c in groups)):
-        if column not in header or column in (IMAGE, SPLIT):
-            raise DataError(
-                f"{csv}, line {header_line}: there is no attribute column '{column}' {use}; "
-                f"there are {', '.join(header)}."
-            )
+        raise DataError(f"{where}: no column '{IMAGE}'; {_instead(table)}.")
+    _check_columns(where, header, ignore, groups, schema)
     columns = [i for i, c in enumerate(header) if c not in (IMAGE, SPLIT, *ignore, *groups)]
     group_columns = {name: header.index(name) for name in groups}
     members: dict[str, list[str]] = {name: [] for name in groups}
     attributes = tuple(header[i] for i in columns)
+    values = _codes(table)
     book, codes, splits = NameBook(csv), bytearray(), list[str | None]()
     image_at, split_at = header.index(IMAGE), header.index(SPLIT) if SPLIT in header else None
-    for line, row in rows:
+    for line, row in table:
         book.add(row[image_at], line)
         split = row[split_at] if split_at is not None else ""
-        splits.append(checked_split(csv, line, split) if split else None)
+        splits.append(None if split in NO_VALUE else checked_split(csv, line, split))
         for name, i in group_columns.items():
-            members[name].append(row[i])
-        codes += _row_codes(csv, line, attributes, [row[i] for i in columns])
-    labels = _labels(csv, attributes, book, codes)
-    table = LabelTable(
+            members[name].append("" if row[i] in NO_VALUE else row[i])
+        codes += _row_codes(csv, line, attributes, [row[i] for i in columns], values)
+    labels = _labels(csv, attributes, book, codes, unknown)
+    content = LabelTable(
         csv, attributes, book.names, book.places, labels, tuple(splits),
         groups={name: tuple(values) for name, values in members.items()},
     )  # fmt: skip
-    return assemble(table, images or csv.parent, schema, missing)
+    return assemble(content, images or csv.parent, schema, missing)
 
 
-def _row_codes(csv: Path, line: int, attributes: tuple[str, ...], values: list[str]) -> bytes:
+def other_columns(csv: Path) -> tuple[str, ...]:
+    """Return the columns that hold no labels: by their names, or because of a value."""
+    table = CsvTable(csv)
+    values = _codes(table)
+    open_ = {
+        i: column
+        for i, column in enumerate(table.header)
+        if column not in (IMAGE, SPLIT) and no_attribute(column) is None
+    }
+    for _, row in table:
+        for i in [i for i in open_ if not _is_label(values, row[i])]:
+            del open_[i]
+    labels = {IMAGE, SPLIT, *open_.values()}
+    return tuple(column for column in table.header if column not in labels)
+
+
+def _codes(table: CsvTable) -> Codes:
+    decimal = "." if table.separator == "," else ".,"
+    return Codes(_CODES | dict.fromkeys(UNKNOWN, _EMPTY), decimal)
+
+
+def _is_label(values: Codes, text: str) -> bool:
     try:
-        return bytes([_CODES[value.lower()] for value in values])
+        values[text.lower()]
     except KeyError:
-        raise wrong_value(csv, line, attributes, values, _CODES) from None
+        return False
+    return True
 
 
-def _labels(csv: Path, attributes: tuple[str, ...], book: NameBook, codes: bytearray) -> Labels:
-    labels = np.frombuffer(codes, dtype=np.int8).reshape(len(book.place), len(attributes))
-    no, minus = labels == 0, labels == _MINUS
-    for column in np.flatnonzero(no.any(axis=0) & minus.any(axis=0)):
-        # The line that makes it ambiguous: where the second of the two kinds first stands.
-        row = max(int(no[:, column].argmax()), int(minus[:, column].argmax()))
-        raise DataError(
-            f"{csv}, line {book.places[row]}: column '{attributes[column]}' has both 0 and -1; "
-            "use 1 and 0, or 1 and -1, and leave unknown values empty."
-        )
-    return np.where(minus, np.int8(0), labels)
+def _check_columns(
+    where: str,
+    header: list[str],
+    ignore: tuple[str, ...],
+    groups: tuple[str, ...],
+    schema: AttributeSchema | None,
+) -> None:
+    for column, use in (*((c, "to ignore") for c in ignore), *((c, "of groups") for c in groups)):
+        if column not in header or column in (IMAGE, SPLIT):
+            raise DataError(
+                f"{where}: there is no attribute column '{column}' {use}; "
+                f"there are {', '.join(header)}."
+            )
+    named = {IMAGE, SPLIT, *ignore, *groups, *(schema.names if schema else ())}
+    for column in header:
+        if column not in named and no_attribute(column):
+            raise DataError(no_attribute_error(where, column))
+
+
+def _instead(table: CsvTable) -> str:
+    header = table.header
+    if len(header) == 1 and any(sign in header[0] for sign in ",;\t| "):
+        return f"nothing separates fields in '{header[0]}'; write commas between them, no quotes"
+    found = image_column(header)
+    if found is None and table.unnamed:
+        return f"column {table.unnamed[0]} has no name; if it names the images, call it '{IMAGE}'"
+    rename = f"; if '{found}' names the images, call it '{IMAGE}'" if found else ""
+    return f"there are {', '.join(header)}{rename}"
+
+
+def _row_codes(
+    csv: Path, line: int, attributes: tuple[str, ...], row: list[str], values: Codes
+) -> bytes:
+    try:
+        return bytes([values[value.lower()] for value in row])
+    except KeyError:
+        raise wrong_value(
+            csv, line, attributes, row, values, _ALLOWED,
+            "leave a column that is no attribute out with ignore_columns, or give it as "
+            "group_columns",
+        ) from None  # fmt: skip
+
+
+def _labels(
+    csv: Path,
+    attributes: tuple[str, ...],
+    book: NameBook,
+    codes: bytearray,
+    unknown: UnknownValue | None,
+) -> Labels:
+    labels = np.frombuffer(codes, dtype=np.int8).reshape(len(book.place), len(attributes)).copy()
+    zero, minus = labels == 0, labels == _MINUS
+    if unknown is None:
+        _reject_mixture(csv, attributes, book, zero | (labels == _FALSE), minus)
+    labels[labels == _FALSE] = 0
+    labels[zero] = MISSING if unknown == "0" else 0
+    labels[minus] = MISSING if unknown == "-1" else 0
+    return labels
+
+
+def _reject_mixture(
+    csv: Path, attributes: tuple[str, ...], book: NameBook, zero: Labels, minus: Labels
+) -> None:
+    if not (zero.any() and minus.any()):
+        return
+    firsts = {}
+    for number, found in (("0", zero), ("-1", minus)):
+        row = int(found.any(axis=1).argmax())
+        firsts[number] = row, attributes[int(found[row].argmax())]
+    # The line that makes it ambiguous: where the second of the two kinds first stands.
+    earlier, later = sorted(firsts, key=lambda number: firsts[number][0])
+    (first, column), (row, other) = firsts[earlier], firsts[later]
+    raise DataError(
+        f"{csv}, line {book.places[row]}: {later} in column '{other}', but {earlier} in column "
+        f"'{column}' (line {book.places[first]}): one of them may mean unknown; say which with "
+        "unknown=0, unknown=-1, or unknown=none where both mean no."
+    )

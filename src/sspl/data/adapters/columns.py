@@ -1,0 +1,87 @@
+"""What the columns and values of a table of labels may mean."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+UNKNOWN: Final = ("", "nan", "none", "na", "n/a", "<na>", "#n/a", "nat", "null")
+"""Lower-case spellings of a value that is not known, pandas' and Excel's among them."""
+
+NO_VALUE: Final = frozenset({"", "nan", "NaN", "<NA>", "#N/A", "NaT"})
+"""Those that no person writes for something else."""
+
+_NUMBER: Final = re.compile(r"([+-]?)([01])(?:([.,])0*)?(?:e[+-]?0+)?")
+
+_SPLITS: Final = frozenset((
+    "split", "partition", "fold", "kfold", "cvfold", "train", "test", "val", "valid",
+    "validation", "dev", "set", "subset", "phase", "usage", "istrain", "istest", "isval",
+    "isvalid", "isvalidation", "istraining", "datasplit", "trainsplit", "trainval",
+    "traintest", "training", "testing",
+))  # fmt: skip
+_IMAGES: Final = frozenset((
+    "image", "images", "img", "imageid", "imageids", "imagename", "imagefile", "imagepath",
+    "imgid", "imgname", "imgpath", "file", "files", "filename", "filepath", "path", "name",
+    "names", "photo", "picture", "url", "key", "index", "id", "row", "hash", "md5", "sha1",
+    "sha256", "uid", "uuid", "level0", "videoid", "frame", "frameid", "faceid",
+))  # fmt: skip
+_GROUPS: Final = frozenset((
+    "identity", "identities", "identityname", "identityid", "personid", "person", "people",
+    "subject", "subjectid", "subjects", "celebrity", "actor", "age", "ages", "agegroup",
+    "source", "dataset", "domain", "session", "camera", "annotator", "rater",
+))  # fmt: skip
+
+
+class Codes(dict[str, int]):
+    """Codes of lower-case values; a number counts in any spelling, such as `1.0` and `1e+00`.
+
+    Args:
+        codes: code of each value; of numbers those of `1`, `0` and `-1` that are allowed.
+        decimal: what may stand before a fraction, `.` or both `.` and `,`.
+    """
+
+    def __init__(self, codes: Mapping[str, int], decimal: str = ".") -> None:
+        super().__init__(codes)
+        self._decimal = decimal
+
+    def __missing__(self, text: str) -> int:
+        """Return the code of another spelling of a number; raise `KeyError` for anything else."""
+        number = _NUMBER.fullmatch(text)
+        if number is None or (number[3] and number[3] not in self._decimal):
+            raise KeyError(text)
+        sign = "-" if number[1] == "-" and number[2] == "1" else ""
+        self[text] = code = dict.__getitem__(self, sign + number[2])
+        return code
+
+
+def no_attribute(column: str) -> str | None:
+    """Return what a column of this name holds in place of an attribute; None where it may be one.
+
+    Case, blanks and signs in the name do not count: `Is_Train` is `istrain`.
+    """
+    plain = re.sub(r"[\W_]+", "", column.lower())
+    for names, meaning in (
+        (_SPLITS, "a split"), (_IMAGES, "names of images"), (_GROUPS, "who or what a face is of"),
+    ):  # fmt: skip
+        if plain in names:
+            return meaning
+    return None
+
+
+def no_attribute_error(where: str, column: str) -> str:
+    """Return the sentence for a column that is taken for an attribute by nothing but its values."""
+    meaning = no_attribute(column)
+    use = {
+        "a split": "call it 'split', with train, val and test,",
+        "names of images": f"leave it out with ignore_columns={column},",
+        "who or what a face is of": f"give it as group_columns={column},",
+    }[meaning or "a split"]
+    other = "" if meaning == "names of images" else f" leave it out with ignore_columns={column},"
+    return (
+        f"{where}: column '{column}' seems to hold {meaning}, no attribute; {use}{other} or name "
+        "it in a schema_file where it is one."
+    )
+
+
+def image_column(header: Iterable[str]) -> str | None:
+    """Return the first column whose name speaks of images."""
+    return next((name for name in header if no_attribute(name) == "names of images"), None)
