@@ -53,7 +53,7 @@ def test_links_are_followed_once_and_circles_end(tmp_path):
 
 def test_faults(tmp_path):
     fill(tmp_path, ["notes.txt", ".hidden.jpg"])
-    with pytest.raises(DataError, match=r"no image in it; looked for \.bmp, \.jpeg"):
+    with pytest.raises(DataError, match=r"no image in it; looked for \.avif"):
         read_folder(tmp_path)
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         read_folder(tmp_path / "nowhere")
