@@ -649,7 +649,7 @@ def test_only_the_csv_file_and_its_journal_are_written(
     client.get("/v1/faces/0")
     assert sorted(folder.rglob("*")) == before
     assert sorted(file.name for file in out.parent.iterdir()) == [
-        "labels.csv", "labels.csv.journal"
+        ".labels.csv.lock", "labels.csv", "labels.csv.journal"
     ]  # fmt: skip
 
 

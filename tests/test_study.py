@@ -17,10 +17,10 @@ from shared import refused, sspl
 from sspl.data.synthetic import write_synthetic
 from sspl.errors import SettingsError, SsplError
 from sspl.evaluation.predictions import Predictions, load_predictions
+from sspl.locks import is_locked, locked
 from sspl.settings import build, merge
 from sspl.study import run as study_run
 from sspl.study.cells import Cell, cell_folder, list_cells, plan, read_json
-from sspl.study.locks import is_locked, locked
 from sspl.study.results import COLUMNS
 from sspl.study.run import Study
 from sspl.study.settings import StudySettings, load_study, open_spec, packaged_studies
@@ -378,7 +378,7 @@ def test_two_at_once_share_the_cells(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     path = tmp_path / "cell.lock"
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom sspl.study.locks import locked\n"
+        "import sys, time\nfrom pathlib import Path\nfrom sspl.locks import locked\n"
         "with locked(Path(sys.argv[1])) as free:\n    print(free, flush=True)\n    time.sleep(60)\n"
     )
     command = [sys.executable, "-c", code, str(path)]

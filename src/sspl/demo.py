@@ -17,7 +17,7 @@ from sspl.evaluation.comparison import (
     run_arm,
     write_comparison,
 )
-from sspl.files import write_text
+from sspl.files import LOCK_FILE, write_text
 from sspl.parsing.commands import train_and_test
 from sspl.parsing.masks import make_masks
 from sspl.parsing.model import load_parser
@@ -101,6 +101,11 @@ def _parse(settings: DemoSettings, out: Path) -> Path:
 
 
 def clear(out: Path) -> None:
-    """Remove an earlier demo's folder; only one that holds a demo's faces is touched."""
-    if (out / "faces" / "list_attr_celeba.txt").is_file():
-        shutil.rmtree(out)
+    """Empty an earlier demo's folder; only one that holds a demo's faces is touched."""
+    if not (out / "faces" / "list_attr_celeba.txt").is_file():
+        return
+    for path in out.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK_FILE:
+            path.unlink()

@@ -6,12 +6,15 @@ import json
 import os
 import re
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
+
+from filelock import lock_descriptor
 
 from sspl.errors import DataError, SsplError
 
@@ -20,6 +23,16 @@ ARCHIVE_DAMAGES: Final = (
     zlib.error,
 )  # fmt: skip
 """What numpy raises for a damaged archive of arrays; RuntimeError where it seems encrypted."""
+
+LOCK_FILE: Final = ".lock"
+"""What a process that works on a folder locks in it; for a file it is `.NAME.lock` beside it."""
+
+_LEFTOVER: Final = re.compile(r"\..+\.[a-z0-9_]{1,8}\.tmp", re.DOTALL)
+_LOCKS_TELL: Final = os.name != "nt"
+"""Whether a locked file can be written and renamed, so that a lock may tell of a living writer."""
+
+_SURELY_DEAD: Final = 24 * 3600.0
+"""Seconds after which an unfinished file is nobody's, where locks cannot tell."""
 
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -31,18 +44,19 @@ def atomic_path(path: Path, previous: Path | None = None) -> Iterator[Path]:
     With `previous`, a file that was at `path` is kept there. Raises `SsplError` when the folder
     cannot be written or the disk is full; a file that was there before stays as it was.
     """
-    temporary: Path | None = None
+    temporary, handle = None, None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
+        handle, temporary = _temporary(path)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
         if previous is not None and path.exists():
             _keep(path, previous)
+        if not _LOCKS_TELL:
+            os.close(handle)  # an open file cannot be renamed there
+            handle = None
         temporary.replace(path)
     except OSError as error:
         raise SsplError(
@@ -52,6 +66,20 @@ def atomic_path(path: Path, previous: Path | None = None) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _temporary(path: Path) -> tuple[int, Path]:
+    """Make an unfinished file; the lock on it tells others that its writer lives."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        if _LOCKS_TELL:
+            with suppress(OSError):  # a file system without locks
+                lock_descriptor(handle)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # taken for a leftover before it was locked
 
 
 def _keep(path: Path, previous: Path) -> None:
@@ -63,10 +91,43 @@ def _keep(path: Path, previous: Path) -> None:
         path.replace(previous)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what writers left in a folder that were killed before their file was whole."""
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+def remove_leftovers(folder: Path, name: str | None = None, deep: bool = False) -> None:
+    """Remove what writers left in a folder that were killed before their file was whole.
+
+    With `name` that of this file alone; with `deep` also in the folders below, hidden ones and
+    links left out. Files whose writers live are left to them.
+    """
+    for place, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if not f.startswith(".")] if deep else []
+        for file in files:
+            if _LEFTOVER.fullmatch(file) and (name is None or file.startswith(f".{name}.")):
+                _remove_if_left(Path(place, file))
+
+
+def _remove_if_left(path: Path) -> None:
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            if _is_left(handle):
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
+
+
+def _is_left(handle: int) -> bool:
+    try:
+        if _LOCKS_TELL:
+            return lock_descriptor(handle, blocking=False)
+    except OSError:
+        pass
+    return time.time() - os.fstat(handle).st_mtime > _SURELY_DEAD
+
+
+def holds_nothing(folder: Path) -> bool:
+    """Tell whether a folder is not there, or has but what processes at work or killed leave."""
+    if not folder.exists():
+        return True
+    return all(p.name == LOCK_FILE or _LEFTOVER.fullmatch(p.name) for p in folder.iterdir())
 
 
 def _umask() -> int:

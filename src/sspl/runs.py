@@ -1,15 +1,18 @@
 """Run folders: everything that is needed to read a result or to make it again."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 from sspl import __version__
+from sspl.distributed.group import agreed, is_first
 from sspl.errors import SsplError
-from sspl.files import read_json, remove_leftovers, write_csv, write_json, write_text
+from sspl.files import read_json, write_csv, write_json, write_text
+from sspl.locks import claimed
 from sspl.settings import Settings, dump_yaml
 
 SETTINGS_FILE: Final = "settings.yaml"
@@ -24,6 +27,17 @@ def versions() -> dict[str, str]:
     """Return the versions of what a result depends on."""
     found = {"sspl": __version__, "python": platform.python_version()}
     return found | {name: metadata.version(name) for name in VERSIONED}
+
+
+@contextmanager
+def claimed_run(folder: Path) -> Iterator[None]:
+    """Let no other run write this folder; of several processes of one run the first claims it.
+
+    Raises `SsplError` as `sspl.locks.claimed`, in all processes.
+    """
+    with ExitStack() as held:
+        agreed(lambda: held.enter_context(claimed(folder, folder=True)) if is_first() else None)
+        yield
 
 
 def start_run(folder: Path, kind: str, settings: Settings, seed: int, resume: bool) -> None:
@@ -45,7 +59,6 @@ def start_run(folder: Path, kind: str, settings: Settings, seed: int, resume: bo
                 f"{folder} was started with other settings ({settings_file}); "
                 "resume with the same ones or choose another --out."
             )
-        remove_leftovers(folder)
         return
     write_json(
         folder / RUN_FILE,

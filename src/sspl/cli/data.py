@@ -74,6 +74,7 @@ def pack(
     from sspl.data.skipping import SKIPPED_FILE, Skipped, usable
     from sspl.domain.taxonomy import load_taxonomy
     from sspl.errors import SettingsError
+    from sspl.locks import claimed
 
     settings = parse_data_spec(spec)
     if canvas is None and (settings.crop != "none" or lossless):
@@ -81,18 +82,19 @@ def pack(
             "--canvas: give the side of the squares that faces are cut to, or leave crop and "
             "--lossless out to pack the files as they are."
         )
-    faces, classes = settings.open(), load_taxonomy(taxonomy)
     lines, left_out = [], 0
-    if on_error == "skip":
-        skipped = Skipped(on_error)
-        faces = usable(faces, len(classes), skipped)
-        if skipped:
-            listed = out.with_name(f"{out.name}-{SKIPPED_FILE}")
-            skipped.write(listed)
-            lines, left_out = [skipped.text(listed)], len(skipped)
-    index = make_pack(
-        faces, settings.box_of(faces), out, spec, canvas, lossless, classes, shard_faces
-    )
+    with claimed(out, folder=True):
+        faces, classes = settings.open(), load_taxonomy(taxonomy)
+        if on_error == "skip":
+            skipped = Skipped(on_error)
+            faces = usable(faces, len(classes), skipped)
+            if skipped:
+                listed = out.with_name(f"{out.name}-{SKIPPED_FILE}")
+                skipped.write(listed)
+                lines, left_out = [skipped.text(listed)], len(skipped)
+        index = make_pack(
+            faces, settings.box_of(faces), out, spec, canvas, lossless, classes, shard_faces
+        )
     size = sum(shard.bytes for shard in index.shards)
     lines.append(f"{index.faces:,} faces in {len(index.shards)} shards of {out}, {size:,} bytes")
     facts = {

@@ -16,12 +16,14 @@ def demo(overrides: tuple[str, ...], out: Path, as_json: bool) -> None:
     """Run the whole method on synthetic faces and draw what pre-training is worth."""
     from sspl.demo import DemoSettings, clear, run_demo
     from sspl.evaluation.comparison import comparison_table
+    from sspl.locks import claimed
     from sspl.settings import build
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = build(DemoSettings, {}, overrides)
-    clear(out)
-    results, picture = run_demo(settings, out), out / "comparison.png"
+    with claimed(out, folder=True):
+        clear(out)
+        results, picture = run_demo(settings, out), out / "comparison.png"
     table = comparison_table(results, settings.labels)
     facts = {"arms": {arm: found.means for arm, found in results.items()}, "picture": str(picture)}
     say(f"{table}\npicture: {picture}", facts, as_json)

@@ -44,12 +44,13 @@ def explain(
     from sspl.inference.explain import explain as run
     from sspl.inference.predict import PredictSettings
     from sspl.inference.scorers import load_scorer
+    from sspl.locks import claimed
     from sspl.settings import build
 
     given = detection(detect, detector, min_score, min_size, every_face) | {"top": top}
     names = [name.strip() for name in attributes.split(",")] if attributes else ()
     settings = build(PredictSettings, given)
-    count = run(
-        load_scorer(model, device), open_inputs(inputs, every, frames), out, settings, names
-    )
+    with claimed(out, folder=True, deep=True):
+        sources = open_inputs(inputs, every, frames)
+        count = run(load_scorer(model, device), sources, out, settings, names)
     say(f"{count} faces explained in {out}", {"faces": count, "out": str(out)}, as_json)

@@ -39,13 +39,15 @@ def export(
     """
     from sspl.errors import SettingsError
     from sspl.inference.export import export_onnx
+    from sspl.locks import claimed
     from sspl.models.bundle import load_model
 
     if int8 != (spec is not None):
         raise SettingsError("--int8 and --calibrate FORMAT:PATH go together; give both or neither.")
-    model = load_model(run)
-    faces = _calibration(spec, model.box) if spec else None
-    facts = export_onnx(model, out, opset, faces, calibration_faces)
+    with claimed(out):
+        model = load_model(run)
+        faces = _calibration(spec, model.box) if spec else None
+        facts = export_onnx(model, out, opset, faces, calibration_faces)
     say(_summary(facts, out), facts.model_dump(mode="json"), as_json)
 
 

@@ -122,15 +122,16 @@ def predict(
     from sspl.inference.predict import PredictSettings, model_digest, skipped_list
     from sspl.inference.predict import predict as run
     from sspl.inference.scorers import load_scorer
+    from sspl.locks import claimed
     from sspl.settings import build
 
     given = detection(detect, detector, min_score, min_size, every_face)
     given |= {"batch_size": batch_size, "threads": workers, "top": top}
     settings = build(PredictSettings, given)
-    sources = open_inputs(inputs, every, frames)
     skipped = Skipped(on_error)
-    found = run(
-        load_scorer(model, device), sources, out, settings, skipped, annotate, model_digest(model)
-    )
+    with claimed(out):
+        sources = open_inputs(inputs, every, frames)
+        scorer = load_scorer(model, device)
+        found = run(scorer, sources, out, settings, skipped, annotate, model_digest(model))
     text = f"{found.text()}\n{skipped.text(skipped_list(out))}" if skipped else found.text()
     say(text, asdict(found) | {"out": str(out)}, as_json)

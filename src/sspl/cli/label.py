@@ -47,15 +47,17 @@ def suggest(
     """
     from sspl.labelling.features import load_source
     from sspl.labelling.suggest import suggest as run
+    from sspl.locks import claimed
 
     data = data_without(faces, "no mask is looked at here", "masks")
     known = None
     if labelled is not None:
         known = data_without(labelled, "the faces say how they are cut", "crop", "masks")
-    found = run(
-        load_source(source), data, known, count, out, attributes=names_in(attributes), seed=seed,
-        device=device, on_error=on_error,
-    )  # fmt: skip
+    with claimed(out):
+        found = run(
+            load_source(source), data, known, count, out, attributes=names_in(attributes),
+            seed=seed, device=device, on_error=on_error,
+        )  # fmt: skip
     say(f"{found} faces in {out}", {"faces": found, "out": str(out)}, as_json)
 
 

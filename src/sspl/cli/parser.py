@@ -113,12 +113,14 @@ def run(
     Goes on where an earlier run stopped. Also writes a summary, a list of suspicious masks and
     a contact sheet of overlays.
     """
+    from sspl.locks import claimed
     from sspl.parsing.commands import open_parser
     from sspl.parsing.masks import make_masks, summary_text
 
-    faces = data_without(images, "a mask covers the whole picture", "crop", "masks").open()
-    parser = open_parser(model, short_side, average, device)
-    summary = make_masks(parser, faces, out, batch_size, on_error)
+    with claimed(out, folder=True, deep=True):
+        faces = data_without(images, "a mask covers the whole picture", "crop", "masks").open()
+        parser = open_parser(model, short_side, average, device)
+        summary = make_masks(parser, faces, out, batch_size, on_error)
     say(summary_text(summary, out), summary | {"out": str(out)}, as_json)
 
 

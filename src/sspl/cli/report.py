@@ -49,6 +49,7 @@ def report(
     """
     from sspl.errors import SettingsError
     from sspl.files import write_text
+    from sspl.locks import claimed
     from sspl.reporting.differences import DIFFERENCES_FILE, write_differences
     from sspl.reporting.faces import faces_of_run, faces_of_study
     from sspl.reporting.run import run_report
@@ -56,16 +57,18 @@ def report(
     from sspl.study.results import RESULTS_FILE
 
     if (run / RESULTS_FILE).is_file():
-        faces, box = faces_of_study(run, spec) if show else (None, None)
-        page, differences = study_report(run, pair, resamples, faces, box)
-        write_text(out, page)
         found = run / DIFFERENCES_FILE
-        write_differences(found, differences)
+        with claimed(out), claimed(found):
+            faces, box = faces_of_study(run, spec) if show else (None, None)
+            page, differences = study_report(run, pair, resamples, faces, box)
+            write_text(out, page)
+            write_differences(found, differences)
         facts = {"out": str(out), "differences": str(found)}
         say(f"report in {out}, its differences in {found}", facts, as_json)
         return
     if pair is not None:
         raise SettingsError(f"--pair: {run} is no study; leave it out.")
-    faces, box = faces_of_run(run, spec) if show else (None, None)
-    write_text(out, run_report(run, split, faces, box))
+    with claimed(out):
+        faces, box = faces_of_run(run, spec) if show else (None, None)
+        write_text(out, run_report(run, split, faces, box))
     say(f"report in {out}", {"out": str(out)}, as_json)

@@ -23,7 +23,9 @@ def tensorboard(runs: tuple[Path, ...], out: Path, watch: float | None, as_json:
     Needs pip install 'sspl[tensorboard]'.
     """
     from sspl.board import write_events
+    from sspl.locks import claimed
 
-    rows = write_events(runs, out, watch)
+    with claimed(out, folder=True):
+        rows = write_events(runs, out, watch)
     facts = {"rows": rows, "runs": len(runs), "out": str(out)}
     say(f"{rows} rows of {len(runs)} runs in {out}", facts, as_json)

@@ -14,6 +14,7 @@ from sspl.data.palette import write_mask
 from sspl.data.records import IMAGE_SUFFIXES, mask_path
 from sspl.domain.taxonomy import Taxonomy, built_in_taxonomy
 from sspl.errors import DataError
+from sspl.locks import claimed
 
 PARTS: Final = (
     "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth",
@@ -106,6 +107,11 @@ def merge_folder(parts: Path, out: Path, images: Path | None) -> Merged:
     With `images`, masks take the names and sizes of the pictures there (nearest neighbour), and
     faces without one are left out. Masks that are there already are not made again.
     """
+    with claimed(out, folder=True, deep=True):
+        return _merge(parts, out, images)
+
+
+def _merge(parts: Path, out: Path, images: Path | None) -> Merged:
     taxonomy = built_in_taxonomy("celebamask19")
     faces = find_parts(parts)
     pictures = _pictures(images, faces) if images else {}

@@ -19,7 +19,16 @@ from sspl.errors import DataError, SsplError
 from sspl.faces.alignment import FRAME_HEIGHT, Placement, cut, place
 from sspl.faces.detectors import MIN_SCORES, DetectorName, make_detector
 from sspl.faces.face import LANDMARKS, Face, FaceDetector
-from sspl.files import parse_json, read_json, read_text, write_csv, write_json, write_text
+from sspl.files import (
+    holds_nothing,
+    parse_json,
+    read_json,
+    read_text,
+    write_csv,
+    write_json,
+    write_text,
+)
+from sspl.locks import claimed
 from sspl.names import clean_name, path_below, require_clean
 from sspl.settings import Settings
 
@@ -116,6 +125,14 @@ def detect_folder(
     _check_names(faces)
     _check_place(photographs, out)
     detector = detector or make_detector(settings.detector, settings.least)
+    with claimed(out, folder=True, deep=True):
+        return _detect(faces, photographs, out, settings, on_error, detector)
+
+
+def _detect(
+    faces: FaceSet, photographs: Path, out: Path, settings: DetectSettings, on_error: OnError,
+    detector: FaceDetector,
+) -> Summary:  # fmt: skip
     _claim(out, settings)
     done = _read_journal(out)
     skipped = Skipped(on_error)
@@ -161,7 +178,7 @@ def _claim(out: Path, settings: DetectSettings) -> None:
     mark, mine = out / SETTINGS_FILE, settings.model_dump(mode="json")
     mine["min_score"] = settings.least
     if not mark.exists():
-        if out.exists() and any(out.iterdir()):
+        if not holds_nothing(out):
             raise SsplError(f"{out} is not empty and no folder of crops; choose another --out.")
         write_json(mark, mine)
         return

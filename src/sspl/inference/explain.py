@@ -26,6 +26,7 @@ from sspl.inference.heat import AGAINST, FOR, SIDE, Tile, heat_map, legend, segm
 from sspl.inference.predict import Looker, PredictSettings, require_own_results
 from sspl.inference.scorers import Scorer, TorchScorer
 from sspl.inference.sources import Shot, Source
+from sspl.locks import claimed
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.bundle import AttributeModel
 from sspl.names import path_below
@@ -86,6 +87,14 @@ def explain(
     """
     if not isinstance(scorer, TorchScorer):
         raise SsplError("an ONNX file cannot be explained; give the run or model folder.")
+    with claimed(out, folder=True, deep=True):
+        return _explain(scorer, sources, out, settings, attributes, make)
+
+
+def _explain(
+    scorer: TorchScorer, sources: Sequence[Source], out: Path, settings: PredictSettings,
+    attributes: Sequence[str], make: Callable[[], FaceDetector] | None,
+) -> int:  # fmt: skip
     wanted = [scorer.model.schema.index(name) for name in attributes]
     found = settings.detection
     make = make or (lambda: make_detector(found.detector, found.least))

@@ -25,6 +25,7 @@ from sspl.inference.portable import (
     pack,
     run_session,
 )
+from sspl.locks import claimed
 from sspl.models.bundle import AttributeModel
 from sspl.models.scoring import logits_of
 from sspl.onnx_files import onnx, onnxruntime, start_session
@@ -78,6 +79,14 @@ def export_onnx(
     Raises `SsplError` when the graph cannot be made or does not equal the model.
     """
     facts_file = _facts_file(out)
+    with claimed(out):
+        return _export(model, out, facts_file, opset, calibration, calibration_faces)
+
+
+def _export(
+    model: AttributeModel, out: Path, facts_file: Path, opset: int, calibration: FaceSet | None,
+    calibration_faces: int,
+) -> PortableFacts:  # fmt: skip
     proto = export_graph(model, opset)
     check_graph(proto, model)
     int8 = None

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from sspl.errors import DataError, SsplError
 from sspl.evaluation.deciding import DECISIONS_FILE
-from sspl.files import write_json, write_text
+from sspl.files import holds_nothing, write_json, write_text
 from sspl.inference.card import RunFacts, model_card
+from sspl.locks import claimed
 from sspl.models.bundle import CONFIG_FILE, MODEL_FILE, load_model, model_facts
 from sspl.runs import METRICS_JSON, RUN_FILE, SETTINGS_FILE, versions
 from sspl.settings import read_settings
@@ -36,14 +37,15 @@ def pack_model(
 
     Raises `SsplError` when `out` holds something.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and holds_nothing(out)):
         raise SsplError(f"{out} is already there and not empty; choose another --out.")
     model = load_model(run)
     facts = read_run(run, name, licence, description)
-    save_tensors(out / MODEL_FILE, model.network.state_dict(), None)
-    # The facts come last: without them the folder is no model.
-    write_text(out / CARD_FILE, model_card(model, facts))
-    write_json(out / CONFIG_FILE, _config(model_facts(model), facts))
+    with claimed(out, folder=True):
+        save_tensors(out / MODEL_FILE, model.network.state_dict(), None)
+        # The facts come last: without them the folder is no model.
+        write_text(out / CARD_FILE, model_card(model, facts))
+        write_json(out / CONFIG_FILE, _config(model_facts(model), facts))
 
 
 def _config(model: dict[str, Any], facts: RunFacts) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -29,6 +30,7 @@ from sspl.inference.journal import Journal
 from sspl.inference.scorers import Scorer
 from sspl.inference.sources import Shot, Source, Stills
 from sspl.inference.tables import CHUNK, Layout, Row, check_table, write_table
+from sspl.locks import claimed
 from sspl.models.bundle import CONFIG_FILE, MODEL_FILE
 from sspl.names import require_own_places
 from sspl.settings import Settings
@@ -204,6 +206,18 @@ def predict(
     _check_places(sources, out, annotate)
     if annotate is not None:
         require_own_results(sources, lambda name: annotated_path(annotate, name, None))
+    with ExitStack() as held:
+        held.enter_context(claimed(out))
+        if annotate is not None:
+            held.enter_context(claimed(annotate, folder=True, deep=True))
+        return _predict(scorer, sources, out, settings, skipped, annotate, model, make)
+
+
+def _predict(
+    scorer: Scorer, sources: Sequence[Source], out: Path, settings: PredictSettings,
+    skipped: Skipped, annotate: Path | None, model: str,
+    make: Callable[[], FaceDetector] | None,
+) -> Summary:  # fmt: skip
     for source in sources:
         box_in_cut(source.cut, source.source, scorer.box, scorer.canvas)
     found = settings.detection

@@ -5,12 +5,11 @@ The CSV file is made anew from the journal after each. What a line says is never
 an answer back is a line of its own.
 """
 
-import glob
 import json
 import os
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +17,8 @@ from sspl.data.adapters.dialect import read_csv
 from sspl.data.adapters.table import IMAGE, SPLIT, read_table
 from sspl.data.records import MISSING
 from sspl.errors import DataError, SsplError
-from sspl.files import parse_json, write_csv
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from sspl.files import parse_json, remove_leftovers, write_csv
+from sspl.locks import lock_of, locked
 
 SUFFIX: Final = ".journal"
 FORMAT: Final = "sspl labels 1"
@@ -162,18 +157,17 @@ class Journal:
         self.book = Book()
         self.trouble: str | None = None
         self._lock = threading.Lock()
-        self._claimed = False
+        self._held = ExitStack()
         self._ours: tuple[int, int] | None = None
+        self._file = -1
+        self._claim()
         try:
-            out.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         except OSError as error:
+            self._held.close()
             raise SsplError(f"cannot open {self.path}: {error.strerror or error}.") from error
         try:
-            self._claim()
-            self._claimed = True
-            for left in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):
-                left.unlink(missing_ok=True)  # of a process that was killed
+            remove_leftovers(out.parent, out.name)
             disk = _rows_of(out)
             self._lines = self._replay(disk)
             if not self._lines:
@@ -194,10 +188,11 @@ class Journal:
         with self._lock:
             if self._file < 0:
                 return
-            if self._claimed and not os.fstat(self._file).st_size:
+            if not os.fstat(self._file).st_size:
                 self.path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = -1
+            self._held.close()
 
     def answer(self, image: str, values: Values) -> int:
         """Save answers for a face; return their number once they are on the disk.
@@ -250,11 +245,7 @@ class Journal:
             return {image: self.book.values(image) for image in self.book.images}
 
     def _claim(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not self._held.enter_context(locked(lock_of(self.out))):
             raise SsplError(
                 f"{self.out} is being labelled by another 'sspl label'; use that one, or choose "
                 "another --out."

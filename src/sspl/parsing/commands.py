@@ -19,7 +19,7 @@ from sspl.parsing.pairs import draw_training_pairs, find_pairs, load_pairs
 from sspl.parsing.parser import Parser
 from sspl.parsing.report import parser_figures
 from sspl.parsing.training import ParserSettings, train_parser
-from sspl.runs import start_run, write_metrics
+from sspl.runs import claimed_run, start_run, write_metrics
 
 ONNX_SUFFIX: Final = ".onnx"
 BATCH: Final = 16
@@ -33,6 +33,14 @@ def train_and_test(
 
     With `resume` a run that is in the folder already goes on.
     """
+    with claimed_run(out):
+        return _train_and_test(images, masks, classes, split_file, settings, out, resume)
+
+
+def _train_and_test(
+    images: Path, masks: Path, classes: str | None, split_file: Path | None,
+    settings: ParserSettings, out: Path, resume: bool,
+) -> dict[str, Any]:  # fmt: skip
     taxonomy = load_taxonomy(settings.taxonomy)
     source = load_taxonomy(classes) if classes else taxonomy
     pairs = find_pairs(images, masks, split_file)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sspl.domain.taxonomy import BUILT_IN, Taxonomy, load_taxonomy
 from sspl.errors import SsplError
 from sspl.files import write_bytes, write_text
+from sspl.locks import claimed
 from sspl.onnx_files import start_session
 from sspl.onnx_writing import OPSET, trace_onnx
 from sspl.parsing.model import ParserModel
@@ -76,6 +77,14 @@ def export_parser(
         raise SsplError(f"{out}: give the file a name that ends in {SUFFIX}.")
     if described.exists() and not out.exists():
         raise SsplError(f"{described} is already there; choose another name than {out.name}.")
+    with claimed(out):
+        return _export(model, out, described, short_side, average, opset)
+
+
+def _export(
+    model: ParserModel, out: Path, described: Path, short_side: int | None, average: bool,
+    opset: int,
+) -> OnnxParserSettings:  # fmt: skip
     height, width = network_size((1, 1), short_side or model.size)
     graph = ParserGraph(model, average)
     proto = trace_onnx(graph, torch.zeros(2, 3, height, width), "picture", "logits", opset)

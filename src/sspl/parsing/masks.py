@@ -14,6 +14,7 @@ from sspl.data.records import FaceRecord, FaceSet, mask_path
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, without
 from sspl.errors import DataError, SsplError
 from sspl.files import read_json, write_csv, write_json
+from sspl.locks import claimed
 from sspl.names import path_below, require_clean, require_own_places
 from sspl.parsing.parser import Parser, Pixels
 
@@ -38,6 +39,13 @@ def make_masks(
     `on_error="skip"` pictures that cannot be read are listed in `skipped.csv`.
     """
     _check_names(faces, out)
+    with claimed(out, folder=True, deep=True):
+        return _make_masks(parser, faces, out, batch_size, on_error)
+
+
+def _make_masks(
+    parser: Parser, faces: FaceSet, out: Path, batch_size: int, on_error: OnError
+) -> dict[str, Any]:
     _claim(out, parser)
     todo = [face for face in faces if not mask_path(out, face.name).exists()]
     classes, skipped = len(parser.taxonomy), Skipped(on_error)

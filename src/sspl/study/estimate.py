@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+from sspl.locks import is_locked
 from sspl.runs import finished
 from sspl.study.cells import FAILURE_FILE, RESULT_FILE, Cell, Plan, cell_folder, plan, read_json
-from sspl.study.locks import is_locked
 from sspl.study.results import read_results
 from sspl.study.run import SECONDS_FILE, Study
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from sspl.evaluation.comparison import spread
 from sspl.files import write_csv
+from sspl.locks import locked
 from sspl.study.cells import RESULT_FILE, Plan, read_json
-from sspl.study.locks import locked
 
 RESULTS_FILE: Final = "results.csv"
 FIGURE_COLUMNS: Final = {

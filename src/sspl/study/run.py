@@ -12,6 +12,7 @@ from sspl.errors import SettingsError, SsplError
 from sspl.evaluation.evaluate import describe, judge
 from sspl.evaluation.predictions import predictions_file, save_predictions
 from sspl.files import write_json, write_text
+from sspl.locks import locked
 from sspl.runs import SETTINGS_FILE, finished
 from sspl.settings import dump_yaml
 from sspl.study.cells import (
@@ -23,7 +24,6 @@ from sspl.study.cells import (
     plan,
     read_json,
 )
-from sspl.study.locks import locked
 from sspl.study.probes import KNNSettings, LinearSettings
 from sspl.study.results import cell_result, write_results
 from sspl.study.settings import StudySettings, open_spec

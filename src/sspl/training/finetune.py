@@ -54,7 +54,7 @@ from sspl.models.branches import Branches, RegionHeads
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.scoring import face_logits, logits_of
 from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
-from sspl.runs import start_run, write_metrics
+from sspl.runs import claimed_run, start_run, write_metrics
 from sspl.training.calibration import fit_temperatures
 from sspl.training.consistency import UnlabelledFaces, consistency_loss
 from sspl.training.deciding import choose_decisions
@@ -321,6 +321,11 @@ def finetune(settings: FinetuneSettings, out: Path, resume: bool = False) -> dic
     The weights that are kept are those of the best epoch on the validation faces; the test
     split is never opened (METHOD.md "Do not repeat" 1).
     """
+    with claimed_run(out):
+        return _finetune(settings, out, resume)
+
+
+def _finetune(settings: FinetuneSettings, out: Path, resume: bool) -> dict[str, Any]:
     run = agreed(lambda: Finetuning(settings))
     train, val, unlabelled = agreed(lambda: _open(run, out, resume))
     if resume:

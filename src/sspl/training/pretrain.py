@@ -50,7 +50,7 @@ from sspl.metrics.tallies import Mean, Tally, add, restored, together
 from sspl.models.backbones import build_trunk
 from sspl.models.branches import Branches
 from sspl.models.trunk import Trunk
-from sspl.runs import start_run, write_metrics
+from sspl.runs import claimed_run, start_run, write_metrics
 from sspl.tasks.base import PretextTask, TaskResult, Views
 from sspl.tasks.byol import BYOL
 from sspl.tasks.colourise import Colourisation
@@ -255,6 +255,11 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
     resumed ends with the same weights, with whatever number of processes. Raises `TrainingError`
     when the loss is not a number.
     """
+    with claimed_run(out):
+        return _pretrain(settings, out, resume)
+
+
+def _pretrain(settings: PretrainSettings, out: Path, resume: bool) -> dict[str, Any]:
     run = agreed(lambda: Pretraining(settings))
     canvases, deal = agreed(lambda: _open(run, out, resume))
     progress = _progress(run, out) if resume else Progress.restored({})

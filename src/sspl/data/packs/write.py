@@ -38,7 +38,8 @@ from sspl.data.records import Cut, FaceRecord, FaceSet, box_in
 from sspl.device import usable_cores
 from sspl.domain.taxonomy import Taxonomy
 from sspl.errors import SettingsError
-from sspl.files import atomic_path, write_json
+from sspl.files import atomic_path, holds_nothing, write_json
+from sspl.locks import claimed
 from sspl.names import require_clean
 
 Encoding = Literal["as is", "jpeg", "webp"]
@@ -149,6 +150,14 @@ def make_pack(
         SettingsError: when `out` holds something else.
     """
     require_clean(faces.names, faces.source)
+    with claimed(out, folder=True):
+        return _make_pack(faces, box, out, source, canvas, lossless, taxonomy, shard_faces)
+
+
+def _make_pack(
+    faces: FaceSet, box: Box, out: Path, source: str, canvas: int | None, lossless: bool,
+    taxonomy: Taxonomy | None, shard_faces: int,
+) -> Index:  # fmt: skip
     cut = faces.cut if canvas is None else Cut(faces.cut.box if faces.cut else box, canvas)
     encoding: Encoding = "as is" if canvas is None else "webp" if lossless else "jpeg"
     plan = _plan(faces, cut, encoding, source, taxonomy, shard_faces)
@@ -209,13 +218,13 @@ def _plan(
 
 
 def _claim(out: Path, plan: Plan) -> None:
-    """Begin a pack, or go on with one of the same plan; drop what a killed run left half written.
+    """Begin a pack, or go on with one of the same plan.
 
     What the source is called may differ: a folder has more than one path.
     """
     there = read_plan(out)
     if there is None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and not (out.is_dir() and holds_nothing(out)):
             raise SettingsError(f"{out} holds something else than a pack; choose another --out.")
         write_json(out / PLAN_FILE, plan.model_dump(mode="json"))
     elif there.model_copy(update={"source": plan.source}) != plan:
@@ -223,8 +232,6 @@ def _claim(out: Path, plan: Plan) -> None:
             f"{out} was packed from other faces or with other options; give the same ones, or "
             "choose another --out."
         )
-    for left in out.glob(".*.tmp"):
-        left.unlink()
 
 
 def _pack_shard(

@@ -14,7 +14,8 @@ from sspl.data.palette import write_image
 from sspl.data.synthetic.render import SyntheticFace, render_face
 from sspl.data.synthetic.traits import SYNTHETIC_ATTRIBUTES
 from sspl.errors import SsplError
-from sspl.files import write_bytes, write_json, write_text
+from sspl.files import holds_nothing, write_bytes, write_json, write_text
+from sspl.locks import claimed
 
 MARKER: Final = "synthetic.json"
 GENERATOR: Final = "sspl synthetic faces 1"
@@ -54,6 +55,13 @@ def write_synthetic(out: Path, count: int, seed: int, size: int) -> None:
     of range, when `out` holds something else, or when it cannot be written.
     """
     _check_numbers(count, seed, size)
+    if out.exists() and not out.is_dir():
+        raise SsplError(f"{out} is a file; name a new or empty folder.")
+    with claimed(out, folder=True, deep=True):
+        _write(out, count, seed, size)
+
+
+def _write(out: Path, count: int, seed: int, size: int) -> None:
     _claim(out, count)
     write_json(out / MARKER, {"generator": GENERATOR, "count": count, "seed": seed, "size": size})
     first: list[SyntheticFace] = []
@@ -84,11 +92,7 @@ def _check_numbers(count: int, seed: int, size: int) -> None:
 
 def _claim(out: Path, count: int) -> None:
     """Refuse a foreign folder; drop what a former, longer set would leave behind."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise SsplError(f"{out} is a file; name a new or empty folder.")
-    if not any(out.iterdir()):
+    if holds_nothing(out):
         return
     if not _is_synthetic(out):
         raise SsplError(
