@@ -142,3 +142,100 @@ def test_masks_are_read_with_the_ids_of_the_target(tmp_path: Path) -> None:
     assert (pictures.dtype, pictures.shape, read.dtype) == (torch.uint8, (2, 3, 4, 4), torch.uint8)
     colour = torch.tensor([200, 100, 50]).view(3, 1, 1).expand(3, 4, 4)
     torch.testing.assert_close(pictures[1].int(), colour.int(), atol=2, rtol=0)
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(path, "PNG")
+    return folder
+
+
+def found(images: Path, masks: Path) -> list[tuple[str, str]]:
+    pairs = find_pairs(images, masks, None)
+    return [
+        (i.relative_to(images).as_posix(), m.relative_to(masks).as_posix())
+        for i, m in zip(pairs.images, pairs.masks, strict=True)
+    ]
+
+
+def test_a_mask_beside_its_picture_is_the_mask(tmp_path: Path) -> None:
+    both = touch(
+        tmp_path, "b.png", "b.jpg", "a.JPG", "a.PNG", "only.jpg", "sub/a.webp", "sub/a.bmp"
+    )
+    pairs = [("a.JPG", "a.PNG"), ("b.jpg", "b.png"), ("sub/a.webp", "sub/a.bmp")]
+    assert found(both, both) == pairs
+    (tmp_path / "link").symlink_to(both)
+    assert found(both, both / "link") == pairs
+
+
+def test_subfolders_count_though_pairs_lie_on_top(tmp_path: Path) -> None:
+    images = touch(tmp_path / "i", "a.jpg", "x/a.jpg", "x/y/b.jpg")
+    masks = touch(tmp_path / "m", "a.png", "x/a.png", "x/y/b.tif")
+    assert found(images, masks) == [
+        ("a.jpg", "a.png"), ("x/a.jpg", "x/a.png"), ("x/y/b.jpg", "x/y/b.tif")
+    ]  # fmt: skip
+    assert find_pairs(images, masks, None).names == ("a", "x/a", "x/y/b")
+    touch(masks, "z/c.png")
+    with pytest.raises(DataError, match=r"m/z/c\.png: no picture named 'z/c'"):
+        find_pairs(images, masks, None)
+
+
+def test_one_folder_may_lie_in_the_other(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "masks/a.png")
+    assert found(tmp_path, tmp_path / "masks") == [("a.png", "a.png")]
+    touch(tmp_path / "other", "a.png", "images/a.png")
+    assert found(tmp_path / "other" / "images", tmp_path / "other") == [("a.png", "a.png")]
+
+
+def test_case_and_the_form_of_accents_do_not_part_a_pair(tmp_path: Path) -> None:
+    images = touch(tmp_path / "i", "IMG_1.JPG", "caf\u00e9.jpg")
+    masks = touch(tmp_path / "m", "img_1.png", "cafe\u0301.png")
+    assert find_pairs(images, masks, None).names == ("caf\u00e9", "IMG_1")
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "reason"),
+    [
+        (["a.jpg", "a.png"], ["a.png"], "would share the mask"),
+        (["a.jpg", "A.jpg"], ["a.png"], "would share the mask"),
+        (["x/a.jpg", "X/a.jpg"], ["x/a.png"], "would share the mask"),
+        (["a.jpg"], ["a.png", "a.bmp"], "has two masks"),
+        (["a.jpg"], ["a.png", "A.png"], "has two masks"),
+        (["a.jpg", "b.jpg"], ["a.png", "b.jpg"], r"b\.jpg: masks are PNG, BMP or TIFF"),
+        (["a.jpg"], ["a.png", "b.webp"], r"b\.webp: masks are PNG, BMP or TIFF"),
+    ],
+)
+def test_what_is_not_one_to_one_is_refused(
+    tmp_path: Path, images: list[str], masks: list[str], reason: str
+) -> None:
+    folders = touch(tmp_path / "i", *images), touch(tmp_path / "m", *masks)
+    with pytest.raises(DataError, match=reason):
+        find_pairs(*folders, None)
+
+
+def test_in_one_folder_too_all_is_one_to_one(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a.jpeg", "a.png")
+    with pytest.raises(DataError, match="would share the mask"):
+        find_pairs(tmp_path, tmp_path, None)
+    (tmp_path / "a.jpeg").rename(tmp_path / "a.tif")  # another picture, or another mask
+    with pytest.raises(DataError, match="would share the mask"):
+        find_pairs(tmp_path, tmp_path, None)
+    (tmp_path / "a.tif").rename(tmp_path / "b.png")
+    with pytest.raises(DataError, match=r"b\.png: is in the folder of pictures too"):
+        find_pairs(tmp_path, tmp_path, None)
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_a_picture_is_never_its_own_mask(tmp_path: Path, link: str) -> None:
+    images, masks = touch(tmp_path / "i", "a.png", "b.png"), tmp_path / "m"
+    masks.mkdir()
+    getattr(masks / "a.png", link)(images / "a.png")
+    with pytest.raises(DataError, match=r"m/a\.png: is in the folder of pictures too"):
+        find_pairs(images, masks, None)
+    (masks / "a.png").unlink()
+    getattr(masks / "a.png", link)(images / "b.png")
+    touch(masks, "b.png")
+    with pytest.raises(DataError, match=r"m/a\.png: is the picture .*b\.png itself"):
+        find_pairs(images, masks, None)

@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from sspl.data.images import read_mask
+from sspl.data.pairing import mask_path
 from sspl.data.palette import overlay, palette, write_mask
-from sspl.data.records import mask_path
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
 from sspl.errors import SettingsError
 from sspl.parsing.masks import suspicion

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from shared import refused, sspl
-from sspl.data.part_masks import PARTS
+from sspl.data.part_masks import PARTS, read_part
 from sspl.domain.taxonomy import built_in_taxonomy
+from sspl.errors import DataError
 
 TAXONOMY = built_in_taxonomy("celebamask19")
 ID = {name: i for i, name in enumerate(TAXONOMY.classes)}
@@ -93,5 +95,132 @@ def test_what_is_no_part_is_refused(tmp_path: Path) -> None:
     Image.new("L", (4, 8)).save(parts / "00001_nose.png")
     assert "is 4 x 8, but other parts of this face are 8 x 8" in refused(*arguments)
     (parts / "00001_nose.png").write_bytes(b"none")
-    assert "00001_nose.png: not a picture" in refused(*arguments)
+    assert "00001_nose.png: damaged mask, or not a picture" in refused(*arguments)
     assert not list(out.glob("*.png"))
+
+
+SHAPE = np.zeros((12, 12), np.uint8)
+SHAPE[2:10, 2:10] = 1
+
+
+def soft(shape: np.ndarray) -> np.ndarray:
+    """Return a shape whose edges are half covered."""
+    size = shape.shape[::-1]
+    small = Image.fromarray(shape * np.uint8(255)).resize((5, 5), Image.Resampling.BILINEAR)
+    return np.asarray(small.resize(size, Image.Resampling.BILINEAR))
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("1", "PNG"), ("L", "PNG"), ("P", "PNG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("LA", "PNG"),
+     ("1", "TIFF"), ("L", "BMP")],
+)  # fmt: skip
+def test_black_and_white_is_read_in_every_mode(tmp_path: Path, mode: str, kind: str) -> None:
+    path = tmp_path / "00001_skin.png"
+    Image.fromarray(SHAPE * np.uint8(255)).convert(mode).save(path, kind)
+    assert np.array_equal(read_part(path), SHAPE == 1)
+    Image.fromarray(SHAPE * 0).convert(mode).save(path, kind)
+    assert not read_part(path).any()
+
+
+def test_white_of_16_bits_and_of_a_palette_is_white(tmp_path: Path) -> None:
+    path = tmp_path / "00001_skin.png"
+    Image.fromarray(SHAPE.astype(np.uint16) * 65535).save(path)
+    assert np.array_equal(read_part(path), SHAPE == 1)
+    image = Image.fromarray(1 - SHAPE)
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(path)
+    assert np.array_equal(read_part(path), SHAPE == 1)
+
+
+def test_soft_edges_count_by_their_half(tmp_path: Path) -> None:
+    path = tmp_path / "00001_skin.png"
+    levels = soft(SHAPE)
+    assert ((levels > 32) & (levels < 223)).any()
+    Image.fromarray(levels).save(path)
+    assert np.array_equal(read_part(path), levels >= 128)
+
+
+def coloured(colour: tuple[int, int, int]) -> Image.Image:
+    return Image.fromarray(SHAPE[..., None] * np.array(colour, np.uint8))
+
+
+def of_palette(colour: tuple[int, int, int]) -> Image.Image:
+    image = Image.fromarray(SHAPE)
+    image.putpalette([0, 0, 0, *colour])
+    return image
+
+
+def wide(level: int, ground: int) -> Image.Image:
+    levels = np.full((40, 40), ground, np.uint8)
+    levels[10:30, 5:20], levels[10:30, 20:35] = level, 255
+    return Image.fromarray(levels)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (Image.fromarray(SHAPE), "its brightest grey level is 1;"),
+        (Image.fromarray(SHAPE * np.uint8(17)), "its brightest grey level is 17;"),
+        (Image.fromarray(SHAPE * np.uint8(150)), "its brightest grey level is 150;"),
+        (Image.fromarray(SHAPE.astype(np.uint16) * 255), "its brightest grey level is 1;"),
+        (wide(140, 0), "has areas of grey level 140;"),
+        (wide(255, 90), "has areas of grey level 90;"),
+        (of_palette((128, 0, 0)), r"holds colours such as \(128, 0, 0\)"),
+        (coloured((255, 0, 0)), r"holds colours such as \(255, 0, 0\)"),
+        (Image.fromarray(np.dstack([SHAPE * 0 + 255] * 3 + [SHAPE * 255])), "has transparent"),
+        (Image.fromarray(np.dstack([SHAPE * 255, 255 - SHAPE])), "has transparent pixels"),
+    ],
+)
+def test_what_is_not_black_and_white_is_refused(
+    tmp_path: Path, image: Image.Image, reason: str
+) -> None:
+    path = tmp_path / "p" / "00001_skin.png"
+    path.parent.mkdir()
+    image.save(path)
+    with pytest.raises(DataError, match=reason) as caught:
+        read_part(path)
+    assert str(path) in str(caught.value)
+    refused("data", "merge-masks", path.parent, "--out", tmp_path / "out")
+    assert not list(tmp_path.glob("out/*.png"))
+
+
+def test_a_transparent_colour_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "00001_skin.png"
+    Image.fromarray(SHAPE * np.uint8(255)).save(path, transparency=0)
+    with pytest.raises(DataError, match="has transparent pixels"):
+        read_part(path)
+
+
+def test_lossy_parts_are_refused(tmp_path: Path) -> None:
+    parts, out = tmp_path / "anno", tmp_path / "out"
+    draw(parts, "00001_skin", (0, 0, 8, 8))
+    Image.new("L", (8, 8), 255).save(parts / "00001_nose.png", "JPEG")
+    assert "00001_nose.png: holds JPEG, which is lossy" in refused(
+        "data", "merge-masks", parts, "--out", out
+    )
+    (parts / "00001_nose.png").rename(parts / "00001_nose.jpg")  # not silently left out
+    assert "00001_nose.jpg: holds JPEG, which is lossy" in refused(
+        "data", "merge-masks", parts, "--out", out
+    )
+    (parts / "00001_nose.jpg").rename(parts / "00001.jpg")  # a photograph, no part
+    assert "1 masks" in sspl("data", "merge-masks", parts, "--out", out).output
+
+
+def test_pictures_of_parts_may_lie_in_subfolders(tmp_path: Path) -> None:
+    parts, images, out = tmp_path / "anno", tmp_path / "images", tmp_path / "masks"
+    draw(parts, "00001_skin", (0, 0, 4, 8))
+    draw(parts, "00002_skin", (0, 0, 4, 8))
+    for name in ("1.jpg", "sub/2.jpg"):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(images / name)
+    arguments = ("data", "merge-masks", parts, "--out", out, "--images", images)
+    assert "2 masks" in sspl(*arguments).output
+    assert (out / "1.png").exists()
+    assert (out / "sub" / "2.png").exists()
+    Image.new("RGB", (8, 8)).save(images / "1.png")
+    assert "the parts of '00001' may be of" in refused(*arguments)
+    (images / "1.jpg").unlink()
+    assert "1.png: is the picture 1.png itself" in refused(*arguments[:4], images, *arguments[5:])
+    draw(parts, "1_skin", (0, 0, 4, 8))
+    assert "the parts of '00001' and '1' may be its own" in refused(*arguments)

@@ -153,9 +153,16 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
+def keep_unmapped(image: Image.Image) -> None:
+    """Have a TIFF that is stored sideways decoded: Pillow would map it as if it lay upright."""
+    if image.format == "TIFF":
+        image.filename = ""  # type: ignore[attr-defined]
+
+
 def own_upright_rgb(image: Image.Image) -> Image.Image:
     """As `upright_rgb`, and without a copy of pixels that are upright RGB already."""
     deep = _is_deep(image)
+    keep_unmapped(image)
     image.load()
     turn = TURNS.get(orientation(image))
     plain = _eight_bits(image, deep)

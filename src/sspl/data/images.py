@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from sspl.data.decoding import MAX_PIXELS, open_bounded, opening, orientation, own_upright_rgb
+from sspl.data.decoding import MAX_PIXELS, opening, orientation, own_upright_rgb
+from sspl.data.mask_files import read_ids
 from sspl.data.pictures import Picture
 from sspl.domain.taxonomy import UNKNOWN
 from sspl.errors import DataError
@@ -94,31 +95,18 @@ def _reduced(
 
 
 def read_mask(path: Picture, size: tuple[int, int] | None, classes: int) -> Image.Image:
-    """Return a mask of class ids in mode L.
+    """Return a mask of class ids in mode L, upright by its own orientation tag.
 
     Args:
-        path: palette or greyscale PNG whose pixel values are class ids.
+        path: a file whose pixel values are class ids (`read_ids`).
         size: width and height of the upright picture that it belongs to; None checks no size.
         classes: number of classes; ids at or above it are refused, except 255 (unknown).
 
-    Raises `DataError` naming the file when it is missing, damaged, of another size or mode,
-    or holds an id that is not a class.
+    Raises `DataError` naming the file when it is missing, damaged, of another size, of a format
+    that may change ids, or holds what is no id or an id that is not a class.
     """
-    try:
-        with open_bounded(path) as opened:
-            opened.load()
-            if opened.mode not in {"P", "L"}:
-                raise DataError(
-                    f"{path}: mask has mode {opened.mode}; save class ids as palette or grey PNG."
-                )
-            ids = np.asarray(opened)
-            mask = Image.fromarray(ids)
-    except (DataError, MemoryError):
-        raise
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such mask.") from None
-    except Exception as error:  # as above
-        raise DataError(f"{path}: damaged mask ({error}); make it again.") from None
+    ids = read_ids(path)
+    mask = Image.fromarray(ids)
     if size is not None and mask.size != size:
         raise DataError(
             f"{path}: mask is {mask.width} x {mask.height} but its picture is "

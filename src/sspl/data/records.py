@@ -1,6 +1,6 @@
 """The one record type that every adapter yields and everything above reads."""
 
-from collections import Counter
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sspl.data.images import WHOLE_FRAME, Box
+from sspl.data.pairing import pair_faces
 from sspl.data.pictures import Picture
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
+
+log = logging.getLogger(__name__)
 
 MISSING: Final = -1
 """Label value of an attribute that nobody has judged on this face."""
@@ -30,11 +33,6 @@ IMAGE_SUFFIXES: Final = frozenset(
 """How names of files end that are taken for pictures; what they hold decides how they are read."""
 
 Labels = NDArray[np.int8]
-
-
-def mask_path(root: Path, name: str) -> Path:
-    """Return where the mask of a face of this name lies: `root/<name with suffix .png>`."""
-    return root / Path(name).with_suffix(".png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,24 +145,18 @@ class FaceSet:
         return self.select(indices)
 
     def with_masks(self, root: Path) -> "FaceSet":
-        """Attach `root/<name with suffix .png>` to every face.
+        """Attach `root/<name with suffix .png>` to every face, as `pair_faces` says.
 
-        Raises `DataError` naming the first mask that is not there, and how many, or one that
-        two faces would share (`a.jpg` and `a.png`).
+        Files that are masks of others are no faces of a set without labels: they are left out,
+        and the log says how many.
         """
-        masks = tuple(mask_path(root, name) for name in self.names)
-        for twice, times in Counter(masks).most_common(1):
-            if times > 1:
-                raise DataError(
-                    f"two faces of {self.source} would share the mask {twice}; rename one of them."
-                )
-        absent = [m for m in masks if not m.is_file()]
-        if absent:
-            raise DataError(
-                f"{len(absent)} of {len(masks)} faces of {self.source} have no mask, the first "
-                f"is {absent[0]}; make them with 'sspl parser run'."
-            )
-        return replace(self, masks=masks)
+        masks = pair_faces(self.names, self.images, root, self.source, bool(len(self.schema)))
+        if len(masks) < len(self):
+            log.warning(
+                "%s: %s of its %s files are masks in %s, and no faces.", self.source,
+                f"{len(self) - len(masks):,}", f"{len(self):,}", root,
+            )  # fmt: skip
+        return replace(self.select(list(masks)), masks=tuple(masks.values()))
 
 
 class Faces(Protocol):

@@ -1,5 +1,6 @@
 """Masks for many pictures: resumable, with a summary and a contact sheet."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -9,14 +10,23 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sspl.data.images import read_image, read_mask
+from sspl.data.pairing import (
+    mask_path,
+    pictures_by_id,
+    pictures_outside,
+    require_no_picture,
+    require_own_masks,
+)
 from sspl.data.palette import contact_sheet, overlay, write_image, write_mask
-from sspl.data.records import FaceRecord, FaceSet, mask_path
+from sspl.data.records import FaceRecord, FaceSet
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, without
 from sspl.errors import DataError, SsplError
 from sspl.files import read_json, write_csv, write_json
 from sspl.locks import claimed
 from sspl.names import path_below, require_clean, require_own_places
 from sspl.parsing.parser import Parser, Pixels
+
+log = logging.getLogger(__name__)
 
 SHEET_FACES: Final = 40
 MOST_ASPECT: Final = 20
@@ -38,6 +48,7 @@ def make_masks(
     An interrupted run goes on where it stopped: finished masks are complete files. With
     `on_error="skip"` pictures that cannot be read are listed in `skipped.csv`.
     """
+    faces = _without_masks(faces, out)
     _check_names(faces, out)
     with claimed(out, folder=True, deep=True):
         return _make_masks(parser, faces, out, batch_size, on_error)
@@ -60,11 +71,22 @@ def _make_masks(
     return summarise(parser, left, out, skipped)
 
 
+def _without_masks(faces: FaceSet, out: Path) -> FaceSet:
+    """Leave out what an earlier run made, where its folder is inside that of the pictures."""
+    kept = pictures_outside(out, faces.images)
+    if len(kept) == len(faces) or len(faces.schema):
+        return faces
+    log.warning("%s: what lies in %s is taken for masks.", faces.source, out)
+    return faces.select(kept)
+
+
 def _check_names(faces: FaceSet, out: Path) -> None:
     """Refuse names that lead elsewhere, and masks that would be written over something."""
     require_clean(faces.names, faces.source)
     places = [mask_path(out, name) for name in faces.names]
     require_own_places(faces.names, places, faces.source)
+    require_own_masks(faces.names, faces.source)
+    require_no_picture(places, pictures_by_id(faces.names, faces.images))
     if out / SHEET_FILE in places:
         name = faces.names[places.index(out / SHEET_FILE)]
         raise DataError(

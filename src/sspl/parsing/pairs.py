@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sspl.data.images import fit_pair, read_image, read_mask
+from sspl.data.pairing import find_pairs_of
 from sspl.data.records import IMAGE_SUFFIXES
 from sspl.domain.taxonomy import Taxonomy
 from sspl.errors import DataError
@@ -19,7 +20,7 @@ from sspl.errors import DataError
 
 @dataclass(frozen=True)
 class MaskPairs:
-    """Labelled pairs; `names` are file stems, `splits` are `train` or `test`."""
+    """Labelled pairs; `names` are paths without suffix, `splits` are `train` or `test`."""
 
     names: tuple[str, ...]
     images: tuple[Path, ...]
@@ -43,37 +44,25 @@ class MaskPairs:
 
 
 def find_pairs(images: Path, masks: Path, split_file: Path | None) -> MaskPairs:
-    """Match pictures and masks by file stem.
+    """Match pictures and masks by their paths without suffix (`find_pairs_of`).
 
     Args:
         images: folder of pictures.
-        masks: folder of PNG masks; each needs a picture, pictures without one are left out.
-        split_file: CSV with columns `name` (stem) and `split` (`train` or `test`); without it
+        masks: folder of masks; each needs a picture, pictures without one are left out.
+        split_file: CSV with columns `name` (path) and `split` (`train` or `test`); without it
             one pair in six, chosen by a hash of its name, is held out for the test.
 
     Raises `DataError` naming the file and line of the first problem.
     """
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder.")
-    pictures = {p.stem: p for p in sorted(images.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
-    found = {p.stem: p for p in sorted(masks.glob("*.png"))}
-    if not found:
+    pairs = find_pairs_of(images, masks, IMAGE_SUFFIXES)
+    if not pairs:
         raise DataError(f"{masks}: holds no PNG mask.")
-    for stem, mask in found.items():
-        if stem not in pictures:
-            raise DataError(f"{mask}: no picture named '{stem}' in {images}.")
-    splits = _read_splits(split_file) if split_file else {s: _held_out(s) for s in found}
-    for stem in found:
-        if stem not in splits:
-            raise DataError(f"{split_file}: no line for '{stem}', which has a mask; add one.")
-    names = tuple(found)
-    return MaskPairs(
-        names,
-        tuple(pictures[n] for n in names),
-        tuple(found[n] for n in names),
-        tuple(splits[n] for n in names),
-    )
+    names, pictures, found = (tuple(column) for column in zip(*pairs, strict=True))
+    splits = _read_splits(split_file) if split_file else {n: _held_out(n) for n in names}
+    for name in names:
+        if name not in splits:
+            raise DataError(f"{split_file}: no line for '{name}', which has a mask; add one.")
+    return MaskPairs(names, pictures, found, tuple(splits[name] for name in names))
 
 
 def _held_out(stem: str) -> str:
