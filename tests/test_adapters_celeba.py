@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sspl.data.adapters import open_faces
 from sspl.data.adapters.celeba import read_celeba
+from sspl.data.settings import parse_data_spec
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
 
@@ -188,3 +189,47 @@ def test_real_celeba(real_data):
     # 000002.jpg, the first row: smiling, no man, as the file says.
     first = dict(zip(faces.schema.names, faces[0].labels.tolist(), strict=True))
     assert (faces[0].name, first["Smiling"], first["Male"]) == ("000002.jpg", 1, 0)
+
+
+def kaggle(root, key="image_id"):
+    pictures = root / "img_align_celeba" / "img_align_celeba"
+    pictures.mkdir(parents=True)
+    for i in (1, 2, 3):
+        (pictures / f"00000{i}.jpg").touch()
+    rows = "000001.jpg,1,-1\n000002.jpg,-1,1\n000003.jpg,1,1\n"
+    (root / "list_attr_celeba.csv").write_text(f"{key},Smiling,Male\n{rows}")
+    (root / "list_eval_partition.csv").write_text(
+        "image_id,partition\n000001.jpg,0\n000002.jpg,1\n000003.jpg,2\n"
+    )
+    (root / "list_bbox_celeba.csv").write_text("image_id,x_1,y_1,width,height\n")
+    return root
+
+
+def test_the_tables_of_kaggle_are_celeba(tmp_path):
+    (kaggle(tmp_path) / "identity_CelebA.csv").write_text("image_id,identity\n000002.jpg,7\n")
+    faces = parse_data_spec(str(tmp_path)).open()
+    assert faces.schema.names == ("Smiling", "Male")
+    assert faces.labels.tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert faces.splits == ("train", "val", "test")
+    assert faces.groups == {"identity": ("", "7", "")}
+    assert all(image.is_file() for image in faces.images)
+
+
+def test_faults_of_kaggles_tables(tmp_path):
+    kaggle(tmp_path / "a", key="Smile")
+    with pytest.raises(DataError, match=r"line 1: the first column is 'Smile', not 'image_id'"):
+        read_celeba(tmp_path / "a")
+    table = kaggle(tmp_path / "b") / "list_attr_celeba.csv"
+    table.write_text(table.read_text().replace("2.jpg,-1", "2.jpg,0"))
+    with pytest.raises(DataError, match=r"csv, line 3: 'Smiling' has value '0'; use -1, 1"):
+        read_celeba(tmp_path / "b")
+    table.write_text("image_id,partition\n000001.jpg,1\n")
+    with pytest.raises(DataError, match=r"line 1: 'partition' is no attribute"):
+        read_celeba(tmp_path / "b")
+
+
+def test_lists_that_spell_names_otherwise_say_so(tmp_path):
+    partition = kaggle(tmp_path) / "list_eval_partition.csv"
+    partition.write_text(partition.read_text().replace(".jpg", ""))
+    with pytest.raises(DataError, match=r"'000001.jpg' \(line 2\); '000001' is, which differs by"):
+        read_celeba(tmp_path)

@@ -1,13 +1,18 @@
 """A plain folder of faces."""
 
+import json
 import os
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from shared import sspl
 from sspl.data.adapters import open_faces
 from sspl.data.adapters.folder import read_folder
+from sspl.data.settings import parse_data_spec
 from sspl.errors import DataError
 
 
@@ -53,7 +58,7 @@ def test_links_are_followed_once_and_circles_end(tmp_path):
 
 def test_faults(tmp_path):
     fill(tmp_path, ["notes.txt", ".hidden.jpg"])
-    with pytest.raises(DataError, match=r"no image in it; looked for \.avif"):
+    with pytest.raises(DataError, match=r"no image in it; looked for \.apng"):
         read_folder(tmp_path)
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         read_folder(tmp_path / "nowhere")
@@ -68,3 +73,80 @@ def test_a_name_that_is_not_utf8_is_an_error(tmp_path):
         pytest.skip("this file system takes UTF-8 names only")
     with pytest.raises(DataError, match=r"is not UTF-8; rename it"):
         read_folder(tmp_path)
+
+
+def test_what_is_not_read_is_counted_by_kind(tmp_path, caplog):
+    names = ["a.jpg", "sub/b.GIF", "c.gif", "d.mp4", "e", "notes.txt", ".hidden.gif", ".git/x.gif"]
+    spec = str(fill(tmp_path / "photos", names))
+    assert parse_data_spec(spec).open().names == ("a.jpg",)
+    said = "not read: 2 .gif, 1 .mp4, 1 .txt, 1 without an ending"
+    assert caplog.messages == [f"{spec}: {said}"]
+    assert said in sspl("data", "check", spec).output
+    facts = json.loads(sspl("data", "check", spec, "--json").output)
+    assert facts["not_read"] == {".gif": 2, ".mp4": 1, ".txt": 1, "without an ending": 1}
+
+
+def test_notes_alone_are_no_warning(tmp_path, caplog):
+    parse_data_spec(str(fill(tmp_path / "photos", ["a.jpg", "notes.txt"]))).open()
+    assert not caplog.messages
+    with pytest.raises(DataError, match=r"no image in it; .*; not read: 1 \.gif"):
+        read_folder(fill(tmp_path / "films", ["a.gif"]))
+
+
+def draw(root, name, mode="L", colours=3):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    pixels = (np.arange(96 * 96) % colours).astype(np.uint8).reshape(96, 96)
+    image = Image.fromarray(pixels)
+    if mode == "P":
+        image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    elif mode == "RGB":
+        image = Image.merge("RGB", [image, image.rotate(90), image])
+    image.save(root / name)
+
+
+BESIDE = [
+    ("a.jpg", "a_seg.png", "L"),
+    ("a.jpg", "a-mask.png", "RGB"),
+    ("a.png", "a_mask.bmp", "L"),
+    ("x/a.jpg", "x/a.png", "P"),
+    ("x/a.jpg", "x/a.tif", "L"),
+]
+
+
+@pytest.mark.parametrize(("picture", "mask", "mode"), BESIDE)
+def test_masks_beside_pictures_are_no_faces(tmp_path, picture, mask, mode):
+    draw(tmp_path, picture, "RGB", 251)
+    draw(tmp_path, mask, mode)
+    with pytest.raises(
+        DataError, match=rf"1 pictures look like masks .* '{mask}' of '{picture}'; mo"
+    ):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["masks", "labels", "Annotations"])
+def test_masks_in_a_folder_beside_pictures_are_no_faces(tmp_path, folder):
+    for i in range(3):
+        draw(tmp_path, f"images/{i}.jpg", "RGB", 251)
+        draw(tmp_path, f"{folder}/{i}.png", "L")
+    with pytest.raises(DataError) as caught:
+        read_folder(tmp_path)
+    assert f"give {tmp_path}/images as the faces, with masks={tmp_path}/{folder}" in str(
+        caught.value
+    )
+    assert len(read_folder(tmp_path / "images")) == 3
+
+
+FACES = [
+    ("a.jpg", "a.png", "RGB", 3),  # drawn, in colour, and called alike
+    ("a.jpg", "a_seg.png", "L", 251),  # a grey photograph
+    ("a.jpg", "b_seg.png", "L", 3),  # of no picture
+    ("images/a.jpg", "masks/a.png", "RGB", 251),
+    ("images/a.jpg", "other/a.png", "L", 3),
+]
+
+
+@pytest.mark.parametrize(("picture", "other", "mode", "colours"), FACES)
+def test_pictures_that_only_look_alike_by_name_are_faces(tmp_path, picture, other, mode, colours):
+    draw(tmp_path, picture, "RGB", 251)
+    draw(tmp_path, other, mode, colours)
+    assert set(read_folder(tmp_path).names) == {picture, other}

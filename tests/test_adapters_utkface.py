@@ -49,17 +49,47 @@ def test_attribute_and_groups_by_hand(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        "61_1_20170109142408075.jpg.chip.jpg",
-        "61_2_0_20170109142408075.jpg.chip.jpg",
-        "61_1_5_20170109142408075.jpg.chip.jpg",
         "x61_1_1_20170109142408075.jpg.chip.jpg",
         "61_1_1_20170109142408075.png",
+        "61_1_1_20170109142408075.gif.jpg",
+        "holiday.jpg",
     ],
 )
 def test_another_name_is_refused_by_name(tmp_path, name):
     write(tmp_path, [*NAMES, name])
     with pytest.raises(DataError, match=f"'{name}' is not named AGE_GENDER_RACE_DATE"):
         read_utkface(tmp_path)
+
+
+FAULTY = [
+    "39_1_20170116174525125.jpg.chip.jpg",
+    "53__0_20170116184028385.jpg.chip.jpg",
+    "61_1_5_20170109142408075.jpg.chip.jpg",
+    "61_3_20170109150557335.jpg",
+]
+ODD = [
+    "24_0_1_20170116220224657 .jpg.chip.jpg",
+    "44_1_4_20170116235150272.pg.chip.jpg",
+    "55_0_0_20170116232725357jpg.chip.jpg",
+]
+
+
+def test_the_set_opens_as_published_without_those_whose_names_say_too_little(tmp_path, caplog):
+    faces = parse_data_spec(f"utkface:{write(tmp_path, [*NAMES, *FAULTY, *ODD])}").open()
+    assert set(faces.names) == {*NAMES, *ODD}
+    place = faces.names.index(ODD[1])
+    assert (faces.groups["race"][place], faces.groups["age"][place]) == ("other", "40-49")
+    assert faces.not_read == {"whose name says no gender or race": 4}
+    (line, _) = caplog.messages
+    assert line == (
+        f"{tmp_path}: 4 names say no gender or race of UTKFace: {', '.join(FAULTY)}; these "
+        "pictures are left out."
+    )
+
+
+def test_a_folder_of_nothing_else_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"4 names say no gender or race .* not one picture can be"):
+        read_utkface(write(tmp_path, FAULTY))
 
 
 def test_splits_follow_the_file_name_wherever_the_file_lies(tmp_path):

@@ -39,7 +39,7 @@ def check(spec: str, on_error: "OnError | None", out: Path | None, as_json: bool
     from sspl.data.skipping import Skipped, usable
     from sspl.domain.taxonomy import UNKNOWN
 
-    faces = parse_data_spec(spec).open()
+    faces = parse_data_spec(spec).read()
     lines: list[str] = []
     facts: dict[str, object] = {}
     if on_error is not None:
@@ -70,16 +70,19 @@ def _facts(faces: "FaceSet") -> dict[str, object]:
             name: {word: int((faces.labels[:, i] == a).sum()) for word, a in answers.items()}
             for i, name in enumerate(faces.schema.names)
         },
+        "not_read": dict(faces.not_read),
         "groups": {name: dict(sorted(Counter(v).items())) for name, v in faces.groups.items()},
     }
 
 
 def _split_lines(faces: "FaceSet") -> list[str]:
+    from sspl.data.adapters.folder import in_words
     from sspl.data.records import SPLITS
 
     counts = {split: faces.splits.count(split) for split in (*SPLITS, None)}
     shown = [f"  {split or 'no split':<10}{count:>10,}" for split, count in counts.items() if count]
-    return [f"{len(faces):,} faces of {faces.source}", *shown]
+    rest = [f"  {in_words(faces.not_read)}"] if faces.not_read else []
+    return [f"{len(faces):,} faces of {faces.source}", *shown, *rest]
 
 
 def _attribute_lines(faces: "FaceSet") -> list[str]:

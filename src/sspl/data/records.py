@@ -80,6 +80,7 @@ class FaceSet:
             unknown; for reports by subgroup, never learnt from. The group `identity` says who
             is in the picture.
         cut: what the pictures were cut to already; None: they are whole.
+        not_read: by kind, such as `.gif`, how many files of a folder were left out.
     """
 
     source: str
@@ -91,6 +92,7 @@ class FaceSet:
     labels: Labels
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cut: Cut | None = None
+    not_read: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         lengths = {len(self.names), len(self.images), len(self.masks), len(self.splits)}

@@ -7,7 +7,8 @@ from typing import Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from sspl.data.adapters import FORMATS, Format, open_faces
-from sspl.data.adapters.celeba import ATTRIBUTES_FILE
+from sspl.data.adapters.celeba import is_celeba
+from sspl.data.adapters.folder import remark_on_rest
 from sspl.data.adapters.source import OnMissing
 from sspl.data.adapters.table import UnknownValue
 from sspl.data.images import WHOLE_FRAME, Box
@@ -114,6 +115,10 @@ class DataSettings(BaseModel):
         return faces.select(chosen)
 
     def open(self) -> FaceSet:
+        """Read the faces as `read` does; the log says what a folder holds that is not read."""
+        return remark_on_rest(self.read())
+
+    def read(self) -> FaceSet:
         """Read the faces, with their masks where `masks` is set.
 
         Raises `DataError` for files that do not fit, `SettingsError` for an option that the
@@ -173,8 +178,7 @@ def _guess(root: Path) -> str:
         return "csv"
     if any((root / file).is_file() for file in (INDEX_FILE, PLAN_FILE)):
         return "packed"
-    official = (root / ATTRIBUTES_FILE, root / "Anno" / ATTRIBUTES_FILE)
-    return "celeba" if any(file.is_file() for file in official) else "folder"
+    return "celeba" if is_celeba(root) else "folder"
 
 
 def _option(text: str, option: str) -> tuple[str, object]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sspl.data.adapters.dialect import read_lines
+from sspl.data.adapters.lookup import alike
 from sspl.data.records import FaceSet, Labels
 from sspl.errors import DataError, SettingsError
 from sspl.files import write_text
@@ -117,7 +118,10 @@ def load_subset(path: Path, faces: FaceSet) -> NDArray[np.int64]:
     lines: dict[str, int] = {}
     for line, name in read_lines(path):
         if name not in places:
-            raise DataError(f"{path}, line {line}: '{name}' is not a face of {faces.source}.")
+            raise DataError(
+                f"{path}, line {line}: '{name}' is not a face of {faces.source}"
+                f"{alike(name, faces.names)}."
+            )
         if name in lines:
             raise DataError(
                 f"{path}, line {line}: '{name}' was given before, in line {lines[name]}; keep one."

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 from tqdm import tqdm
 
-from sspl.data.adapters.folder import read_folder
+from sspl.data.adapters.folder import read_folder, remark_on_rest
 from sspl.data.images import read_image
 from sspl.data.palette import write_image
 from sspl.data.records import FaceSet
@@ -121,7 +121,7 @@ def detect_folder(
         DataError: for a photograph that cannot be read, or two whose crops would share a name.
         SsplError: when the extra is not installed, or `out` holds something else.
     """
-    faces = read_folder(photographs)
+    faces = remark_on_rest(read_folder(photographs))
     _check_names(faces)
     _check_place(photographs, out)
     detector = detector or make_detector(settings.detector, settings.least)

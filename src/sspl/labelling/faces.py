@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from sspl.data.adapters.dialect import read_csv
+from sspl.data.adapters.lookup import alike
 from sspl.data.adapters.table import IMAGE
 from sspl.data.records import FaceSet
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, usable
@@ -62,7 +63,10 @@ def names_listed(file: Path, faces: FaceSet) -> list[str]:
     for line, row in rows:
         name = row[header.index(IMAGE)]
         if name not in known:
-            raise DataError(f"{file}, line {line}: '{name}' is not a face of {faces.source}.")
+            raise DataError(
+                f"{file}, line {line}: '{name}' is not a face of {faces.source}"
+                f"{alike(name, faces.names)}."
+            )
         names.append(name)
     return names
 

@@ -1,11 +1,14 @@
-"""CelebA in its official text files."""
+"""CelebA in its official text files, or in the tables of its copy on Kaggle."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from sspl.data.adapters.dialect import read_lines, reject_repeats
+from sspl.data.adapters.columns import Codes, no_attribute
+from sspl.data.adapters.dialect import CsvTable, read_lines, reject_repeats
+from sspl.data.adapters.lookup import alike
 from sspl.data.adapters.source import (
     LabelTable,
     NameBook,
@@ -21,6 +24,8 @@ ATTRIBUTES_FILE: Final = "list_attr_celeba.txt"
 PARTITION_FILE: Final = "list_eval_partition.txt"
 IDENTITY_FILE: Final = "identity_CelebA.txt"
 IMAGES_FOLDER: Final = "img_align_celeba"
+PNG_FOLDER: Final = "img_align_celeba_png"
+_KEYS: Final = ("image_id", "image", "filename")
 _VALUES: Final = {"1": 1, "-1": 0}
 
 
@@ -38,7 +43,8 @@ def read_celeba(
     Args:
         root: folder with `img_align_celeba/`, `list_attr_celeba.txt` and
             `list_eval_partition.txt`, each either right there or in the official
-            subfolder `Img`, `Anno` or `Eval`.
+            subfolder `Img`, `Anno` or `Eval`; the lists may also be CSV files whose first
+            column is `image_id`, and the pictures one folder of the same name deeper.
         images, attributes, partition: where they are instead.
         schema: order of the labels; the file's own by default.
         missing: what to do with rows whose image is not there.
@@ -55,17 +61,40 @@ def read_celeba(
     partition = partition or _place(root, "Eval", PARTITION_FILE)
     names, book, labels = _read_attributes(attributes)
     splits = _join_splits(book, _read_partition(partition), partition)
-    groups = _read_identities(attributes.parent / IDENTITY_FILE, book)
+    groups = _read_identities(_place(attributes.parent, "", IDENTITY_FILE), book)
     table = LabelTable(attributes, names, book.names, book.places, labels, splits, groups=groups)
-    return assemble(table, images or _place(root, "Img", IMAGES_FOLDER), schema, missing)
+    return assemble(table, images or _images_folder(root, book.names), schema, missing)
+
+
+def is_celeba(root: Path) -> bool:
+    """Tell whether CelebA's attribute list lies in a folder."""
+    return _place(root, "Anno", ATTRIBUTES_FILE).is_file()
 
 
 def _place(root: Path, subfolder: str, name: str) -> Path:
-    official = root / subfolder / name
-    return official if official.exists() and not (root / name).exists() else root / name
+    """Return where a list is: right in `root` or in its subfolder, as text or CSV."""
+    places = [
+        folder / file
+        for folder in (root, root / subfolder)
+        for file in (name, f"{Path(name).stem}.csv")
+    ]
+    return next((place for place in places if place.exists()), places[0])
+
+
+def _images_folder(root: Path, names: tuple[str, ...]) -> Path:
+    for folder in (
+        place / kind for kind in (IMAGES_FOLDER, PNG_FOLDER) for place in (root, root / "Img")
+    ):
+        if folder.is_dir():
+            inner = folder / folder.name
+            nested = inner.is_dir() and bool(names) and not (folder / names[0]).exists()
+            return inner if nested else folder
+    return root / IMAGES_FOLDER
 
 
 def _read_attributes(path: Path) -> tuple[tuple[str, ...], NameBook, np.ndarray]:
+    if path.suffix.lower() == ".csv":
+        return _read_attribute_table(path)
     lines = read_lines(path)
     count_line, count = next(lines, (0, ""))
     header_line, header = next(lines, (0, ""))
@@ -85,31 +114,57 @@ def _read_attributes(path: Path) -> tuple[tuple[str, ...], NameBook, np.ndarray]
             f"{path}: line {count_line} says {int(count)} rows, but there are {len(book.place)}; "
             "the file is cut short or the count is wrong."
         )
-    labels = np.frombuffer(values, dtype=np.int8).reshape(len(book.place), len(attributes))
-    return attributes, book, labels
+    return attributes, book, _as_labels(values, book, attributes)
 
 
-def _row(path: Path, line: int, attributes: tuple[str, ...], fields: list[str]) -> bytes:
+def _read_attribute_table(path: Path) -> tuple[tuple[str, ...], NameBook, np.ndarray]:
+    table = CsvTable(path)
+    _check_key(table)
+    attributes = tuple(table.header[1:])
+    for column in attributes:
+        if no_attribute(column):
+            raise DataError(
+                f"{path}, line {table.line}: '{column}' is no attribute; take the column out, or "
+                f"open the file as csv:{path}."
+            )
+    book, values, codes = NameBook(path), bytearray(), Codes(_VALUES)
+    for line, row in table:
+        book.add(row[0], line)
+        values += _row(path, line, attributes, row[1:], codes)
+    return attributes, book, _as_labels(values, book, attributes)
+
+
+def _check_key(table: CsvTable) -> None:
+    if table.header[0].lower() not in _KEYS:
+        raise DataError(
+            f"{table.path}, line {table.line}: the first column is '{table.header[0]}', not "
+            f"'{_KEYS[0]}'; begin each row with the name of its image."
+        )
+
+
+def _as_labels(values: bytearray, book: NameBook, attributes: tuple[str, ...]) -> np.ndarray:
+    return np.frombuffer(values, dtype=np.int8).reshape(len(book.place), len(attributes))
+
+
+def _row(
+    path: Path, line: int, attributes: tuple[str, ...], fields: list[str],
+    codes: Mapping[str, int] = _VALUES,
+) -> bytes:  # fmt: skip
     if len(fields) != len(attributes):
         raise DataError(
             f"{path}, line {line}: expected {len(attributes)} values after the image name, "
             f"found {len(fields)}."
         )
     try:
-        return bytes(map(_VALUES.__getitem__, fields))
+        return bytes(map(codes.__getitem__, fields))
     except KeyError:
-        raise wrong_value(path, line, attributes, fields, _VALUES, _VALUES) from None
+        raise wrong_value(path, line, attributes, fields, codes, _VALUES) from None
 
 
 def _read_partition(path: Path) -> dict[str, tuple[str, int]]:
     book, splits = NameBook(path), {}
     codes = {str(code): split for code, split in enumerate(SPLITS)}
-    for line, text in read_lines(path):
-        fields = text.split()
-        if len(fields) != 2:
-            raise DataError(
-                f"{path}, line {line}: expected an image name and 0, 1 or 2, found '{text}'."
-            )
+    for line, fields in _pairs(path, "0, 1 or 2"):
         if fields[1] not in codes:
             raise DataError(
                 f"{path}, line {line}: unknown partition '{fields[1]}'; "
@@ -126,14 +181,26 @@ def _read_identities(path: Path, book: NameBook) -> dict[str, tuple[str, ...]]:
     if not path.is_file():
         return {}
     identities, listed = {}, NameBook(path)
-    for line, text in read_lines(path):
-        fields = text.split()
-        if len(fields) != 2:
-            raise DataError(
-                f"{path}, line {line}: expected an image name and an identity, found '{text}'."
-            )
+    for line, fields in _pairs(path, "an identity"):
         identities[listed.add(fields[0], line)] = fields[1]
     return {IDENTITY: tuple(identities.get(name, "") for name in book.place)}
+
+
+def _pairs(path: Path, what: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, [image name, value]) of a list of two columns."""
+    if path.suffix.lower() == ".csv":
+        table = CsvTable(path)
+        _check_key(table)
+        rows: Iterable[tuple[int, list[str]]] = table
+    else:
+        rows = ((line, text.split()) for line, text in read_lines(path))
+    for line, fields in rows:
+        if len(fields) != 2:
+            raise DataError(
+                f"{path}, line {line}: expected an image name and {what}, found "
+                f"'{' '.join(fields)}'."
+            )
+        yield line, fields
 
 
 def _join_splits(
@@ -143,12 +210,14 @@ def _join_splits(
     if unsplit:
         raise DataError(
             f"{len(unsplit)} images of {book.path} are not in {partition}, the first is "
-            f"'{unsplit[0]}' (line {book.place[unsplit[0]]}); give each image a partition."
+            f"'{unsplit[0]}' (line {book.place[unsplit[0]]})"
+            f"{alike(unsplit[0], splits)}; give each image a partition."
         )
     unlabelled = [name for name in splits if name not in book.place]
     if unlabelled:
         raise DataError(
             f"{len(unlabelled)} images of {partition} are not in {book.path}, the first is "
-            f"'{unlabelled[0]}' (line {splits[unlabelled[0]][1]}); give each image its labels."
+            f"'{unlabelled[0]}' (line {splits[unlabelled[0]][1]})"
+            f"{alike(unlabelled[0], book.place)}; give each image its labels."
         )
     return tuple(splits[name][0] for name in book.place)

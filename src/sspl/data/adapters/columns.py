@@ -49,7 +49,10 @@ class Codes(dict[str, int]):
         if number is None or (number[3] and number[3] not in self._decimal):
             raise KeyError(text)
         sign = "-" if number[1] == "-" and number[2] == "1" else ""
-        self[text] = code = dict.__getitem__(self, sign + number[2])
+        code = self.get(sign + number[2])
+        if code is None:
+            raise KeyError(text)
+        self[text] = code
         return code
 
 

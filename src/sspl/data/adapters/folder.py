@@ -1,14 +1,33 @@
 """A plain folder of unlabelled faces."""
 
+import logging
 import os
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from sspl.data.adapters.source import is_file, is_folder
+from sspl.data.adapters.lookup import is_file, is_folder
+from sspl.data.adapters.masks import reject_masks
 from sspl.data.records import IMAGE_SUFFIXES, FaceSet
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
+
+log = logging.getLogger(__name__)
+
+NO_ENDING: Final = "without an ending"
+_PAPERS: Final = frozenset(
+    {
+        ".txt", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".md", ".xml", ".pdf", ".html",
+        ".log", ".py", ".ipynb", ".npy", ".npz", ".pt", ".mat", ".db", ".ini", ".journal",
+    }
+)  # fmt: skip
+"""Kinds of files that nobody takes for pictures."""
+
+_MOST_KINDS: Final = 8
 
 
 def read_folder(root: Path) -> FaceSet:
@@ -17,17 +36,23 @@ def read_folder(root: Path) -> FaceSet:
     Hidden files and folders are left out. Links to folders are followed, but no folder is
     read twice, so a link that leads in a circle does no harm.
 
+    Masks that lie beside the pictures are no faces, see `sspl.data.adapters.masks`.
+
     Returns:
         Faces with an empty schema, labels int8 (faces, 0).
 
     Raises:
-        DataError: when the folder is not there or holds no image.
+        DataError: when the folder is not there, holds no image, or masks among them.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder.")
-    names = tuple(sorted(_image_names(root)))
+    found, not_read = _image_names(root)
+    names = tuple(sorted(found))
     if not names:
-        raise DataError(f"{root}: no image in it; looked for {', '.join(sorted(IMAGE_SUFFIXES))}.")
+        rest = f"; {in_words(not_read)}" if not_read else ""
+        looked_for = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"{root}: no image in it; looked for {looked_for}{rest}.")
+    reject_masks(root, names)
     return FaceSet(
         source=str(root),
         schema=AttributeSchema((), ()),
@@ -36,12 +61,47 @@ def read_folder(root: Path) -> FaceSet:
         masks=(None,) * len(names),
         splits=(None,) * len(names),
         labels=np.empty((len(names), 0), dtype=np.int8),
+        not_read=not_read,
     )
 
 
-def _image_names(root: Path) -> list[str]:
-    """Walk real folders before linked ones, so that a folder is named by its real place."""
+def kind_of(name: str) -> str:
+    """Return the kind that a file is counted by: its ending in small letters."""
+    return os.path.splitext(name)[1].lower() or NO_ENDING  # noqa: PTH122 - quick for many files
+
+
+def in_words(not_read: Mapping[str, int]) -> str:
+    """Return how many files of which kind were not read, the commonest first."""
+    kinds = sorted(not_read.items(), key=lambda kind: (-kind[1], kind[0]))
+    shown = [f"{count:,} {kind}" for kind, count in kinds[:_MOST_KINDS]]
+    if rest := sum(count for _, count in kinds[_MOST_KINDS:]):
+        shown.append(f"{rest:,} of other kinds")
+    return f"not read: {', '.join(shown)}"
+
+
+def remark_on_rest(faces: FaceSet) -> FaceSet:
+    """Return the faces; the log says, once a process, what of their folder is not read."""
+    if faces.not_read:
+        harmless = _PAPERS.issuperset(faces.not_read)
+        _remark(
+            f"{faces.source}: {in_words(faces.not_read)}",
+            logging.INFO if harmless else logging.WARNING,
+        )
+    return faces
+
+
+@cache
+def _remark(text: str, level: int) -> None:
+    log.log(level, text)
+
+
+def _image_names(root: Path) -> tuple[list[str], Counter[str]]:
+    """Return the names of images, and of which kinds other files are.
+
+    Walks real folders before linked ones, so that a folder is named by its real place.
+    """
     names: list[str] = []
+    others: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
     real, linked = [""], list[str]()
     while real or linked:
@@ -54,9 +114,12 @@ def _image_names(root: Path) -> list[str]:
             name = f"{folder}/{entry.name}" if folder else entry.name
             if is_folder(entry):
                 (linked if entry.is_symlink() else real).append(name)
-            elif is_file(entry) and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                names.append(_readable(root, name))
-    return names
+            elif is_file(entry):
+                if (kind := kind_of(entry.name)) in IMAGE_SUFFIXES:
+                    names.append(_readable(root, name))
+                else:
+                    others[kind] += 1
+    return names, others
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

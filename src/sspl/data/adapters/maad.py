@@ -56,7 +56,7 @@ def read_maad(
             f"found {','.join(header)}."
         )
     attributes = tuple(header[2:])
-    book, values, identities = NameBook(csv), bytearray(), list[str]()
+    book, values, identities = NameBook(csv, root=images or csv.parent), bytearray(), list[str]()
     codes = Codes(_VALUES)
     for line, row in rows:
         book.add(row[0], line)

@@ -1,16 +1,15 @@
 """What the adapters share: reading label files line by line, and finding the images."""
 
 import logging
-import os
-import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from sspl.data.adapters.dialect import read_csv
+from sspl.data.adapters.lookup import Found, alike, elsewhere, present, respelled
 from sspl.data.records import MISSING, SPLITS, FaceSet, Labels
 from sspl.domain.attributes import AttributeSchema, schema_for
 from sspl.errors import DataError
@@ -52,10 +51,17 @@ class LabelTable:
 
 
 class NameBook:
-    """Image names of one file in file order, each once."""
+    """Image names of one file in file order, each once.
 
-    def __init__(self, path: Path, unit: str = "line") -> None:
+    Args:
+        path: the file, for messages.
+        unit: what its places count.
+        root: folder of the images; absolute paths that lie in it are taken relative to it.
+    """
+
+    def __init__(self, path: Path, unit: str = "line", root: Path | None = None) -> None:
         self.path = path
+        self.root = None if root is None else f"{root.absolute()}/"
         self.unit = unit
         self.place: dict[str, int] = {}
 
@@ -64,6 +70,8 @@ class NameBook:
 
         Raises `DataError` when `clean_name` does not take it, or it was there before.
         """
+        if self.root is not None and raw.startswith(self.root):
+            raw = raw.removeprefix(self.root)
         try:
             name = clean_name(raw)
         except ValueError as error:
@@ -141,7 +149,9 @@ def splits_by_name(names: Sequence[str], split_file: Path, labels: Path) -> tupl
     known = set(names)
     for name, (_, line) in listed.items():
         if name not in known:
-            raise DataError(f"{split_file}, line {line}: image '{name}' is not in {labels}.")
+            raise DataError(
+                f"{split_file}, line {line}: image '{name}' is not in {labels}{alike(name, names)}."
+            )
     return tuple(listed[name][0] if name in listed else None for name in names)
 
 
@@ -153,9 +163,13 @@ def assemble(
     With a schema, labels come in its order, and attributes that the file has not are
     `MISSING`; without, the schema is made from the file's attributes.
 
+    Images that are there under another spelling of their names are found, see `respelled`; the
+    faces then have the names on disk, and the log says so.
+
     Raises `DataError` for an attribute that the schema has not, and for images that are not
     there (with `missing="skip"` their faces are left out and the log says how many).
     """
+    table, there = _on_disk(table, images, missing)
     labels = table.labels
     if schema is None:
         schema = schema_for(table.attributes)
@@ -171,7 +185,7 @@ def assemble(
         labels=labels,
         groups=table.groups,
     )
-    return _with_images_only(faces, table, images, missing)
+    return faces if len(there) == len(faces) else faces.select(there)
 
 
 def _in_schema_order(table: LabelTable, schema: AttributeSchema) -> Labels:
@@ -187,51 +201,53 @@ def _in_schema_order(table: LabelTable, schema: AttributeSchema) -> Labels:
     return labels
 
 
-def _with_images_only(
-    faces: FaceSet, table: LabelTable, images: Path, missing: OnMissing
-) -> FaceSet:
-    there = _present(images, table.names)
-    absent = [i for i, name in enumerate(table.names) if name not in there]
+def _on_disk(table: LabelTable, images: Path, missing: OnMissing) -> tuple[LabelTable, list[int]]:
+    """Return the table with names as the disk spells them, and which of its faces are there."""
+    there = present(images, table.names)
+    absent = [name for name in table.names if name not in there]
     if not absent:
-        return faces
-    first = absent[0]
-    problem = (
-        f"{len(absent)} of {len(faces)} images named in {table.file} are not in {images}, "
-        f"the first is '{table.names[first]}' ({table.unit} {table.places[first]})"
-    )
-    if missing == "fail" or len(absent) == len(faces):
-        raise DataError(f"{problem}; give the folder of images, or set missing images to skip.")
-    log.warning("%s; these faces are skipped.", problem)
-    return faces.select([i for i, name in enumerate(table.names) if name in there])
+        return table, list(range(len(table.names)))
+    there.intersection_update(table.names)
+    found = respelled(images, absent, there)
+    if found:
+        table = replace(table, names=_renamed(table, found))
+        first = next(iter(found))
+        log.warning(
+            "%d of %d images named in %s are spelled otherwise in %s, the first is '%s': '%s' is "
+            "there, which differs by %s.", len(found), len(table.names), table.file, images, first,
+            found[first].name, found[first].how,
+        )  # fmt: skip
+        there.update(other.name for other in found.values())
+    absent = [name for name in absent if name not in found]
+    if absent:
+        _refuse_or_remark(table, images, missing, absent)
+    return table, [i for i, name in enumerate(table.names) if name in there]
 
 
-def _present(root: Path, names: Sequence[str]) -> set[str]:
-    """Return those names that are files, listing each folder once (no stat per file)."""
-    there: set[str] = set()
-    for folder in {posixpath.dirname(name) for name in names}:
-        try:
-            with os.scandir(root / folder) as entries:
-                there.update(posixpath.join(folder, e.name) for e in entries if is_file(e))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
+def _renamed(table: LabelTable, found: Mapping[str, Found]) -> tuple[str, ...]:
+    names = tuple(found[name].name if name in found else name for name in table.names)
+    seen: dict[str, int] = {}
+    for i, name in enumerate(names):
+        if seen.setdefault(name, i) != i:
+            before = seen[name]
             raise DataError(
-                f"{root / folder}: cannot be listed ({error.strerror or error})."
-            ) from error
-    return there
+                f"{table.file}, {table.unit} {table.places[i]}: '{table.names[i]}' is the same "
+                f"image as '{table.names[before]}' in {table.unit} {table.places[before]}; keep "
+                "one."
+            )
+    return names
 
 
-def is_file(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a file; a link to nowhere or to itself is none."""
-    try:
-        return entry.is_file()
-    except OSError:
-        return False
-
-
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder; a link to nowhere or to itself is none."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
+def _refuse_or_remark(
+    table: LabelTable, images: Path, missing: OnMissing, absent: Sequence[str]
+) -> None:
+    place = table.places[table.names.index(absent[0])]
+    problem = (
+        f"{len(absent)} of {len(table.names)} images named in {table.file} are not in {images}, "
+        f"the first is '{absent[0]}' ({table.unit} {place})"
+    )
+    if missing == "fail" or len(absent) == len(table.names):
+        where = elsewhere(images, absent[0])
+        where = where or "; give the folder of images, or set missing images to skip"
+        raise DataError(f"{problem}{where}.")
+    log.warning("%s; these faces are skipped.", problem)

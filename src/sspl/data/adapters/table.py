@@ -83,7 +83,7 @@ def read_table(
     members: dict[str, list[str]] = {name: [] for name in groups}
     attributes = tuple(header[i] for i in columns)
     values = _codes(table)
-    book, codes, splits = NameBook(csv), bytearray(), list[str | None]()
+    book, codes, splits = NameBook(csv, root=images or csv.parent), bytearray(), list[str | None]()
     image_at, split_at = header.index(IMAGE), header.index(SPLIT) if SPLIT in header else None
     for line, row in table:
         book.add(row[image_at], line)

@@ -1,6 +1,7 @@
 """UTKFace: age, gender and race stand in the name of each picture."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +16,17 @@ from sspl.data.records import FaceSet
 from sspl.domain.attributes import schema_for
 from sspl.errors import DataError
 
+log = logging.getLogger(__name__)
+
 RACES: Final = ("White", "Black", "Asian", "Indian", "other")
 OLDEST_DECADE: Final = 70
 
-_NAME: Final = re.compile(r"(\d{1,3})_([01])_([0-4])_\d+\.jpg(\.chip\.jpg)?")
+_NAME: Final = re.compile(r"(\d{1,3})_([01])_([0-4])_\d+ ?(?:\.?j?pg)?(?:\.chip)?\.jpg")
+_FAULTY: Final = re.compile(r"\d{1,3}_(?:\d*_){0,2}\d{8,} ?(?:\.?j?pg)?(?:\.chip)?\.jpg")
+"""A name of the set in which gender or race is missing or none of those there are."""
+
+_SHOWN: Final = 10
+
 _TRAIN, _VAL = 7, 8
 """Of ten parts of all names, the first seven are for training, the eighth for validation."""
 
@@ -29,16 +37,18 @@ def read_utkface(root: Path, split_file: Path | None = None) -> FaceSet:
     Names are `AGE_GENDER_RACE_DATE.jpg.chip.jpg` with gender 0 for male and 1 for female. Ages
     are grouped by decade, from 70 on together. UTKFace has no splits of its own and names no
     person; without `split_file` the split of a face follows from a hash of its file name (70 %
-    train, 10 % val, 20 % test), so the pictures of one person may be in two splits.
+    train, 10 % val, 20 % test), so the pictures of one person may be in two splits. A few names
+    as published lack gender or race, or have none of those there are: such pictures are left
+    out, and the log lists them.
 
     Args:
         root: folder, with or without folders in it.
         split_file: CSV with columns `name,split`.
 
     Raises:
-        DataError: for a picture of another name; full UTKFace has a few without race.
+        DataError: for a picture of another name, and when none can be used.
     """
-    faces = read_folder(root)
+    faces = _without_faulty(read_folder(root))
     facts = [_parse(root, name) for name in faces.names]
     ages, genders, races = zip(*facts, strict=True)
     splits = splits_by_name(faces.names, split_file, root) if split_file else _hashed(faces.names)
@@ -60,6 +70,22 @@ def age_group(age: int) -> str:
     return f"{decade}-{decade + 9}" if decade < OLDEST_DECADE else f"{OLDEST_DECADE}+"
 
 
+def _without_faulty(faces: FaceSet) -> FaceSet:
+    files = [PurePosixPath(name).name for name in faces.names]
+    faulty = {i for i, f in enumerate(files) if not _NAME.fullmatch(f) and _FAULTY.fullmatch(f)}
+    if not faulty:
+        return faces
+    listed = [faces.names[i] for i in sorted(faulty)]
+    shown = ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")
+    problem = f"{faces.source}: {len(faulty)} names say no gender or race of UTKFace: {shown}"
+    if len(faulty) == len(faces):
+        raise DataError(f"{problem}; not one picture can be used.")
+    log.warning("%s; these pictures are left out.", problem)
+    kept = faces.select([i for i in range(len(faces)) if i not in faulty])
+    counted = {**faces.not_read, "whose name says no gender or race": len(faulty)}
+    return replace(kept, not_read=counted)
+
+
 def _parse(root: Path, name: str) -> tuple[int, int, int]:
     match = _NAME.fullmatch(PurePosixPath(name).name)
     if match is None:
@@ -67,7 +93,7 @@ def _parse(root: Path, name: str) -> tuple[int, int, int]:
             f"{root}: '{name}' is not named AGE_GENDER_RACE_DATE.jpg.chip.jpg with gender 0 or 1 "
             "and race 0 to 4; rename it or take it out."
         )
-    age, gender, race, _ = match.groups()
+    age, gender, race = match.groups()
     return int(age), int(gender), int(race)
 
 
