@@ -134,14 +134,15 @@ def test_answers_by_name(predictor: Predictor) -> None:
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
-        (np.zeros((4, 4), np.uint8), "picture 1: an array must be uint8 of shape"),
-        (np.zeros((4, 4, 4), np.uint8), "picture 1: an array must be uint8 of shape"),
+        (np.zeros((4, 4), np.uint16), "picture 1: an array must be uint8 of shape"),
+        (np.zeros((4, 4, 5), np.uint8), "picture 1: an array must be uint8 of shape"),
+        (np.zeros((0, 4), np.uint8), "picture 1: has no pixels"),
         (np.zeros((4, 4, 3)), "picture 1: an array must be uint8 of shape"),
         (torch.zeros(4, 4, 3), "picture 1: a tensor must be uint8 or floating point of shape"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), "picture 1: a tensor must be uint8"),
         (torch.full((3, 4, 4), 200.0), "picture 1: a floating point tensor must hold values"),
         (torch.full((3, 4, 4), torch.nan), "picture 1: a floating point tensor must hold values"),
-        (7, "picture 1: give a path, a PIL picture, an array or a tensor, not int"),
+        (7, "picture 1: give a path, bytes, .* or a tensor, not int"),
         ("nowhere.png", "nowhere.png: no such image"),
     ],
 )

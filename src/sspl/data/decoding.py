@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
+from PIL.TiffImagePlugin import TiffImageFile
 
 from sspl.data.pictures import Picture, bytes_of, content
 from sspl.errors import DataError
@@ -41,6 +42,15 @@ _HEIF_BRANDS: Final = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
 
+_MAGIC: Final = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG",),
+    "WebP": (b"RIFF",),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "AVIF": (b"\0\0\0\x1cftypavif", b"\0\0\0\x20ftypavif"),
+}
+
 BITS_PER_SAMPLE: Final = 258
 PHOTOMETRIC: Final = 262
 PLANAR: Final = 284
@@ -68,19 +78,24 @@ def formats_read() -> tuple[str, ...]:
 @contextmanager
 def opening(picture: Picture, most: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open a picture; what goes wrong inside becomes a `DataError` that names it."""
+    with _naming(str(picture)), open_bounded(picture, most) as image:
+        yield image
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
     try:
-        with open_bounded(picture, most) as image:
-            yield image
+        yield
     except (DataError, MemoryError):
         raise
     except FileNotFoundError:
-        raise DataError(f"{picture}: no such image.") from None
+        raise DataError(f"{name}: no such image.") from None
     except UnidentifiedImageError as error:
-        raise DataError(f"{picture}: not a picture that can be read ({error}).") from None
+        raise DataError(f"{name}: not a picture that can be read ({error}).") from None
     except _UnclearPixelsError as error:
-        raise DataError(f"{picture}: {error}.") from None
+        raise DataError(f"{name}: {error}.") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        raise DataError(f"{picture}: damaged picture ({error}); replace or remove it.") from None
+        raise DataError(f"{name}: damaged picture ({error}); replace or remove it.") from None
 
 
 def open_bounded(picture: Picture, most: int = MAX_PIXELS) -> Image.Image:
@@ -113,7 +128,10 @@ def _other_format(picture: Picture) -> Image.Image:
             f"{picture}: an AVIF picture, which this Pillow cannot read; "
             "run: pip install -U pillow, or save it as JPEG."
         )
-    raise UnidentifiedImageError(f"none of {', '.join(formats_read())}")
+    for kind, starts in _MAGIC.items():
+        if head.startswith(starts):
+            raise UnidentifiedImageError(f"it begins as {kind}, damaged or of a kind not read")
+    raise UnidentifiedImageError(f"it is none of {', '.join(formats_read())}")
 
 
 def _head(picture: Picture) -> bytes:
@@ -153,21 +171,16 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def keep_unmapped(image: Image.Image) -> None:
-    """Have a TIFF that is stored sideways decoded: Pillow would map it as if it lay upright."""
-    if image.format == "TIFF":
-        image.filename = ""  # type: ignore[attr-defined]
-
-
 def own_upright_rgb(image: Image.Image) -> Image.Image:
     """As `upright_rgb`, and without a copy of pixels that are upright RGB already."""
     deep = _is_deep(image)
-    keep_unmapped(image)
-    image.load()
+    decode(image)
     turn = TURNS.get(orientation(image))
     plain = _eight_bits(image, deep)
     if turn is not None:
         plain = plain.transpose(turn)
+    if plain.mode in {"La", "RGBa"}:
+        plain = plain.convert(plain.mode.upper())
     if plain.mode != "RGB":
         plain = plain.convert("RGB")
     if turn is not None:
@@ -176,20 +189,38 @@ def own_upright_rgb(image: Image.Image) -> Image.Image:
     return plain
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Return a picture that was opened upright, by EXIF or XMP orientation, in 8-bit RGB.
+def decode(image: Image.Image) -> None:
+    """Decode a picture, past two faults of Pillow in TIFF.
+
+    A file that is mapped into memory is taken to have the size upright, which scrambles one that
+    is stored sideways; without its name it is read. XMP as text or as a number stops the turning.
+    """
+    if not isinstance(image, TiffImageFile):
+        image.load()
+        return
+    xmp = image.info.get("xmp", b"")
+    if not isinstance(xmp, bytes):
+        image.info["xmp"] = str(xmp).encode()
+    name, image.filename = image.filename, ""
+    try:
+        image.load()
+    finally:
+        image.filename = name
+
+
+def upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Return an open picture upright, by EXIF or XMP orientation, in 8-bit RGB, as a copy.
 
     Transparency is left away: each pixel keeps the colour that is stored for it. More than
     8 bits are scaled, white to 255.
 
-    Raises `ValueError` for pixels of which nothing says what is white: fractions, integers of 32
-    bits or with a sign, and 16 bits of which only the lower 12 or fewer are used.
+    Raises `DataError` with `name` for a damaged picture, and for pixels of which nothing says
+    what is white: fractions, integers of 32 bits or with a sign, and 16 bits of which only the
+    lower 12 or fewer are used.
     """
-    try:
+    with _naming(name):
         plain = own_upright_rgb(image)
-    except _UnclearPixelsError as error:
-        raise ValueError(str(error)) from None
-    return plain.copy() if plain is image else plain
+        return plain.copy() if plain is image else plain
 
 
 def _tag(image: Image.Image, tag: int, default: int) -> int:

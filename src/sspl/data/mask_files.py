@@ -17,7 +17,7 @@ from sspl.data.decoding import (
     TURNS,
     WHITE_IS_ZERO,
     TooLargeError,
-    keep_unmapped,
+    decode,
     orientation,
 )
 from sspl.data.pictures import Picture, content
@@ -55,7 +55,6 @@ def opening_mask(path: Picture) -> Iterator[Image.Image]:
                     "scale it down."
                 )
             _require_one_lossless(opened)
-            keep_unmapped(opened)
             yield opened
     except (DataError, MemoryError):
         raise
@@ -78,7 +77,7 @@ def read_ids(path: Picture) -> NDArray[np.uint8]:
     with opening_mask(path) as opened:
         # Pillow spreads grey of 2 and 4 bits over 0 to 255.
         raw = _raw_mode(opened)
-        opened.load()
+        decode(opened)
         ids = _ids(opened, raw)
         turn = TURNS.get(orientation(opened))
     return ids if turn is None else np.asarray(Image.fromarray(ids).transpose(turn))
@@ -90,7 +89,7 @@ def grey_levels(path: Picture) -> NDArray[np.uint8]:
     Raises `DataError` naming the file where `opening_mask` does, and for colours and transparency.
     """
     with opening_mask(path) as opened:
-        opened.load()
+        decode(opened)
         levels = _shown(opened)
         turn = TURNS.get(orientation(opened))
     return levels if turn is None else np.asarray(Image.fromarray(levels).transpose(turn))

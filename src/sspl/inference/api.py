@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sspl.data.images import image_canvas
 from sspl.data.streams import in_batches, read_ahead
 from sspl.device import Precision
-from sspl.inference.pictures import Picture, each_picture, open_picture
+from sspl.inference.pictures import Picture, each_picture, name_of, open_picture
 from sspl.inference.scorers import Scorer, load_scorer
 
 BATCH_SIZE: Final = 64
@@ -41,12 +41,14 @@ class Predictions:
         probabilities: float64 (faces, attributes), calibrated.
         present: bool (faces, attributes), whether a probability reaches its threshold.
         unsure: bool (faces, attributes), whether a probability lies in its "not sure" band.
+        names: path of each picture, or `picture N` with its number from 0.
     """
 
     attributes: tuple[str, ...]
     probabilities: NDArray[np.float64]
     present: NDArray[np.bool_]
     unsure: NDArray[np.bool_]
+    names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.probabilities)
@@ -80,9 +82,10 @@ class Predictor:
         """Return what the model says of each picture, which shows one face framed as in training.
 
         Args:
-            images: one picture, several, or a 4-d array or tensor of several. A picture is a
-                path, a PIL picture, uint8 (h, w, 3) in RGB, or a tensor (3, h, w), uint8 or
-                floating point from 0 to 1.
+            images: one picture, a folder of them, several of either, or a 4-d array or tensor of
+                several. A picture is a path, the bytes of a picture file, such a file opened as
+                binary, a PIL picture of any mode, uint8 (h, w, 3) in RGB or (h, w) in grey, or a
+                tensor (3, h, w) or (h, w), uint8 or floating point from 0 to 1.
             batch_size: pictures that pass through the network together; threads prepare the
                 next ones meanwhile.
 
@@ -90,15 +93,19 @@ class Predictor:
         """
         batches = in_batches(enumerate(each_picture(images)), batch_size)
         parts = [np.empty((0, len(self.attributes)))]
+        names: list[str] = []
         for batch in read_ahead(self._canvas, batches):
-            parts.append(self.scorer.probabilities(np.stack(batch)))
+            names += (name for name, _ in batch)
+            parts.append(self.scorer.probabilities(np.stack([canvas for _, canvas in batch])))
         probabilities = np.concatenate(parts)
         present, unsure = self.scorer.decisions.decide(self.attributes, probabilities)
-        return Predictions(self.attributes, probabilities, present, unsure)
+        return Predictions(self.attributes, probabilities, present, unsure, tuple(names))
 
-    def _canvas(self, numbered: tuple[int, Picture]) -> NDArray[np.uint8]:
+    def _canvas(self, numbered: tuple[int, Picture]) -> tuple[str, NDArray[np.uint8]]:
         number, picture = numbered
-        return image_canvas(open_picture(picture, number), self.scorer.box, self.scorer.canvas)
+        image = open_picture(picture, number)
+        canvas = image_canvas(image, self.scorer.box, self.scorer.canvas)
+        return name_of(picture, number), canvas
 
 
 def load(path: str | Path, device: str = "auto", precision: Precision = "auto") -> Predictor:
