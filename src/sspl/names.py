@@ -37,6 +37,22 @@ def clean_name(raw: str) -> str:
     return name
 
 
+def printable(text: str) -> str:
+    """Return a text in which bytes of file names that are no UTF-8 stand as such, `\\xe9` say."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def require_utf8(name: str) -> None:
+    """Raise `DataError` for the name of a file that no list or table could hold."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{printable(name)}: the file name is not UTF-8 but an older encoding, Latin-1 "
+            "perhaps; rename the file."
+        ) from None
+
+
 def require_clean(names: Iterable[str], where: str) -> None:
     """Raise `DataError`, beginning with `where`, for the first name that is not a clean one."""
     for name in names:

@@ -130,7 +130,7 @@ def predict(
     settings = build(PredictSettings, given)
     skipped = Skipped(on_error)
     with claimed(out):
-        sources = open_inputs(inputs, every, frames)
+        sources = open_inputs(inputs, every, frames, skipped)
         scorer = load_scorer(model, device)
         found = run(scorer, sources, out, settings, skipped, annotate, model_digest(model))
     text = f"{found.text()}\n{skipped.text(skipped_list(out))}" if skipped else found.text()

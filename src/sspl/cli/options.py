@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from sspl.data.records import FaceSet
     from sspl.data.settings import DataSettings
+    from sspl.data.skipping import Skipped
     from sspl.inference.sources import Source
 
 folder_in = click.Path(exists=True, path_type=Path)
@@ -88,14 +89,22 @@ def looking_options(command: Callable[..., object]) -> Callable[..., object]:
 MODEL_DECIDES: Final = "the crop of the model is used, and no masks"
 
 
-def open_inputs(inputs: tuple[str, ...], every: int, frames: int | None) -> "list[Source]":
-    """Return what the arguments of a command that looks at pictures stand for."""
-    from sspl.inference.sources import open_source, with_full_names
+def open_inputs(
+    inputs: tuple[str, ...], every: int, frames: int | None, skipped: "Skipped | None" = None
+) -> "list[Source]":
+    """Return what the arguments of a command that looks at pictures stand for.
+
+    `skipped` takes those whose names are not UTF-8.
+    """
+    from sspl.data.skipping import Skipped
+    from sspl.inference.sources import open_sources
+
+    left_out = (Skipped("fail") if skipped is None else skipped).note
 
     def open_faces(spec: str) -> "FaceSet":
         return data_without(spec, MODEL_DECIDES, "crop", "masks").open()
 
-    return with_full_names([open_source(text, open_faces, every, frames) for text in inputs])
+    return open_sources(inputs, open_faces, every, frames, left_out)
 
 
 def detection(

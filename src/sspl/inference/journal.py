@@ -1,7 +1,9 @@
 """Results kept picture by picture while a prediction runs, so that an interrupted one goes on."""
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -10,19 +12,28 @@ from sspl.errors import SsplError
 
 HEADER: Final = "prediction"
 
+log = logging.getLogger(__name__)
+
+Entry = dict[str, Any]
+Kept = Callable[[Iterator[Entry]], int]
+"""Returns how many entries, from the first, are of what is looked at now."""
+
 
 class Journal:
     """A file beside the result with a line for each picture, removed when the result is there.
 
     Args:
         out: file of the result.
-        identity: JSON values that tell this prediction from others; what another one left is
-            thrown away.
+        identity: JSON values, by a word for each, that tell this prediction from others; what
+            another one left is thrown away.
         anew: throw away what this one left, too.
+        kept: looks at what was noted; the rest is looked at again.
     """
 
-    def __init__(self, out: Path, identity: Any, anew: bool = False) -> None:
-        self.anew = anew
+    def __init__(
+        self, out: Path, identity: Mapping[str, Any], anew: bool = False, kept: Kept | None = None
+    ) -> None:
+        self.anew, self.identity, self.kept = anew, identity, kept
         self.path = out.with_name(f".{out.name}.partial")
         self.header = json.dumps({HEADER: identity}, sort_keys=True)
         self.done = 0
@@ -51,19 +62,34 @@ class Journal:
         """Count the lines of an earlier run of this prediction; return where they end, else 0."""
         if self.anew or not self.path.exists():
             return 0
-        end = 0
+        ends = [0]
         with self.path.open("rb") as file:
             for number, line in enumerate(file):
                 if number == 0 and line.decode("utf-8", "replace").rstrip("\n") != self.header:
+                    log.warning(
+                        "%s is of a prediction with another %s; all pictures are looked at again.",
+                        self.path, self._other(line),
+                    )  # fmt: skip
                     return 0
                 # Only the last line can be torn: of a run that was killed while writing it.
                 if not line.endswith(b"\n"):
                     break
-                end += len(line)
-                self.done = number
-        return end
+                ends.append(ends[-1] + len(line))
+        if len(ends) == 1:
+            return 0
+        self.done = len(ends) - 2
+        if self.kept is not None:
+            self.done = self.kept(islice(self.entries(), self.done))
+        return ends[self.done + 1]
 
-    def add(self, entry: dict[str, Any]) -> None:
+    def _other(self, line: bytes) -> str:
+        try:
+            there = json.loads(line)[HEADER]
+            return next(key for key, value in self.identity.items() if there[key] != value)
+        except (ValueError, KeyError, TypeError, StopIteration):
+            return "version of sspl"
+
+    def add(self, entry: Entry) -> None:
         """Note what was found on the next picture."""
         self._write(json.dumps(entry))
         self.done += 1
@@ -75,7 +101,7 @@ class Journal:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def entries(self) -> Iterator[dict[str, Any]]:
+    def entries(self) -> Iterator[Entry]:
         """Yield what was noted, picture by picture."""
         with self.path.open(encoding="utf-8") as file:
             next(file)

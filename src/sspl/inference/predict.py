@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -28,7 +29,7 @@ from sspl.inference.crops import FaceCrop, crop_faces, whole_picture
 from sspl.inference.drawing import Note, annotated, annotated_path, lines_about
 from sspl.inference.journal import Journal
 from sspl.inference.scorers import Scorer
-from sspl.inference.sources import Shot, Source, Stills
+from sspl.inference.sources import Shot, Source, Stills, kept_entries
 from sspl.inference.tables import CHUNK, Layout, Row, check_table, write_table
 from sspl.locks import claimed
 from sspl.models.bundle import CONFIG_FILE, MODEL_FILE
@@ -92,6 +93,7 @@ class Looker:
 
     def look(self, shot: Shot) -> Looked:
         """Return the faces of a picture."""
+        shot = shot.stamped()
         try:
             image = shot.read()
         except DataError as error:
@@ -229,8 +231,13 @@ def _predict(
     layout = Layout(scorer.attributes, moving, detected)
     looker = Looker(scorer, settings, make, annotate is not None)
     endless = any(source.endless for source in sources)
-    identity = [model, settings.model_dump(mode="json"), [s.identity() for s in sources]]
-    with Journal(out, identity, anew=endless) as journal:
+    identity = {
+        "model": model,
+        "way of looking": settings.model_dump(mode="json", exclude={"threads"}),
+        "folder of drawings": None if annotate is None else str(annotate),
+    }
+    kept = partial(kept_entries, sources=sources)
+    with Journal(out, identity, endless, kept) as journal:
         try:
             _fill(journal, sources, looker, skipped.policy, annotate)
         except KeyboardInterrupt:
@@ -272,7 +279,9 @@ def _fill(
 
 def _entry(picture: Looked, probabilities: NDArray[np.float64]) -> dict[str, Any]:
     shot = picture.shot
-    entry: dict[str, Any] = {"image": shot.name, "frame": shot.frame, "seconds": shot.seconds}
+    entry: dict[str, Any] = {
+        "image": shot.name, "frame": shot.frame, "seconds": shot.seconds, "of": shot.of
+    }  # fmt: skip
     if picture.error is not None:
         return entry | {"source": shot.source, "error": str(picture.error)}
     faces = [
@@ -310,6 +319,7 @@ def _finish(
     """Write the table and the lists from the journal."""
     without: list[str] = []
     faces = pictures = 0
+    before = len(skipped)
     for entry in journal.entries():
         pictures += 1
         if "error" in entry:
@@ -318,7 +328,7 @@ def _finish(
             without.append(_title(entry))
         else:
             faces += len(entry["faces"])
-    if pictures and len(skipped) == pictures:
+    if pictures and len(skipped) - before == pictures:
         names = ", ".join(source.source for source in sources)
         raise DataError(f"{names}: not one of its {pictures} faces can be used.")
     write_table(out, layout, _rows(journal, scorer))

@@ -1,4 +1,8 @@
-"""Predictions as CSV, JSON lines or Parquet, by the suffix of the file."""
+"""Predictions as CSV, JSON lines or Parquet, by the suffix of the file.
+
+Probabilities are written with all their digits, so that the decision beside one is what the
+model's threshold makes of the number as it is read back.
+"""
 
 import csv
 import json
@@ -83,7 +87,7 @@ def write_csv_table(path: Path, layout: Layout, rows: Iterable[Row]) -> None:
         for row in rows:
             cells = layout.place(row)
             for probability, present in zip(row.probabilities, row.present, strict=True):
-                cells += [None if present is None else int(present), f"{probability:.4f}"]
+                cells += [None if present is None else int(present), repr(float(probability))]
             writer.writerow(cells)
 
 
@@ -94,7 +98,7 @@ def write_json_lines(path: Path, layout: Layout, rows: Iterable[Row]) -> None:
         for row in rows:
             entry = dict(zip(columns, layout.place(row), strict=True))
             entry["attributes"] = {
-                name: {"probability": round(probability, 4), "present": present}
+                name: {"probability": float(probability), "present": present}
                 for name, probability, present in zip(
                     layout.attributes, row.probabilities, row.present, strict=True
                 )
