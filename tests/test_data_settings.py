@@ -156,3 +156,30 @@ def test_open_passes_images_and_split_file_on(tmp_path):
     spec = f"maad:{tmp_path},images={pictures},split_file={tmp_path}/split.csv"
     face = parse_data_spec(spec).open()[0]
     assert (face.image, face.split, face.labels.tolist()) == (pictures / "x.jpg", "val", [0])
+
+
+def test_commas_and_brackets_in_paths_that_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a, b", "m,1,2", "x,crop=celeba", "run[1]", "plain"):
+        Path(folder).mkdir()
+    spec = "folder:a, b,masks=m,1,2,crop=celeba"
+    expected = DataSettings(format="folder", root=Path("a, b"), masks=Path("m,1,2"), crop="celeba")
+    assert parse_data_spec(spec) == expected
+    assert parse_data_spec(spec.removeprefix("folder:")) == expected
+    # What exists under the very name wins; elsewhere the same words are an option.
+    assert parse_data_spec("folder:x,crop=celeba").root == Path("x,crop=celeba")
+    assert parse_data_spec("folder:plain,crop=celeba").crop == "celeba"
+    assert parse_data_spec("run[1]").root == Path("run[1]")
+    with pytest.raises(SettingsError, match=r"' c' is not key=value"):
+        parse_data_spec("folder:a, c,c")
+    with pytest.raises(SettingsError, match=r"write : between the columns .* ignore_columns=a:b"):
+        parse_data_spec("csv:t.csv,ignore_columns=a,b")
+
+
+def test_the_unknown_value_is_a_word_or_the_number_that_yaml_reads(tmp_path):
+    assert parse_data_spec("csv:t.csv,unknown=-1").unknown == "-1"
+    assert DataSettings(format="csv", root=tmp_path, unknown=0).unknown == "0"
+    with pytest.raises(SettingsError, match=r"unknown: Input should be '0', '-1' or 'none'"):
+        parse_data_spec("csv:t.csv,unknown=2")
+    with pytest.raises(SettingsError, match=r"'folder' takes no 'unknown'"):
+        parse_data_spec(f"folder:{tmp_path},unknown=0").open()

@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -673,3 +674,40 @@ def test_commands_that_are_refused(folder: Path, pretrained: Path, tmp_path: Pat
     assert "none is left" in told
     assert "every" in refused("label", folder, "every=0", "--attributes", "A", "--out", out)
     assert not out.exists()
+
+
+KEPT = """image,identity,Smiling,note,race,split
+a.jpg,anna,1,"x, y",Asian,train
+b.jpg,,,nan,White,val
+"""
+
+
+def test_columns_that_are_no_labels_are_kept_as_they_are(tmp_path):
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / name).touch()
+    out = tmp_path / "labels.csv"
+    out.write_text(KEPT)
+    with closing(Journal(out, ("Smiling", "Male"), lambda: tmp_path)) as journal:
+        assert journal.book.attributes == ["Smiling", "Male"]
+        journal.answer("b.jpg", {"Male": 1})
+        journal.answer("c.jpg", {"Smiling": 0})
+        journal.undo(journal.answer("b.jpg", {"Smiling": 1}))
+    expected = [
+        "image,identity,Smiling,note,race,split,Male", 'a.jpg,anna,1,"x, y",Asian,train,',
+        "b.jpg,,,nan,White,val,1", "c.jpg,,0,,,train,",
+    ]  # fmt: skip
+    assert out.read_text().splitlines() == expected
+    with closing(Journal(out, ("Smiling",), lambda: tmp_path)):  # goes on from the journal
+        assert out.read_text().splitlines() == expected
+    with pytest.raises(DataError, match="column 'race' holds something else than labels"):
+        Journal(out, ("race",), lambda: tmp_path)
+    out.with_name("labels.csv.journal").unlink()
+    with closing(Journal(out, ("Smiling",), lambda: tmp_path)):  # and from the file alone
+        assert out.read_text().splitlines() == expected
+
+
+@pytest.mark.parametrize("name", ["identity", "fold", "image_id"])
+def test_no_attribute_gets_a_name_that_would_be_refused(tmp_path, name):
+    (tmp_path / "a.jpg").touch()
+    sentence = refused("label", tmp_path, "--attributes", name, "--out", tmp_path / "l.csv")
+    assert f"a column '{name}' would be read as" in sentence

@@ -1,5 +1,6 @@
 """Where faces come from, as settings and as one word on the command line."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -22,6 +23,7 @@ CELEBA_BOX: Final[Box] = (4 / 178, 28 / 218, 174 / 178, 198 / 218)
 
 _NAMED_BOXES: Final = {"none": WHOLE_FRAME, "celeba": CELEBA_BOX}
 _LIST_SEPARATOR: Final = ":"
+_LISTS: Final = ("ignore_columns", "group_columns")
 
 
 class DataSettings(BaseModel):
@@ -142,13 +144,14 @@ def parse_data_spec(text: str) -> DataSettings:
     """Parse `[FORMAT:]ROOT[,key=value...]`, such as `celeba:faces,masks=masks,crop=celeba`.
 
     Keys are the fields of `DataSettings`; lists take `:` between their items, as in
-    `crop=0.1:0.1:0.9:0.9` or `ignore_columns=identity:age`. Paths with a comma cannot be
-    written so. A format left out is guessed: `csv` for a .csv file, `celeba` for a folder
-    with its attribute file, `packed` for a pack, `folder` otherwise.
+    `crop=0.1:0.1:0.9:0.9` or `ignore_columns=identity:age`. A comma or bracket in a path is part of
+    it where a file or folder of that very name exists. A format left out is guessed: `csv` for a
+    .csv file, `celeba` for a folder with its attribute file, `packed` for a pack, `folder`
+    otherwise.
 
     Raises `SettingsError` naming the field and what it may be.
     """
-    place, *options = text.split(",")
+    place, options = split_spec(text)
     kind, root = _format_and_root(place)
     values: dict[str, object] = {"format": kind, "root": root}
     for option in options:
@@ -162,9 +165,61 @@ def parse_data_spec(text: str) -> DataSettings:
         raise SettingsError(f"data '{text}': {_first_problem(error)}.") from None
 
 
+def split_spec(text: str) -> tuple[str, list[str]]:
+    """Split a data set into `[FORMAT:]ROOT` and its options, `key=value` each.
+
+    Raises `SettingsError` for a piece that is neither an option nor part of a path that exists.
+    """
+    if os.path.exists(_without_format(text)):  # noqa: PTH110 - no error for what is no path
+        return text, []
+    first, *rest = text.split(",")
+    pieces = [first]
+    pending: list[str] = []
+    for piece in [*rest, None]:
+        if piece is not None and piece.partition("=")[0] not in _keys():
+            pending.append(piece)
+            continue
+        if pending:
+            pieces[-1] = _with_commas(text, pieces[-1], pending, is_root=len(pieces) == 1)
+            pending = []
+        if piece is not None:
+            pieces.append(piece)
+    return pieces[0], pieces[1:]
+
+
+def names_data(text: str) -> bool:
+    """Tell whether a text is a data set for certain: it names a format, an option or a file."""
+    try:
+        place, options = split_spec(text)
+    except SettingsError:
+        return False
+    kind, colon, _ = place.partition(":")
+    return bool(options or (colon and kind in FORMATS) or os.path.exists(place))  # noqa: PTH110
+
+
+def _with_commas(text: str, before: str, pieces: Sequence[str], *, is_root: bool) -> str:
+    """Return a path that holds commas; raise `SettingsError` where it does not exist."""
+    whole = ",".join([before, *pieces])
+    key, _, value = whole.partition("=")
+    if os.path.exists(_without_format(whole) if is_root else value):  # noqa: PTH110
+        return whole
+    if not is_root and key in _LISTS:
+        raise SettingsError(
+            f"data '{text}': write {_LIST_SEPARATOR} between the columns of {key}, as in "
+            f"{key}=a{_LIST_SEPARATOR}b."
+        )
+    _option(text, pieces[0])
+    raise AssertionError("a piece that is an option is none of these")
+
+
+def _without_format(place: str) -> str:
+    kind, _, root = place.partition(":")
+    return root if root and kind in FORMATS and not os.path.exists(place) else place  # noqa: PTH110
+
+
 def _format_and_root(place: str) -> tuple[str, str]:
     kind, colon, root = place.partition(":")
-    if not colon or Path(place).exists():
+    if not colon or os.path.exists(place):  # noqa: PTH110
         kind, root = _guess(Path(place)), place
     if kind not in FORMATS:
         raise SettingsError(f"unknown data format '{kind}'; use {', '.join(FORMATS)}.")
@@ -181,16 +236,19 @@ def _guess(root: Path) -> str:
     return "celeba" if is_celeba(root) else "folder"
 
 
+def _keys() -> list[str]:
+    return [key for key in DataSettings.model_fields if key not in ("format", "root")]
+
+
 def _option(text: str, option: str) -> tuple[str, object]:
     key, equals, value = option.partition("=")
-    keys = [k for k in DataSettings.model_fields if k not in ("format", "root")]
-    if not equals or key not in keys:
+    if not equals or key not in _keys():
         raise SettingsError(
-            f"data '{text}': '{option}' is not key=value with a key of {', '.join(keys)}."
+            f"data '{text}': '{option}' is not key=value with a key of {', '.join(_keys())}."
         )
     if not value:
         raise SettingsError(f"data '{text}': '{key}' has no value; give one or leave it out.")
-    if key in ("ignore_columns", "group_columns") or (key == "crop" and value not in _NAMED_BOXES):
+    if key in _LISTS or (key == "crop" and value not in _NAMED_BOXES):
         return key, tuple(value.split(_LIST_SEPARATOR))
     return key, value
 

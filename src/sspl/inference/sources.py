@@ -3,8 +3,10 @@
 import glob
 import logging
 import math
+import os
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,15 +15,20 @@ from typing import Any, Final, Self
 
 from PIL import Image
 
+from sspl.data.adapters.folder import in_words, kind_of
 from sspl.data.images import read_image
 from sspl.data.inputs import Stamp
 from sspl.data.pictures import Picture
 from sspl.data.records import IMAGE_SUFFIXES, Cut, FaceSet
+from sspl.data.settings import names_data
 from sspl.errors import DataError
 from sspl.faces.detectors import opencv
 from sspl.names import printable, require_utf8
 
+log = logging.getLogger(__name__)
+
 VIDEO_SUFFIXES: Final = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg"})
+TABLE_SUFFIX: Final = ".csv"
 CAMERA: Final = "camera"
 SAMPLES: Final = 18
 """Pieces of a video, from its beginning to its end, that tell it from others."""
@@ -345,8 +352,9 @@ def open_source(
     """Return what one argument of the command line stands for.
 
     Args:
-        text: `camera:0`, a video, a picture, a pattern such as `photos/*.jpg`, or what
-            `open_faces` opens: a folder, or a set of faces.
+        text: `camera:0`, a video, a picture, what `open_faces` opens (a folder, or a set of
+            faces), or a pattern such as `photos/*.jpg`; brackets in the name of a file or folder
+            that exists are no pattern.
         open_faces: opens the latter.
         every, most: as in `Moving`.
         left_out: told of files with names that are not UTF-8.
@@ -356,29 +364,58 @@ def open_source(
     kind, _, number = text.partition(":")
     if kind == CAMERA and (number.isdecimal() or not number):
         return Moving(text, int(number or 0), every, most)
-    path = Path(text)
-    if glob.has_magic(text) and not path.exists():
-        return _by_pattern(text, left_out)
-    suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES and not path.is_dir() and "," not in text:
-        if not path.is_file():
+    if os.path.isfile(text):  # noqa: PTH113 - no error for what is no path
+        return _by_file(text, open_faces, every, most)
+    if not names_data(text):
+        if glob.has_magic(text):
+            return _by_pattern(text, left_out)
+        if kind_of(text) in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
             raise DataError(f"{text}: no such file.")
-        if suffix in VIDEO_SUFFIXES:
-            return Moving(text, path, every, most)
+    return Stills.of(open_faces(text))
+
+
+def _by_file(
+    text: str, open_faces: Callable[[str], FaceSet], every: int, most: int | None
+) -> Source:
+    kind, path = kind_of(text), Path(text)
+    if kind in VIDEO_SUFFIXES:
+        return Moving(text, path, every, most)
+    if kind in IMAGE_SUFFIXES:
         return Stills(text, (text,), (path,))
+    if kind != TABLE_SUFFIX:
+        raise DataError(
+            f"{text}: a file {kind} is not read; give a picture, a video, a folder or a data set."
+        )
     return Stills.of(open_faces(text))
 
 
 def _by_pattern(pattern: str, left_out: LeftOut) -> Stills:
-    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
-    pictures = [f for f in found if Path(f).suffix.lower() in IMAGE_SUFFIXES]
+    found = sorted(glob.glob(_literal_where_it_is(pattern), recursive=True))  # noqa: PTH207
+    pictures = [f for f in found if kind_of(f) in IMAGE_SUFFIXES]
     names = tuple(_usable(pattern, pictures, left_out))
+    others = Counter(
+        kind_of(f) for f in found if kind_of(f) not in IMAGE_SUFFIXES and Path(f).is_file()
+    )
+    rest = in_words(others) if others else ""
     if not names:
         raise DataError(
             f"{pattern}: no picture fits this pattern; looked for "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}."
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}{rest and '; '}{rest}."
         )
+    if rest:
+        log.warning("%s: %s", pattern, rest)
     return Stills(pattern, names, tuple(map(Path, names)))
+
+
+def _literal_where_it_is(pattern: str) -> str:
+    """Return a pattern in which the name of a folder that exists stands for that folder alone."""
+    parts: list[str] = []
+    place = ""
+    for part in pattern.split("/"):
+        place += part
+        parts.append(glob.escape(part) if os.path.lexists(place) else part)
+        place += "/"
+    return "/".join(parts)
 
 
 def with_full_names(sources: Sequence[Source]) -> list[Source]:

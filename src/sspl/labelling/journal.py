@@ -13,8 +13,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sspl.data.adapters.dialect import read_csv
-from sspl.data.adapters.table import IMAGE, SPLIT, read_table
+from sspl.data.adapters.dialect import CsvTable, read_csv
+from sspl.data.adapters.table import IMAGE, SPLIT, other_columns, read_table
 from sspl.data.records import MISSING
 from sspl.errors import DataError, SsplError
 from sspl.files import parse_json, remove_leftovers, write_csv
@@ -37,12 +37,16 @@ class Book:
     Attributes:
         attributes: columns, in order.
         splits: face to its split, for faces that came with one.
+        columns: those of the file that came, in its order.
+        kept: face to its fields in columns that are no attributes, as they came.
         last: number of the last answer that stands; None before the first.
     """
 
     def __init__(self) -> None:
         self.attributes: list[str] = []
         self.splits: dict[str, str] = {}
+        self.columns: list[str] = []
+        self.kept: dict[str, dict[str, str]] = {}
         self._stacks: dict[str, dict[str, list[tuple[int, int | None]]]] = {}
         self._given: dict[int, tuple[str, tuple[str, ...]]] = {}
 
@@ -70,6 +74,7 @@ class Book:
         if "undo" in record:
             return (self._undo(int(record["undo"])),)
         self._add_columns(record.get("attributes", ()))
+        self.columns += [str(column) for column in record.get("columns", ())]
         if "import" in record:
             return tuple(self._import(number, row) for row in record["import"])
         if "image" not in record:
@@ -86,6 +91,8 @@ class Book:
         self._put(number, image, checked(row["values"]))
         if "split" in row:
             self.splits[image] = str(row["split"])
+        if "kept" in row:
+            self.kept[image] = {str(c): str(v) for c, v in row["kept"].items()}
         return image
 
     def _put(self, number: int, image: str, values: Values) -> None:
@@ -111,7 +118,8 @@ class Book:
         for name in names:
             self._stacks[image][name].pop()
         del self._given[number]
-        if not any(self._stacks[image].values()) and image not in self.splits:
+        came = image in self.splits or image in self.kept
+        if not came and not any(self._stacks[image].values()):
             del self._stacks[image]
         return image
 
@@ -125,7 +133,12 @@ class Book:
         fields = {n: str(v) for n, v in self.values(image).items() if v is not None}
         # New faces in a file with splits are there to be learnt from.
         split = self.splits.get(image, "train") if self.splits else ""
-        return fields | ({SPLIT: split} if split else {})
+        return self.kept.get(image, {}) | fields | ({SPLIT: split} if split else {})
+
+    def header(self) -> list[str]:
+        """Return the columns of the CSV file: those that came, then those added since."""
+        ours = (IMAGE, *((SPLIT,) if self.splits else ()), *self.attributes)
+        return list(dict.fromkeys([*self.columns, *ours]))
 
 
 def checked(values: Any) -> dict[str, int | None]:
@@ -174,6 +187,7 @@ class Journal:
                 self._append({"sspl": FORMAT})
             if self._lines == 1 and disk:
                 self._append(_imported(out, images()))
+            self._reject_kept(attributes)
             if set(attributes) - set(self.book.attributes):
                 self._append({"attributes": list(attributes)})
             self._write_csv()
@@ -182,6 +196,14 @@ class Journal:
         except BaseException:
             self.close()
             raise
+
+    def _reject_kept(self, attributes: tuple[str, ...]) -> None:
+        for name in set(self.book.columns) - set(self.book.attributes):
+            if name in attributes:
+                raise DataError(
+                    f"{self.out}: column '{name}' holds something else than labels; ask for an "
+                    "attribute of another name, or choose another --out."
+                )
 
     def close(self) -> None:
         """Give the journal free for others."""
@@ -316,8 +338,7 @@ class Journal:
                 f"answers are kept in {self.path.name}."
             )
             return
-        book, splits = self.book, bool(self.book.splits)
-        header = [IMAGE, *([SPLIT] if splits else []), *book.attributes]
+        book, header = self.book, self.book.header()
         rows = ({IMAGE: image} | (book.row(image) or {}) for image in book.images)
         try:
             write_csv(self.out, header, ([row.get(column) for column in header] for row in rows))
@@ -344,16 +365,23 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _imported(out: Path, images: Path) -> dict[str, Any]:
-    """Return the line of a journal that takes over a CSV file."""
-    table = read_table(out, images)
+    """Return the line of a journal that takes over a CSV file.
+
+    Columns that hold no labels are kept as they are.
+    """
+    kept = other_columns(out)
+    table = read_table(out, images, ignore=kept)
     names, has_splits = table.schema.names, any(split is not None for split in table.splits)
     rows: list[dict[str, Any]] = []
-    for face in table:
+    for face, fields in zip(table, (_rows_of(out) or {}).values(), strict=True):
         labels = (None if label == MISSING else int(label) for label in face.labels)
         rows.append({"image": face.name, "values": dict(zip(names, labels, strict=True))})
         if has_splits:
             rows[-1]["split"] = face.split or ""
-    return {"attributes": list(names), "import": rows}
+        if kept:
+            rows[-1]["kept"] = {name: fields[name] for name in kept if name in fields}
+    found: dict[str, Any] = {"attributes": list(names), "import": rows}
+    return found | {"columns": CsvTable(out).header} if kept else found
 
 
 def _rows_of(out: Path) -> dict[str, dict[str, str]] | None:

@@ -4,6 +4,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sspl.data.adapters.columns import no_attribute
 from sspl.data.adapters.table import IMAGE, SPLIT
 from sspl.data.settings import DataSettings
 from sspl.data.skipping import OnError
@@ -90,3 +91,7 @@ def _check_names(attributes: tuple[str, ...]) -> None:
     for name in attributes:
         if name in (IMAGE, SPLIT) or len(name) > 100 or not name.isprintable():
             raise SettingsError(f"--attributes: '{name}' cannot be the name of an attribute.")
+        if meaning := no_attribute(name):
+            raise SettingsError(
+                f"--attributes: a column '{name}' would be read as {meaning}; choose another name."
+            )
