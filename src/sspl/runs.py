@@ -1,7 +1,7 @@
 """Run folders: everything that is needed to read a result or to make it again."""
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from sspl import __version__
+from sspl.checkpoint import has_state
 from sspl.distributed.group import agreed, is_first
 from sspl.errors import SsplError
-from sspl.files import read_json, write_csv, write_json, write_text
+from sspl.files import read_json, read_text, write_csv, write_json, write_text
 from sspl.locks import claimed
+from sspl.resuming import Extent, require_same_settings
 from sspl.settings import Settings, dump_yaml
 
 SETTINGS_FILE: Final = "settings.yaml"
@@ -40,11 +42,19 @@ def claimed_run(folder: Path) -> Iterator[None]:
         yield
 
 
-def start_run(folder: Path, kind: str, settings: Settings, seed: int, resume: bool) -> None:
-    """Make a run folder with its settings, versions and seed.
+def start_run(
+    folder: Path, kind: str, settings: Settings, seed: int, resume: bool,
+    extent: Extent | None = None, inputs: Callable[[bool], None] = lambda _: None,
+) -> None:  # fmt: skip
+    """Make a run folder with its settings, versions and seed, or go on in one.
 
-    Raises `SsplError` when the folder already holds a run and `resume` is off, or when the
-    run to be resumed had other settings.
+    Args:
+        folder, kind, settings, seed, resume: the run's.
+        extent: lets it become longer, see `require_same_settings`.
+        inputs: told whether a run goes on; notes or compares what it is of.
+
+    Raises `SsplError` when the folder already holds a run and `resume` is off, or when the run to
+    be resumed had other settings.
     """
     settings_file = folder / SETTINGS_FILE
     text = dump_yaml(settings)
@@ -54,11 +64,15 @@ def start_run(folder: Path, kind: str, settings: Settings, seed: int, resume: bo
                 f"{folder} already holds a run; add --resume to go on with it, "
                 "or choose another --out."
             )
-        if settings_file.read_bytes() != text.encode("utf-8"):
+        other = require_same_settings(settings_file, settings, extent, rows_done(folder))
+        if extent and extent[0] in other and finished(folder) and not has_state(folder):
             raise SsplError(
-                f"{folder} was started with other settings ({settings_file}); "
-                "resume with the same ones or choose another --out."
+                f"{folder} is finished, and its state for going on is not there any more; "
+                "choose another --out."
             )
+        inputs(True)
+        if settings_file.read_bytes() != text.encode("utf-8"):
+            write_text(settings_file, text)
         return
     write_json(
         folder / RUN_FILE,
@@ -70,7 +84,14 @@ def start_run(folder: Path, kind: str, settings: Settings, seed: int, resume: bo
             "platform": platform.platform(),
         },
     )
+    inputs(False)
     write_text(settings_file, text)
+
+
+def rows_done(folder: Path) -> int:
+    """Return how many epochs the log of a run tells of; 0 where there is none."""
+    file = folder / METRICS_CSV
+    return max(0, len(read_text(file).splitlines()) - 1) if file.exists() else 0
 
 
 def write_metrics(

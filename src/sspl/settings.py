@@ -109,6 +109,11 @@ def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
     return sorted(model.model_fields)
 
 
+def fields_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Return the model of the settings below one key; None for a plain value."""
+    return _model_in(model.model_fields[key].annotation)
+
+
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation

@@ -22,12 +22,19 @@ preset_option = click.option(
 
 
 def gather(
-    stage: Any, preset_name: str, settings_file: Path | None, given: dict[str, Any]
-) -> dict[str, Any]:
-    """Lay a settings file over a preset, and what the options gave over both."""
+    stage: Any, preset_name: str, settings_file: Path | None, given: dict[str, Any],
+    run: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Lay a settings file over a preset, and what the options gave over both.
+
+    With `run` the settings of that run take the place of the two.
+    """
+    from sspl.runs import SETTINGS_FILE
     from sspl.settings import merge, read_settings
     from sspl.training.settings import preset
 
+    if run is not None:
+        return merge(read_settings(run / SETTINGS_FILE), given)
     content = preset(preset_name, stage)
     if settings_file is not None:
         content = merge(content, read_settings(settings_file))
@@ -66,13 +73,25 @@ def pretrain(
             given["on_error"] = on_error
         if specs:
             given["data"] = [parse_data_spec(s).absolute().model_dump() for s in specs]
-        return build(PretrainSettings, gather("pretrain", preset, settings_file, given), overrides)
+        run = going_on(out, resume, specs, settings_file)
+        content = gather("pretrain", preset, settings_file, given, run)
+        return build(PretrainSettings, content, overrides)
 
     with joined():
         _log(is_first())
         last = run(agreed(chosen), out, resume)
         if is_first():
             say("\n".join(f"{name:<22} {value}" for name, value in last.items()), last, as_json)
+
+
+def going_on(out: Path, resume: bool, *given: object) -> Path | None:
+    """Return the run whose settings are meant where neither faces nor a file of settings is given.
+
+    So `--out RUN --resume` is enough, and `optim.epochs=N` behind it makes the run longer.
+    """
+    from sspl.runs import SETTINGS_FILE
+
+    return out if resume and not any(given) and (out / SETTINGS_FILE).is_file() else None
 
 
 def _log(speaks: bool) -> None:
@@ -108,9 +127,10 @@ def finetune(
     def chosen() -> FinetuneSettings:
         subset = {"count": labels, "fraction": fraction, "subset_seed": subset_seed}
         given: dict[str, Any] = {"labels": {k: v for k, v in subset.items() if v is not None}}
+        run = going_on(out, resume, spec, settings_file)
         if source is not None:
             given["pretrained"] = None if source == "none" else str(Path(source).absolute())
-        elif settings_file is None:
+        elif settings_file is None and run is None:
             raise SettingsError(
                 "--from: give the run folder of stage 1, or 'none' to learn from scratch."
             )
@@ -118,7 +138,7 @@ def finetune(
             given["seed"] = seed
         if spec is not None:
             given["data"] = parse_data_spec(spec).absolute().model_dump()
-        content = gather("finetune", preset, settings_file, given)
+        content = gather("finetune", preset, settings_file, given, run)
         return build(FinetuneSettings, content, overrides)
 
     with joined():

@@ -113,6 +113,11 @@ def of_values(what: str, values: Any) -> Entry:
     return what, hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
+def of_paths(name: str, paths: Iterable[Path], *about: str) -> Entry:
+    """Return the entry of files that belong together, none of them read, and what is said of it."""
+    return name, " ".join([*(str(part) for path in paths for part in _status(path)), *about])
+
+
 def of_faces(faces: Faces, labelled: bool = False) -> list[Entry]:
     """Return the entries of faces, without reading a picture.
 

@@ -1,5 +1,6 @@
 """What `sspl parser` does: folders in, run folders and masks out."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from sspl.data.inputs import of_paths, of_values, require_same_inputs
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy, load_taxonomy
 from sspl.errors import DataError, SettingsError
 from sspl.files import write_json
@@ -23,6 +25,11 @@ from sspl.runs import claimed_run, start_run, write_metrics
 
 ONNX_SUFFIX: Final = ".onnx"
 BATCH: Final = 16
+EXTENT: Final = (
+    "steps",
+    "the learning rate follows a curve over all steps, so that a longer run would have learnt "
+    "otherwise from its first one. Train a parser with more steps in another --out.",
+)
 
 
 def train_and_test(
@@ -47,8 +54,12 @@ def _train_and_test(
     chosen = pairs.split("train")
     if settings.pairs is not None:
         chosen = draw_training_pairs(chosen, settings.pairs, settings.seed)
+    columns = zip(pairs.names, pairs.images, pairs.masks, pairs.splits, strict=True)
+    entries = [of_values("the classes", [source.classes, taxonomy.classes, taxonomy.mirror])]
+    entries += [of_paths(name, (image, mask), split) for name, image, mask, split in columns]
+    inputs = partial(require_same_inputs, out, entries)
     canvases = load_pairs(chosen, source, taxonomy, settings.size, "read training pairs")
-    start_run(out, "parser", settings, settings.seed, resume)
+    start_run(out, "parser", settings, settings.seed, resume, EXTENT, inputs)
     training = train_parser(*canvases, taxonomy, settings, out, resume)
     model = ParserModel(training.network, taxonomy, settings.size)
     save_parser(out, model, settings.model)

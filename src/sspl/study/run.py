@@ -7,6 +7,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from sspl.data.inputs import of_faces, require_same_inputs
+from sspl.data.records import SPLITS
 from sspl.data.settings import DataSettings
 from sspl.errors import SettingsError, SsplError
 from sspl.evaluation.evaluate import describe, judge
@@ -98,9 +100,14 @@ class Study:
                 )
 
     def _require_data(self) -> None:
-        self.data().open().split("test")
+        faces = self.data().open()
+        faces.split("test")
+        entries = of_faces(faces, labelled=True)
         for spec in self.settings.unlabelled:
-            open_spec(spec)
+            more = of_faces(open_spec(spec).stream(SPLITS))
+            entries += [(f"{spec}: {name}", about) for name, about in more]
+        with locked(self.lock("inputs"), wait=True):
+            require_same_inputs(self.out, entries, resumed=True)
 
     def data(self) -> DataSettings:
         """Return the labelled faces' settings."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from sspl.averaging import averaged_model
 from sspl.checkpoint import load_state, save_state
 from sspl.data.canvases import Canvases, FaceSource
+from sspl.data.inputs import Entry, of_faces, of_file, of_values, require_same_inputs
 from sspl.data.records import FaceSet
 from sspl.data.subsets import save_subset
 from sspl.data.transforms import random_view
@@ -61,7 +63,7 @@ from sspl.training.deciding import choose_decisions
 from sspl.training.losses import attribute_loss
 from sspl.training.optimiser import back_propagate, make_optimiser, set_lr, update
 from sspl.training.partition import partition, unlabelled_sources
-from sspl.training.settings import FinetuneSettings
+from sspl.training.settings import FinetuneSettings, extent_of
 from sspl.training.transfer import transfer
 from sspl.training.trunk_weights import load_trunk
 
@@ -364,11 +366,41 @@ def _open(
     unlabelled = run.unlabelled()
     deal_of(settings.optim.batch_size, len(train), settings.optim.accumulate)
     if is_first():
-        start_run(out, "finetune", settings, settings.seed, resume)
+        extent = extent_of(
+            settings.optim, f"Train on from it: 'sspl finetune --from {out}' with another --out."
+        )
+        inputs = partial(require_same_inputs, out, _inputs(run))
+        start_run(out, "finetune", settings, settings.seed, resume, extent, inputs)
         log.info(run.transferred)
         save_subset(out / LABELLED_FILE, run.parts.train.names)
         save_subset(out / VALIDATION_FILE, run.parts.val.names)
     return train, val, unlabelled
+
+
+def _inputs(run: Finetuning) -> list[Entry]:
+    """Return what a run learns from and is selected on: faces, labels, weights and classes."""
+    settings, parts = run.settings, run.parts
+    entries = [of_values(f"taxonomy {settings.taxonomy}", load_taxonomy(settings.taxonomy).classes)]
+    if settings.trunk_weights is not None:
+        entries.append(of_file("trunk_weights", settings.trunk_weights))
+    if settings.pretrained is not None:
+        entries += [
+            of_file(f"pretrained {file.name}", file) for file in _weights(settings.pretrained)
+        ]
+    entries += [*of_faces(parts.train, labelled=True), *of_faces(parts.val, labelled=True)]
+    if settings.consistency.weight:
+        entries += of_faces(parts.rest)
+        for number, source in enumerate(unlabelled_sources(settings.consistency.data, ("train",))):
+            more = of_faces(source.faces)
+            entries += [(f"consistency.data {number}: {n}", about) for n, about in more]
+    return entries
+
+
+def _weights(pretrained: Path) -> list[Path]:
+    """Return the files that a run in this folder, or at this path, has its weights in."""
+    if not pretrained.is_dir():
+        return [pretrained]
+    return [p for p in sorted(pretrained.glob("*.safetensors")) if "state" not in p.name]
 
 
 def _save(run: Finetuning, out: Path, logits: NDArray[np.float32]) -> None:

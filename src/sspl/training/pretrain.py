@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from sspl.checkpoint import Learner, has_state, load_state, save_state
 from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
+from sspl.data.inputs import Entry, of_faces, of_file, of_values, require_same_inputs
 from sspl.data.packs.read import PackedFaces
 from sspl.data.records import Faces, FaceSet
 from sspl.data.skipping import SKIPPED_FILE, Skipped, usable, without
@@ -65,8 +67,9 @@ from sspl.tasks.simclr import SimCLR
 from sspl.training.adversarial import Adversary
 from sspl.training.optimiser import back_propagate, make_optimiser, set_lr, update
 from sspl.training.partition import unlabelled_sources
-from sspl.training.settings import BUILT_IN, PretrainSettings
+from sspl.training.settings import BUILT_IN, PretrainSettings, extent_of
 from sspl.training.trunk_weights import load_trunk
+from sspl.user_code import is_user_code
 from sspl.weights import save_tensors
 
 MODEL_FILE: Final = "pretrained.safetensors"
@@ -305,12 +308,31 @@ def _open(run: Pretraining, out: Path, resume: bool) -> tuple[Canvases, Deal]:
     )  # fmt: skip
     deal = deal_of(settings.optim.batch_size, len(canvases), settings.optim.accumulate)
     if is_first():
-        start_run(out, "pretrain", settings, settings.seed, resume)
+        extent = extent_of(
+            settings.optim,
+            f"A new run starts from its trunk with trunk_weights={out / MODEL_FILE}.",
+        )
+        inputs = partial(require_same_inputs, out, _inputs(run, sources))
+        start_run(out, "pretrain", settings, settings.seed, resume, extent, inputs)
         if settings.on_error == "skip":
             skipped.write(out / SKIPPED_FILE)
         if skipped:
             log.warning(skipped.text(out / SKIPPED_FILE))
     return canvases, deal
+
+
+def _inputs(run: Pretraining, sources: list[FaceSource]) -> list[Entry]:
+    """Return what a run learns from: faces, weights, classes and tasks."""
+    settings = run.settings
+    entries = [of_values(f"taxonomy {settings.taxonomy}", run.taxonomy.classes)]
+    if settings.trunk_weights is not None:
+        entries.append(of_file("trunk_weights", settings.trunk_weights))
+    for task in filter(is_user_code, settings.tasks):
+        entries.append(of_file(f"task {task}", Path(task.rpartition(":")[0])))
+    for number, source in enumerate(sources):
+        where = f"data {number}: " if len(sources) > 1 else ""
+        entries += [(where + name, about) for name, about in of_faces(source.faces)]
+    return entries
 
 
 def _facts(run: Pretraining, faces: int) -> dict[str, Any]:

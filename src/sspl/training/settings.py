@@ -50,6 +50,11 @@ class ScheduleSettings(Settings):
     warmup_epochs: int = Field(0, ge=0)
     steps: tuple[tuple[int, float], ...] = ()
 
+    @property
+    def whole(self) -> bool:
+        """Whether the factor of an epoch depends on how many there are in all."""
+        return not self.steps
+
     def factor(self, epoch: int, progress_in_epoch: float, epochs: int) -> float:
         """Return the factor in a 0-based epoch; `progress_in_epoch` is in (0, 1]."""
         if self.steps:
@@ -74,6 +79,18 @@ class OptimSettings(Settings):
     )
     clip: float = Field(5.0, gt=0, description="largest gradient norm")
     schedule: ScheduleSettings = ScheduleSettings(warmup_epochs=1)
+
+
+def extent_of(optim: OptimSettings, instead: str) -> tuple[str, str | None]:
+    """Return which setting says how long a run is, and why it cannot change, if so.
+
+    `instead` says what to do in its place.
+    """
+    reason = (
+        "the learning rate follows a curve over all epochs, so that a longer run would have learnt "
+        f"otherwise from its first one. {instead}"
+    )
+    return "optim.epochs", reason if optim.schedule.whole else None
 
 
 class RuntimeSettings(Settings):

@@ -17,6 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from sspl.data.images import Box, mask_canvas, read_canvas, read_format, read_mask
+from sspl.data.inputs import of_faces, require_same_inputs
 from sspl.data.packs.layout import (
     INDEX_FILE,
     PLAN_FILE,
@@ -163,7 +164,7 @@ def _make_pack(
     plan = _plan(faces, cut, encoding, source, taxonomy, shard_faces)
     inner = box if cut is None else box_in(faces, cut.box, cut.canvas)
     encoder = Encoder(encoding, inner, cut.canvas if cut else 0, len(plan.classes or ()))
-    _claim(out, plan)
+    require_same_inputs(out, of_faces(faces), resumed=_claim(out, plan))
     shards = []
     pool = ThreadPoolExecutor(usable_cores())
     with tqdm(total=len(faces), desc="pack", unit="face") as bar:
@@ -217,8 +218,8 @@ def _plan(
     )
 
 
-def _claim(out: Path, plan: Plan) -> None:
-    """Begin a pack, or go on with one of the same plan.
+def _claim(out: Path, plan: Plan) -> bool:
+    """Begin a pack, or go on with one of the same plan; tell whether there was one.
 
     What the source is called may differ: a folder has more than one path.
     """
@@ -232,6 +233,7 @@ def _claim(out: Path, plan: Plan) -> None:
             f"{out} was packed from other faces or with other options; give the same ones, or "
             "choose another --out."
         )
+    return there is not None
 
 
 def _pack_shard(
