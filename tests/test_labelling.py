@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import json
+import logging
 import os
 import re
 import threading
@@ -24,7 +25,7 @@ from sspl.data.adapters.folder import read_folder
 from sspl.data.records import FaceSet
 from sspl.data.settings import parse_data_spec
 from sspl.errors import DataError, SsplError
-from sspl.labelling.app import make_app
+from sspl.labelling.app import MOST_DECODED, make_app
 from sspl.labelling.coach import Coach, Report
 from sspl.labelling.desk import LEASE_SECONDS, ROUND, Desk
 from sspl.labelling.faces import first_order
@@ -34,6 +35,7 @@ from sspl.labelling.probe import Standing
 from sspl.labelling.selection import choose
 from sspl.labelling.settings import LabelSettings
 from sspl.labelling.suggest import Answers, judged
+from sspl.serving.rooms import BusyError, Share
 from test_suggest import faces as faces
 from test_suggest import pretrained as pretrained
 
@@ -514,6 +516,49 @@ def test_a_round_of_answers(client: TestClient, desk: Desk, out: Path) -> None:
     assert lines(out)[1:] == []
     assert client.post("/v1/undo", json={"tab": "t"}).status_code == 409
     assert client.get("/v1/state").json()["done"] == 0
+
+
+def test_the_key_is_in_no_log(
+    client: TestClient,
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(tab: str) -> list[int]:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(desk, "round", fail)
+    with caplog.at_level(logging.DEBUG):
+        assert client.post("/v1/round", json={"tab": "t"}).status_code == 500
+        client.post("/v1/round", content=b"{" * 70_000)
+        client.get("/v1/faces/99", headers={"X-Sspl-Key": "no" + KEY})
+    assert "broken" in caplog.text
+    assert KEY not in caplog.text
+
+
+def test_pictures_of_faces_wait_for_memory(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes more than there is has it to itself."""
+    asked: list[int] = []
+
+    async def wait_for(self: object, amount: int, until: float) -> None:
+        asked.append(amount)
+        if len(asked) > 1:
+            raise BusyError
+
+    monkeypatch.setattr(Share, "wait_for", wait_for)
+    monkeypatch.setattr("sspl.labelling.app.decoding_bytes", lambda picture: 10**12)
+    assert client.get("/v1/faces/0").status_code == 200
+    reply = client.get("/v1/faces/1")
+    assert (reply.status_code, reply.headers["Retry-After"]) == (503, "2")
+    assert asked == [MOST_DECODED] * 2
+
+
+def test_head_is_answered_and_another_method_is_named(client: TestClient) -> None:
+    assert (client.head("/v1/state").status_code, client.head("/v1/state").content) == (200, b"")
+    assert client.options("/v1/state").headers["Allow"] == "GET, HEAD"
+    assert client.get("/v1/answer").headers["Allow"] == "POST"
 
 
 def test_the_face_is_upright_small_and_written_anew(journal: Journal, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from sspl.errors import SettingsError, first_line
 Precision = Literal["auto", "fp32", "bf16"]
 
 M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
 M_MMAP_MAX = -4
+M_ARENA_MAX = -8
 
 
 def pick_device(name: str) -> torch.device:
@@ -130,9 +132,23 @@ def keep_freed_memory() -> None:
     Activations are allocated and freed each step; returned pages must be zeroed anew by the
     kernel, which took about a third of a CPU training step. A no-op off glibc.
     """
+    _tell_glibc((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def return_freed_memory() -> None:
+    """Tell glibc to hand freed memory back, so that a process that runs for long stays small.
+
+    By itself it raises both thresholds to what was freed once, and each thread has a heap of its
+    own that keeps the most that it ever held. Call it before threads are started. A no-op off
+    glibc.
+    """
+    _tell_glibc((M_MMAP_THRESHOLD, 2**22), (M_TRIM_THRESHOLD, 2**24), (M_ARENA_MAX, 2))
+
+
+def _tell_glibc(*options: tuple[int, int]) -> None:
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
-    mallopt(M_MMAP_MAX, 0)
-    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    for name, value in options:
+        mallopt(name, value)

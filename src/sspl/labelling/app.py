@@ -1,9 +1,11 @@
 """The labelling page and what it talks to."""
 
+import asyncio
 import io
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
@@ -16,12 +18,24 @@ from sspl.errors import DataError, SsplError
 from sspl.labelling.desk import Desk
 from sspl.labelling.journal import ChangedError
 from sspl.labelling.settings import LabelSettings
+from sspl.serving.attending import in_thread, while_connected
+from sspl.serving.costs import decoding_bytes
+from sspl.serving.rooms import BusyError, Room
 from sspl.serving.shell import add_shell, page, read_body, refuse_other_sites
 
 if TYPE_CHECKING:
     from sspl.labelling.coach import Coach, Report
 
-KEY_HEADER = "X-Sspl-Key"
+KEY_HEADER: Final = "X-Sspl-Key"
+
+MOST_DECODED: Final = 720_000_000
+"""Bytes that pictures may take at once while they are decoded."""
+
+THREADS: Final = 2
+"""That decode pictures."""
+
+PATIENCE: Final = 10.0
+"""Seconds that a picture waits for that memory."""
 
 
 class _Body(BaseModel):
@@ -137,6 +151,7 @@ def make_app(desk: Desk, coach: "Coach | None", settings: LabelSettings, key: st
     """
     app = FastAPI(title="sspl label", version=__version__, openapi_url=None)
     add_shell(app, settings.hosts)
+    memory, pool = Room(MOST_DECODED), ThreadPoolExecutor(THREADS, "picture")
     text, policy = page("labelling")
 
     def guarded(request: Request) -> None:
@@ -145,7 +160,19 @@ def make_app(desk: Desk, coach: "Coach | None", settings: LabelSettings, key: st
             raise HTTPException(403, "open the address that 'sspl label' printed, with its key.")
 
     async def body(request: Request) -> bytes:
-        return await read_body(request, settings.max_bytes, settings.body_seconds, "request")
+        content = bytearray()
+        await read_body(
+            request, settings.max_bytes, settings.body_seconds, "request", content.extend
+        )
+        return bytes(content)
+
+    async def shown(face: int) -> bytes:
+        stored = desk.faces.images[face]
+        with memory.share() as share:
+            needed = await in_thread(pool, decoding_bytes, stored)
+            until = asyncio.get_running_loop().time() + PATIENCE
+            await share.wait_for(min(needed, memory.size), until)
+            return await in_thread(pool, picture, desk, face, settings.picture_side)
 
     def saved(work: Callable[[], Any]) -> Any:
         try:
@@ -164,13 +191,18 @@ def make_app(desk: Desk, coach: "Coach | None", settings: LabelSettings, key: st
         return state(desk, coach)
 
     @app.get("/v1/faces/{face}", dependencies=[Depends(guarded)])
-    def show_face(face: int) -> Response:
+    async def show_face(request: Request, face: int) -> Response:
         if not 0 <= face < len(desk.faces):
             raise HTTPException(404, "there is no such face.")
         try:
-            return Response(picture(desk, face, settings.picture_side), media_type="image/jpeg")
+            content = await while_connected(request, shown(face))
+        except BusyError:
+            raise HTTPException(
+                503, "too many pictures are asked for; try again.", {"Retry-After": "2"}
+            ) from None
         except DataError:
             raise HTTPException(404, "this picture cannot be read; skip it.") from None
+        return Response(content, media_type="image/jpeg")
 
     @app.post("/v1/round", dependencies=[Depends(guarded)])
     def hand_out(content: bytes = Depends(body)) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final, TypeVar
@@ -19,16 +19,22 @@ from sspl import __version__
 from sspl.device import usable_cores
 from sspl.errors import DataError
 from sspl.inference.crops import FaceCrop
-from sspl.inference.explain import FaceParts, by_part, classes_of
 from sspl.inference.heat import heat_map
 from sspl.models.bundle import AttributeModel
-from sspl.serving.batching import Batcher, BusyError
+from sspl.serving.attending import in_thread, while_connected
+from sspl.serving.batching import Batcher
 from sspl.serving.guards import RateLimit
-from sspl.serving.reader import Reader, open_picture
+from sspl.serving.reader import Explained, Looked, Reader, upload_bytes
+from sspl.serving.rooms import BusyError, Room, Share
 from sspl.serving.settings import ServeSettings
-from sspl.serving.shell import add_shell, page, read_body, refuse_other_sites
+from sspl.serving.shell import add_shell, page, refuse_other_sites
+from sspl.serving.uploads import FORM, check_kind, read_picture
 
-PICTURE_TYPES: Final = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff")
+PICTURE_TYPES: Final = (
+    "image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "image/heic", "image/avif",
+    "application/octet-stream",
+)  # fmt: skip
+"""Those that the description names; others of images are taken too, by what the bytes are."""
 
 
 class AttributeAnswer(BaseModel):
@@ -54,6 +60,7 @@ class PictureAnswer(BaseModel):
     width: int
     height: int
     faces: list[FaceAnswer]
+    left_out: int = Field(description="smaller faces that were found and not looked at")
 
 
 class Explanation(BaseModel):
@@ -99,9 +106,17 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
 PICTURE_BODY: Final = {
     "requestBody": {
         "required": True,
-        "description": "The picture's bytes.",
+        "description": "The picture's bytes, or a form with one file.",
         "content": {
             kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURE_TYPES
+        } | {
+            FORM: {
+                "schema": {
+                    "type": "object",
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "required": ["file"],
+                }
+            }
         },
     }
 }  # fmt: skip
@@ -110,12 +125,11 @@ PICTURE_BODY: Final = {
 MOST_EXPLAINED: Final = 8
 """Faces explained together; each needs the memory of many predictions."""
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Service:
-    """A reader behind queues: many requests, one network."""
+    """A reader behind queues: many requests, one network, and bounds on what they take."""
 
     def __init__(self, reader: Reader, settings: ServeSettings) -> None:
         self.reader = reader
@@ -128,15 +142,22 @@ class Service:
             settings.max_waiting,
         )  # fmt: skip
         self.pool = ThreadPoolExecutor(settings.readers or usable_cores(), "read")
-        self.uploads = asyncio.Semaphore(settings.max_reading)
+        # The notes in a header may take much memory: one is read at a time.
+        self.headers = ThreadPoolExecutor(1, "header")
+        self.requests = Room(settings.max_waiting)
+        self.uploads = Room(settings.max_uploads)
+        self.memory = Room(settings.max_decoded)
         self.limit = RateLimit(settings.rate, settings.burst)
+
+    async def stop(self) -> None:
+        """Wait for what the threads have begun; the rest is dropped."""
+        for pool in (self.pool, self.headers):
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
     def guard(self, request: Request) -> None:
         """Refuse what another site's page sent, what is no picture, and what comes too often."""
         refuse_other_sites(request)
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        if kind not in PICTURE_TYPES:
-            raise HTTPException(415, f"send a picture as {', '.join(PICTURE_TYPES)}.")
+        check_kind(request.headers.get("content-type", ""))
         wait = self.limit.wait(request.client.host if request.client else "")
         if wait:
             raise HTTPException(
@@ -144,34 +165,78 @@ class Service:
                 {"Retry-After": str(int(wait) + 1)},
             )  # fmt: skip
 
-    async def picture(self, request: Request) -> tuple[Image.Image, list[FaceCrop]]:
-        """Return the uploaded picture and its faces."""
-        loop = asyncio.get_running_loop()
-        async with self.uploads:
-            content = await read_body(
-                request, self.settings.max_bytes, self.settings.body_seconds, "picture"
-            )
+    async def _served(
+        self, request: Request, work: Callable[[Looked], Awaitable[Result]]
+    ) -> Result:
+        """Return what comes of an uploaded picture; what it takes is held until then."""
+        limits = self.settings
+        with self.requests.share() as one, self.uploads.share() as upload:
             try:
-                return await loop.run_in_executor(self.pool, self._read, content)
-            except DataError as error:
-                raise HTTPException(400, str(error)) from None
+                one.take(1)
+                # The bytes have no name here, or they would be kept until the answer.
+                return await while_connected(
+                    request,
+                    self._work(
+                        await read_picture(
+                            request, limits.max_bytes, limits.body_seconds, upload
+                        ),
+                        upload, work,
+                    ),
+                )  # fmt: skip
+            except BusyError:
+                raise HTTPException(
+                    503, "too many pictures are waiting; try again.", {"Retry-After": "2"}
+                ) from None
 
-    def _read(self, content: bytes) -> tuple[Image.Image, list[FaceCrop]]:
-        image = open_picture(content, self.settings.max_pixels)
-        return image, self.reader.faces(image)
+    async def _work(
+        self, content: bytes, upload: Share, work: Callable[[Looked], Awaitable[Result]]
+    ) -> Result:
+        with self.memory.share() as memory:
+            looked = await self._look(content, memory)
+            del content
+            upload.keep(0)
+            return await work(looked)
+
+    async def _look(self, content: bytes, memory: Share) -> Looked:
+        limits, model = self.settings, self.reader.model
+        until = asyncio.get_running_loop().time() + limits.patience
+        try:
+            async with asyncio.timeout_at(until):
+                needed = await in_thread(self.headers, upload_bytes, content, limits.max_pixels)
+            if self.reader.detector is not None:
+                needed += limits.max_faces * 3 * model.canvas**2
+            if needed > limits.max_decoded:
+                raise DataError(
+                    f"to decode the picture would take {needed / 1e6:.0f} MB of memory, more than "
+                    f"{limits.max_decoded / 1e6:.0f}; send it as JPEG, or smaller."
+                )
+            await memory.wait_for(needed, until)
+            looked = await in_thread(
+                self.pool, self.reader.look, content, limits.max_pixels, limits.max_faces
+            )
+        except TimeoutError:
+            raise BusyError from None
+        except DataError as error:
+            raise HTTPException(400, str(error)) from None
+        # The picture is gone; its faces stay until they are answered.
+        memory.keep(looked.nbytes)
+        return looked
 
     async def answer(self, request: Request) -> PictureAnswer:
         """Return what is on the uploaded picture."""
-        image, faces = await self.picture(request)
-        scores = await _queued(self.batcher, faces)
-        model = self.reader.model
+        return await self._served(request, self._predicted)
+
+    async def _predicted(self, looked: Looked) -> PictureAnswer:
+        model, faces = self.reader.model, looked.faces
+        scores = await self.batcher.submit(faces)
         return PictureAnswer(
-            width=image.width,
-            height=image.height,
+            width=looked.width,
+            height=looked.height,
             faces=[
                 FaceAnswer(box=face.box, score=face.score, attributes=_attributes(model, row))
                 for face, row in zip(faces, scores, strict=True)
             ],
+            left_out=looked.left_out,
         )
 
     async def explanation(self, request: Request, attribute: str, number: int) -> Explanation:
@@ -179,34 +244,26 @@ class Service:
         model = self.reader.model
         if attribute not in model.schema.names:
             raise HTTPException(422, f"attribute: the model has no '{attribute}'.")
-        _, faces = await self.picture(request)
-        if number >= len(faces):
-            raise HTTPException(404, f"face: the picture has {len(faces)}, counted from 0.")
-        parts = await _queued(self.explainer, faces[number])
-        loop, place = asyncio.get_running_loop(), model.schema.index(attribute)
-        return await loop.run_in_executor(
-            self.pool, _explanation, model, faces[number], parts, place
-        )
+        place = model.schema.index(attribute)
+
+        async def explained(looked: Looked) -> Explanation:
+            count = len(looked.faces)
+            if number >= count:
+                raise HTTPException(404, f"face: the picture has {count}, counted from 0.")
+            face = looked.faces[number]
+            found = await self.explainer.submit((face, place))
+            return await in_thread(self.pool, _explanation, attribute, face, found)
+
+        return await self._served(request, explained)
 
 
-async def _queued(batcher: Batcher[Item, Result], item: Item) -> Result:
-    try:
-        return await batcher.submit(item)
-    except BusyError:
-        raise HTTPException(
-            503, "too many pictures are waiting; try again.", {"Retry-After": "1"}
-        ) from None
-
-
-def _explanation(
-    model: AttributeModel, face: FaceCrop, parts: FaceParts, place: int
-) -> Explanation:
+def _explanation(attribute: str, face: FaceCrop, found: Explained) -> Explanation:
     file = io.BytesIO()
-    Image.fromarray(heat_map(face.canvas, parts.maps[place])).save(file, "PNG")
+    Image.fromarray(heat_map(face.canvas, found.added)).save(file, "PNG")
     return Explanation(
-        attribute=model.schema.names[place],
-        baseline=round(float(parts.baseline[place]), 4),
-        parts={k: round(v, 4) for k, v in by_part(parts, place, classes_of(model)).items()},
+        attribute=attribute,
+        baseline=round(found.baseline, 4),
+        parts={name: round(value, 4) for name, value in found.parts.items()},
         picture=f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}",
     )
 
@@ -235,7 +292,7 @@ def make_app(reader: Reader, settings: ServeSettings) -> FastAPI:
         yield
         for queue in queues:
             queue.cancel()
-        service.pool.shutdown(wait=False, cancel_futures=True)
+        await service.stop()
 
     # The interactive documentation pages would load scripts from elsewhere.
     app = FastAPI(
@@ -259,7 +316,7 @@ def make_app(reader: Reader, settings: ServeSettings) -> FastAPI:
     @app.get("/healthz")
     def health(request: Request) -> Health:
         """Say that the server is up."""
-        return Health(status="ok", waiting=service(request).batcher.queue.qsize())
+        return Health(status="ok", waiting=len(service(request).batcher))
 
     @app.get("/v1/model")
     def describe() -> ModelAnswer:

@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Generic, TypeVar
+
+from sspl.serving.rooms import BusyError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class BusyError(Exception):
-    """The queue is full; the caller should come back later."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -30,51 +29,63 @@ class Batcher(Generic[Item, Result]):
         self.compute = compute
         self.max_batch = max_batch
         self.max_wait = max_wait
-        self.queue: asyncio.Queue[tuple[Item, asyncio.Future[Result]]] = asyncio.Queue(max_waiting)
+        self.max_waiting = max_waiting
+        self._queue: dict[asyncio.Future[Result], Item] = {}
+        self._arrived = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._queue)
 
     async def submit(self, item: Item) -> Result:
-        """Return the item's result.
+        """Return the item's result; an item whose caller is cancelled leaves the queue.
 
         Raises `BusyError` when the queue is full, and whatever `compute` raised for its batch.
         """
+        if len(self._queue) >= self.max_waiting:
+            raise BusyError
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue[answer] = item
+        self._arrived.set()
         try:
-            self.queue.put_nowait((item, answer))
-        except asyncio.QueueFull:
-            raise BusyError from None
-        return await answer
+            return await answer
+        finally:
+            self._queue.pop(answer, None)
 
     async def run(self) -> None:
         """Serve the queue until cancelled."""
-        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, "score") as pool:
             while True:
-                waiting = [
-                    (item, answer)
-                    for item, answer in await self._collect()
-                    if not answer.cancelled()
-                ]
-                if not waiting:
-                    continue
-                try:
-                    results = await loop.run_in_executor(
-                        pool, self.compute, [item for item, _ in waiting]
-                    )
-                except Exception as error:
-                    for _, answer in waiting:
-                        if not answer.done():
-                            answer.set_exception(error)
-                    continue
-                for (_, answer), result in zip(waiting, results, strict=True):
-                    if not answer.done():
-                        answer.set_result(result)
+                await self._answer(pool, await self._collect())
 
-    async def _collect(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        batch = [await self.queue.get()]
+    async def _answer(
+        self, pool: ThreadPoolExecutor, batch: dict[asyncio.Future[Result], Item]
+    ) -> None:
+        if not batch:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            results = await loop.run_in_executor(pool, self.compute, list(batch.values()))
+        except Exception as error:
+            for answer in batch:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        for answer, result in zip(batch, results, strict=True):
+            if not answer.done():
+                answer.set_result(result)
+
+    async def _collect(self) -> dict[asyncio.Future[Result], Item]:
+        while not self._queue:
+            await self._next()
         try:
             async with asyncio.timeout(self.max_wait):
-                while len(batch) < self.max_batch:
-                    batch.append(await self.queue.get())
+                while len(self._queue) < self.max_batch:
+                    await self._next()
         except TimeoutError:
             pass
-        return batch
+        first = list(islice(self._queue, self.max_batch))
+        return {answer: self._queue.pop(answer) for answer in first}
+
+    async def _next(self) -> None:
+        self._arrived.clear()
+        await self._arrived.wait()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sspl.device import return_freed_memory
 from sspl.errors import SsplError
 from sspl.faces.detectors import MIN_SCORES, make_detector
 from sspl.serving.reader import Reader
@@ -23,5 +24,6 @@ def run_server(
             f"serving needs a package that is not installed ({absent.name}); "
             "run: pip install 'sspl[serve,faces]'."
         ) from None
+    return_freed_memory()
     detector = make_detector("yunet", MIN_SCORES["yunet"]) if detect else None
     run_app(make_app(Reader(model, detector, device), settings), host, port)

@@ -18,6 +18,11 @@ class ServeSettings(Settings):
     burst: int = Field(400, ge=1, description="pictures of one address at once")
     max_batch: int = Field(32, ge=1, description="pictures scored together")
     max_wait: float = Field(0.005, ge=0, description="seconds to wait for company in a batch")
-    max_waiting: int = Field(512, ge=1, description="pictures in the queue")
-    max_reading: int = Field(64, ge=1, description="uploads held in memory at once")
+    max_waiting: int = Field(512, ge=1, description="pictures that are read, wait or are looked at")
+    max_uploads: int = Field(128_000_000, ge=1, description="bytes of uploads held at once")
+    max_decoded: int = Field(
+        720_000_000, ge=1, description="bytes that pictures and faces may take at once"
+    )
+    max_faces: int = Field(100, ge=1, description="faces of one picture, the largest")
+    patience: float = Field(10.0, ge=0, description="seconds to wait for memory before 503")
     readers: int = Field(0, ge=0, description="threads that decode and find faces; 0: one a core")

@@ -3,49 +3,68 @@
 import asyncio
 import base64
 import hashlib
+import json
 import logging
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import Any
+from typing import Final
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException as PlainHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sspl.errors import SsplError
+from sspl.serving.connections import IDLE_SECONDS, Connection
 from sspl.serving.guards import from_another_site
+from sspl.serving.quiet import Sparing
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE = 30
-"""Seconds that an idle connection stays: more than in clients, or requests meet its end."""
-BACKLOG = 512
+BACKLOG: Final = 512
+STOP_SECONDS: Final = 8
+"""How long requests may go on when the server is told to stop; then they are refused."""
+
+MOST_DIGITS: Final = 15
+"""Of an announced length; more are more than any limit."""
+
+ALWAYS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""Headers of every answer."""
 
 
-async def read_body(request: Request, max_bytes: int, seconds: float, what: str) -> bytes:
-    """Return the body; refuse one that is too large, or too slow to arrive.
+async def read_body(
+    request: Request, max_bytes: int, seconds: float, what: str, keep: Callable[[bytes], object]
+) -> None:
+    """Hand the body to `keep` as it arrives; refuse one that is too large, or too slow to arrive.
 
     `what` is the noun for it in the refusal.
     """
     too_large = HTTPException(413, f"the {what} is larger than {max_bytes} bytes.")
     announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > max_bytes:
+    if announced.isdecimal() and (len(announced) > MOST_DIGITS or int(announced) > max_bytes):
         raise too_large
-    content = bytearray()
+    size = 0
     try:
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():
-                content += chunk
-                if len(content) > max_bytes:
+                size += len(chunk)
+                if size > max_bytes:
                     raise too_large
+                keep(chunk)
     except TimeoutError:
         raise HTTPException(408, f"the {what} did not arrive within {seconds:g} s.") from None
-    return bytes(content)
 
 
 def refuse_other_sites(request: Request) -> None:
@@ -75,18 +94,73 @@ def page(package: str) -> tuple[str, str]:
     return text, policy
 
 
+class Shell:
+    """What surrounds an application: headers, HEAD, and an end for every request.
+
+    A client that leaves is a line in the log, a failure one trace of it, and a request that is
+    cut off because the server stops is refused.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        answer = _Answer(send, bare=scope["method"] == "HEAD")
+        if answer.bare:
+            scope = {**scope, "method": "GET"}
+        try:
+            await self.app(scope, receive, answer)
+        except ClientDisconnect:
+            log.warning("a client left before it had its answer")
+        except asyncio.CancelledError:
+            # Of the server, which stops; nothing here cancels a request from within.
+            await answer.refuse(503, "the server stops; ask again when it is back.", stops=True)
+        except Exception as error:
+            log.error("a request failed", exc_info=error)
+            await answer.refuse(500, "the server failed on this request; its log says how.")
+
+
+class _Answer:
+    """Sends an answer with the headers that every answer has; to HEAD without a body."""
+
+    def __init__(self, send: Send, bare: bool) -> None:
+        self.bare = bare
+        self._send = send
+        self._begun = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._begun = True
+            headers = MutableHeaders(scope=message)
+            headers.update(ALWAYS)
+            allowed = headers.get("Allow", "").split(", ")
+            if "GET" in allowed and "HEAD" not in allowed:
+                headers["Allow"] = ", ".join([*allowed, "HEAD"])
+        elif self.bare:
+            message = {**message, "body": b""}
+        await self._send(message)
+
+    async def refuse(self, status: int, sentence: str, stops: bool = False) -> None:
+        """Send a refusal, unless an answer has begun."""
+        if self._begun:
+            return
+        body = json.dumps({"error": sentence}).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        if stops:
+            headers |= {"Retry-After": "5", "Connection": "close"}
+        pairs = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
+        await self({"type": "http.response.start", "status": status, "headers": pairs})
+        await self({"type": "http.response.body", "body": body})
+
+
 def add_shell(app: FastAPI, hosts: Sequence[str]) -> None:
     """Let an application answer to these host names alone, and refuse in one JSON sentence."""
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-
-    @app.middleware("http")
-    async def harden(request: Request, call_next: Any) -> Response:
-        response: Response = await call_next(request)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        response.headers["Cache-Control"] = "no-store"
-        return response
+    app.add_middleware(Shell)
 
     @app.exception_handler(PlainHTTPException)
     async def refuse(_: Request, error: PlainHTTPException) -> JSONResponse:
@@ -97,11 +171,6 @@ def add_shell(app: FastAPI, hosts: Sequence[str]) -> None:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"][1:])
         return JSONResponse({"error": f"{field}: {first['msg']}"}, 422)
-
-    @app.exception_handler(Exception)
-    async def fail(_: Request, error: Exception) -> JSONResponse:
-        log.error("a request failed", exc_info=error)
-        return JSONResponse({"error": "the server failed on this request; its log says how."}, 500)
 
 
 class _Server(uvicorn.Server):
@@ -126,9 +195,12 @@ def run_app(app: FastAPI, host: str, port: int, fragment: str = "") -> None:
     `SsplError` when the address cannot be listened on.
     """
     config = uvicorn.Config(
-        app, host=host, port=port, timeout_keep_alive=KEEP_ALIVE, backlog=BACKLOG,
-        server_header=False, access_log=False, log_level="info",
+        app, host=host, port=port, http=Connection, ws="none", timeout_keep_alive=IDLE_SECONDS,
+        backlog=BACKLOG, timeout_graceful_shutdown=STOP_SECONDS, server_header=False,
+        access_log=False, log_level="info",
     )  # fmt: skip
+    for noisy in (log, logging.getLogger("uvicorn.error")):
+        noisy.addFilter(Sparing())
     server = _Server(config, fragment)
     try:
         server.run()
