@@ -32,7 +32,7 @@ from sspl.errors import DataError, ReportedElsewhereError, SettingsError, SsplEr
 from sspl.models.backbones import build_trunk
 from sspl.models.trunk import Trunk, TrunkSettings
 from sspl.settings import build
-from sspl.training.finetune import finetune
+from sspl.training.finetune import finetune, seen_rows
 from sspl.training.pretrain import pretrain
 from sspl.training.settings import FinetuneSettings, PretrainSettings, preset
 
@@ -276,6 +276,14 @@ def test_what_cannot_be_dealt_out_is_refused_once_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_labelled_and_unlabelled_faces_have_rows_of_their_own() -> None:
+    """A step of four labelled and eight unlabelled faces in two parts, for two processes."""
+    unlabelled = SimpleNamespace(deal=Deal(8, 2, 1, 2))
+    assert seen_rows(Deal(4, 2, 1, 2), None, 1) == ([3], 4)
+    assert seen_rows(Deal(4, 2, 1, 2), unlabelled, 0) == ([1, 6, 7], 12)
+    assert seen_rows(Deal(4, 2, 1, 2), unlabelled, 1) == ([3, 10, 11], 12)
+
+
 def test_two_processes_finetune_as_one_does(faces: Path, tmp_path: Path) -> None:
     """The last batch of an epoch is smaller: 28 faces in batches of 16."""
     chosen = build(
@@ -284,7 +292,7 @@ def test_two_processes_finetune_as_one_does(faces: Path, tmp_path: Path) -> None
         (
             "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2",
             "labels.count=28", "optim.batch_size=16", "optim.epochs=2", "evaluate_every=1",
-            "runtime.precision=fp32", "runtime.device=cpu", "head.dropout=0.2", "ema=0.9",
+            "runtime.precision=fp32", "runtime.device=cpu", "head.dropout=0", "ema=0.9",
             "segmentation.width=16", "consistency.weight=1", "consistency.threshold=0.5",
             f"consistency.data=[{{format: folder, root: {faces / 'img_align_celeba'}}}]",
         ),
@@ -299,24 +307,30 @@ def test_two_processes_finetune_as_one_does(faces: Path, tmp_path: Path) -> None
             assert float(row[name]) == pytest.approx(float(expected[name]), abs=2e-3), name
 
 
-def test_dropout_does_not_depend_on_the_parts_of_a_step(faces: Path, tmp_path: Path) -> None:
+def test_dropout_depends_neither_on_processes_nor_on_parts_of_a_step(
+    faces: Path, tmp_path: Path
+) -> None:
     """With frozen BatchNorm, the one layer that sees a part and not the batch."""
-    found = []
-    for parts in (1, 2):
+
+    def losses(name: str, parts: int) -> list[float]:
         chosen = build(
             FinetuneSettings,
             preset("demo", "finetune") | {"data": {"format": "celeba", "root": str(faces)}},
             (
                 "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2",
                 "labels.count=28", "optim.batch_size=16", "optim.epochs=2", "freeze=5",
-                "head={pooling: average, dropout: 0.5}", "runtime.precision=fp32",
+                "head={pooling: average, dropout: 0.5}", "head_lr=50", "runtime.precision=fp32",
                 "runtime.device=cpu", f"optim.accumulate={parts}",
             ),
         )  # fmt: skip
-        finetune(chosen, tmp_path / str(parts))
-        log = csv.DictReader((tmp_path / str(parts) / "metrics.csv").open())
-        found.append([float(row["loss"]) for row in log])
-    assert found[1] == pytest.approx(found[0], abs=1e-5)
+        finetune(chosen, tmp_path / name)
+        log = csv.DictReader((tmp_path / name / "metrics.csv").open())
+        return [float(row["loss"]) for row in log]
+
+    alone = losses("one", 1)
+    assert losses("parts", 2) == pytest.approx(alone, abs=1e-5)
+    found, _ = in_processes(2, lambda: losses("two", 1), tmp_path / "results")
+    assert found == pytest.approx(alone, abs=1e-5)
 
 
 def test_a_run_whose_process_was_killed_goes_on_with_another_number_of_them(

@@ -29,7 +29,7 @@ LAYERS = (
 )
 BASE = {
     "averaging", "board", "checkpoint", "device", "distributed", "draws", "errors", "files",
-    "locks", "names", "onnx_files", "onnx_writing",
+    "locks", "names", "onnx_files", "onnx_writing", "progress",
     "resuming", "runs", "schedules", "settings", "user_code", "weights", "yaml_files",
 }  # fmt: skip
 """Single modules that know nothing of faces; they import each other alone."""

@@ -1,7 +1,7 @@
 """Figures of merit against scikit-learn."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -27,8 +27,11 @@ from sspl.metrics.attributes import (
     AttributeFigures,
     all_figures,
     attribute_figures,
+    lacking,
     means,
+    one_answer,
     positive_rates,
+    remarks,
 )
 from sspl.metrics.pixels import confusion_matrix, intersection_over_union, mean_iou
 from sspl.metrics.tallies import Confusion, Mean
@@ -125,16 +128,41 @@ def test_all_figures_keep_columns_apart() -> None:
     assert [f.majority_accuracy for f in judged] == pytest.approx([2 / 3, 2 / 3])
 
 
-def test_means_leave_undefined_figures_out() -> None:
+def test_means_are_over_the_attributes_that_have_both_kinds() -> None:
     judged = [
         figures([1, 0], [0.9, 0.9]),  # accuracy 0.5, balanced 0.5
-        figures([0, 0, 0, 0], [0.1, 0.1, 0.1, 0.9]),  # accuracy 0.75, balanced undefined
+        replace(figures([1, 0], [0.9, 0.1]), name="b"),  # accuracy 1
+        figures([0, 0, 0, 0], [0.1, 0.1, 0.1, 0.9]),  # accuracy 0.75, but no positive
         figures([MISSING], [0.9]),
     ]
     result = means(judged)
-    assert result["accuracy"] == pytest.approx(0.625)
-    assert result["balanced_accuracy"] == pytest.approx(0.5)
+    assert result["accuracy"] == pytest.approx(0.75)
+    assert result["balanced_accuracy"] == pytest.approx(0.75)
+    assert means(judged, {"b"})["accuracy"] == pytest.approx(0.5)
     assert means(judged[2:]) == dict.fromkeys(result)
+
+
+def test_what_attributes_lack_by_hand() -> None:
+    labels = np.array([[1, 0, MISSING, 0], [0, 0, MISSING, MISSING], [1, 0, MISSING, 1]], np.int8)
+    assert lacking("abcd", labels) == {"b": "positive", "c": "label"}
+    assert lacking("a", labels[:0, :1]) == {"a": "label"}
+    assert lacking("a", labels[::2, :1]) == {"a": "negative"}
+
+
+def test_remarks_say_over_what_means_are_and_what_is_told_apart() -> None:
+    facts = {"left_out": {"a": "no x", "b": "no y", "c": "no x"}, "one_answer": ["d"]}
+    assert remarks(facts, 5, "faces judged") == [
+        "Means are over 2 of 5 attributes, left out are: no x: a, c; no y: b.",
+        "The model gives all faces judged the same answer, no better than always the commoner "
+        "one, on 1 of 5 attributes: d.",
+    ]
+    assert "on every attribute: d." in remarks({"one_answer": ["d"]}, 1, "faces")[0]
+    assert remarks({}, 5, "faces") == []
+
+
+def test_one_answer_is_the_same_decision_everywhere() -> None:
+    decisions = np.array([[True, False, True], [True, False, False]])
+    assert one_answer("abc", decisions) == ["a", "b"]
 
 
 def test_positive_rates_by_hand() -> None:

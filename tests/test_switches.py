@@ -1,9 +1,12 @@
 """Switches that all commands share: --quiet, --json, and completion by the shell."""
 
+import contextlib
 import json
 import os
+import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +36,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_a_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     command_line = [sys.executable, "-m", "sspl", *map(str, arguments)]
     return subprocess.run(command_line, capture_output=True, text=True, check=False)
+
+
+def on_a_terminal(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command whose stderr is a terminal."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    command_line = [sys.executable, "-m", "sspl", *map(str, arguments)]
+    with subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=theirs, text=True) as run:
+        os.close(theirs)
+        said = b""
+        # Linux ends a terminal whose other end is closed with an error.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(ours, 4096):
+                said += chunk
+        os.close(ours)
+        stdout, _ = run.communicate()
+    return subprocess.CompletedProcess(command_line, run.returncode, stdout, said.decode())
 
 
 def commands(group: click.Group, path: str = "sspl") -> Iterator[tuple[str, click.Command]]:
@@ -72,8 +92,8 @@ def test_quiet_wins_over_bars_that_only_the_first_process_shows(
     (tmp_path / "run" / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
     arguments = ["evaluate", tmp_path / "run", "--data", f"celeba:{faces}", "--split", "all",
                  "--resamples", "0"]  # fmt: skip
-    assert "face/s" in command(*arguments).stderr
-    quiet = in_a_process(*arguments, "--quiet")
+    assert "face/s" in on_a_terminal(*arguments).stderr
+    quiet = on_a_terminal(*arguments, "--quiet")
     assert (quiet.returncode, quiet.stderr) == (0, "")
     assert quiet.stdout.startswith("attribute ")
 
@@ -81,8 +101,11 @@ def test_quiet_wins_over_bars_that_only_the_first_process_shows(
 def test_quiet_leaves_the_result_and_the_errors(run: Path, faces: Path, tmp_path: Path) -> None:
     pictures, out = faces / "img_align_celeba", tmp_path / "p.csv"
     arguments = ["predict", run, pictures, "--out", out]
-    assert "picture/s" in command(*arguments).stderr
-    quiet = in_a_process(*arguments, "--quiet")
+    assert command(*arguments).stderr == ""
+    out.unlink()
+    assert "picture/s" in on_a_terminal(*arguments).stderr
+    out.unlink()
+    quiet = on_a_terminal(*arguments, "--quiet")
     assert (quiet.returncode, quiet.stderr) == (0, "")
     assert quiet.stdout == f"20 faces in {out}\n"
     wrong = in_a_process("--quiet", "data", "check", "nowhere")

@@ -64,7 +64,7 @@ def run_demo(settings: DemoSettings, out: Path) -> dict[str, ArmResult]:
     log.info("4/5 fine-tune on %d labels, without and with pre-training", settings.labels)
     plain = data.model_copy(update={"masks": None})
     stage2 = build(FinetuneSettings, preset("demo", "finetune"), _epochs(settings.finetune_epochs))
-    content = stage2.model_dump(mode="json") | {"seed": settings.seed}
+    content = stage2.model_dump(mode="json") | {"seed": settings.seed, "select_by": "accuracy"}
     results = {
         arm: run_arm(content, plain, source, settings.labels, settings.subsets, out / folder)
         for arm, source, folder in (

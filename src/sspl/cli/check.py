@@ -53,7 +53,8 @@ def check(spec: str, on_error: "OnError | None", out: Path | None, as_json: bool
         facts["skipped"] = [
             dict(zip(("source", "image", "reason"), row, strict=True)) for row in skipped.rows
         ]
-    lines += [*_split_lines(faces), "", *_attribute_lines(faces), *_group_lines(faces)]
+    lines += [*_split_lines(faces), "", *_attribute_lines(faces), *_lacking_lines(faces)]
+    lines += _group_lines(faces)
     say("\n".join(lines), facts | _facts(faces), as_json)
 
 
@@ -71,6 +72,7 @@ def _facts(faces: "FaceSet") -> dict[str, object]:
             for i, name in enumerate(faces.schema.names)
         },
         "not_read": dict(faces.not_read),
+        "lacking": _lacking(faces),
         "groups": {name: dict(sorted(Counter(v).items())) for name, v in faces.groups.items()},
     }
 
@@ -96,6 +98,27 @@ def _attribute_lines(faces: "FaceSet") -> list[str]:
         counts = [int((faces.labels[:, i] == value).sum()) for value in (1, 0, MISSING)]
         lines.append(f"{name:<{width}}" + "".join(f"{count:>12,}" for count in counts))
     return lines
+
+
+def _lacking(faces: "FaceSet") -> dict[str, dict[str, str]]:
+    """Return by split what its attributes have none of; a set without splits is one called all."""
+    from sspl.metrics.attributes import lacking
+
+    splits = [split for split in dict.fromkeys(faces.splits) if split]
+    parts = {split: faces.split(split) for split in splits} or {"all": faces}
+    found = {name: lacking(part.schema.names, part.labels) for name, part in parts.items()}
+    return {name: missing for name, missing in found.items() if missing}
+
+
+def _lacking_lines(faces: "FaceSet") -> list[str]:
+    from sspl.metrics.attributes import lacking_text
+
+    lines = []
+    for split, missing in _lacking(faces).items():
+        where = "faces" if split == "all" else f"faces of split {split}"
+        reasons = {name: f"no {kind} among the {where}" for name, kind in missing.items()}
+        lines.append(f"Warning: {lacking_text(reasons)}: nothing can be learnt or judged there.")
+    return ["", *lines] if lines else []
 
 
 def _group_lines(faces: "FaceSet") -> list[str]:

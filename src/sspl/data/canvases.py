@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from sspl.data.images import Box, mask_canvas, read_canvas, read_mask
 from sspl.data.orders import WINDOW, Places, WindowedOrder
@@ -20,8 +19,8 @@ from sspl.data.packs.read import PackedFaces
 from sspl.data.records import Faces, box_in
 from sspl.data.streams import read_ahead
 from sspl.device import usable_cores
-from sspl.distributed.group import is_silent
 from sspl.errors import DataError, SsplError
+from sspl.progress import watched
 
 GIB: Final = 2**30
 BLOCK: Final = 1024
@@ -106,7 +105,7 @@ class Canvases:
         masks = torch.empty((len(self), *mask_shape), dtype=torch.uint8)
         with ThreadPoolExecutor(usable_cores()) as pool:
             decoded = pool.map(self.decode, range(len(self)))
-            bar = tqdm(decoded, "read faces", len(self), leave=False, disable=is_silent())
+            bar = watched(decoded, "read faces", len(self), leave=False)
             for i, (image, mask) in enumerate(bar):
                 images[i], masks[i] = image, mask
         return images, masks

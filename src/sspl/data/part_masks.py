@@ -9,7 +9,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from sspl.data.images import read_image
 from sspl.data.mask_files import grey_levels
@@ -27,6 +26,7 @@ from sspl.data.records import IMAGE_SUFFIXES
 from sspl.domain.taxonomy import Taxonomy, built_in_taxonomy
 from sspl.errors import DataError
 from sspl.locks import claimed
+from sspl.progress import watched
 
 PARTS: Final = (
     "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth",
@@ -189,7 +189,7 @@ def _merge(parts: Path, out: Path, images: Path | None) -> Merged:
         require_no_picture(places, pictures_by_id(names.values(), pictures.values()))
     else:
         names = {face: f"{face}.png" for face in faces}
-    for face in tqdm(chosen, "merge masks", unit="face"):
+    for face in watched(chosen, "merge masks", unit="face"):
         picture = pictures.get(face)
         target = mask_path(out, names[face])
         if target.exists():

@@ -4,15 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Literal
 
-from tqdm import tqdm
-
 from sspl.data.adapters.dialect import read_csv
 from sspl.data.images import read_image, read_mask
 from sspl.data.records import FaceRecord, FaceSet
 from sspl.device import usable_cores
-from sspl.distributed.group import is_silent
 from sspl.errors import DataError
 from sspl.files import write_csv
+from sspl.progress import watched
 
 OnError = Literal["fail", "skip"]
 """What to do with a picture or mask that cannot be read."""
@@ -77,9 +75,7 @@ def usable(faces: FaceSet, classes: int | None, skipped: Skipped) -> FaceSet:
     """
     with ThreadPoolExecutor(usable_cores()) as pool:
         problems = pool.map(lambda face: _problem(face, classes), faces)
-        bar = tqdm(
-            problems, "check faces", len(faces), unit="face", leave=False, disable=is_silent()
-        )
+        bar = watched(problems, "check faces", len(faces), unit="face", leave=False)
         try:
             for name, error in zip(faces.names, bar, strict=True):
                 if error is not None:

@@ -81,14 +81,6 @@ def is_first() -> bool:
     return process_rank() == 0
 
 
-def is_silent() -> bool:
-    """Tell whether this process shows no progress bars: it is not the first, or asked to be quiet.
-
-    What tqdm is told outright wins over its own variable, so that is looked at here.
-    """
-    return not is_first() or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
-
-
 def local_rank() -> int:
     """Return which of this machine's processes this is, from 0."""
     return int(os.environ.get("LOCAL_RANK", "0")) if process_count() > 1 else 0

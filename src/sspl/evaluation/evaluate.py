@@ -1,9 +1,10 @@
 """Judge a fine-tuned run on a labelled split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,14 +35,19 @@ from sspl.metrics.attributes import (
     FIGURES,
     AttributeFigures,
     all_figures,
+    lacking,
     means,
+    one_answer,
     reliability,
+    remarks,
 )
 from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.scoring import face_probabilities
 from sspl.training.settings import RuntimeSettings
 
 COLUMNS = ("positives", "negatives", *FIGURES, "majority_accuracy")
+
+NONE_LEFT_OUT: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,11 @@ def evaluate(
     predictions = predict_labelled(model, faces, runtime, by)
     figures = judge(predictions, model.training_rates)
     facts = {"source": faces.source, "flip_average": model.flip_average}
-    facts |= describe(predictions, figures, by, resamples)
+    reasons = left_out(predictions, model.training_rates)
+    facts |= describe(predictions, figures, by, resamples, reasons)
     facts |= own_decisions(predictions, model.decisions)
+    decided, _ = model.decisions.decide(predictions.attributes, predictions.probabilities)
+    facts["one_answer"] = one_answer(predictions.attributes, decided)
     return Evaluation(predictions, figures, facts)
 
 
@@ -124,26 +133,42 @@ def judge(predictions: Predictions, training_rates: NDArray[np.float64]) -> list
     )
 
 
+def left_out(predictions: Predictions, training_rates: NDArray[np.float64]) -> dict[str, str]:
+    """Return the attributes that no mean should hold, each with the reason.
+
+    Such are those of which the faces, or those that the model learnt from, show one kind alone.
+    """
+    missing = {0.0: "no positive", 1.0: "no negative"}
+    found = {
+        name: f"{missing[rate]} among the labelled faces"
+        for name, rate in zip(predictions.attributes, training_rates.tolist(), strict=True)
+        if rate in missing
+    }
+    here = lacking(predictions.attributes, predictions.labels)
+    return found | {name: f"no {kind} among the faces judged" for name, kind in here.items()}
+
+
 def describe(
     predictions: Predictions, figures: list[AttributeFigures], by: Sequence[str] = (),
-    resamples: int = RESAMPLES,
+    resamples: int = RESAMPLES, reasons: Mapping[str, str] = NONE_LEFT_OUT,
 ) -> dict[str, Any]:  # fmt: skip
     """Return all that is known of some predictions as JSON-able facts.
 
     Means and per-attribute figures, their bootstrap intervals, calibration, and figures by
     subgroup (`by` as in `sspl.evaluation.subgroups.groupings`). Without `resamples` there are
-    neither intervals nor subgroups.
+    neither intervals nor subgroups. Means are without the attributes that have `reasons`.
     """
     facts: dict[str, Any] = {
         "faces": len(predictions),
-        "mean": means(figures),
+        "mean": means(figures, reasons),
+        "left_out": dict(reasons),
         "attributes": {f.name: {c: getattr(f, c) for c in COLUMNS} for f in figures},
         "calibration": reliability(predictions.labels, predictions.probabilities),
     }
     if resamples:
         resampling = resampling_of(predictions, resamples)
         ways = groupings(predictions, by)
-        facts["intervals"] = interval_facts(predictions, resampling)
+        facts["intervals"] = interval_facts(predictions, resampling, reasons)
         facts["subgroups"] = [subgroup_facts(predictions, way, resampling) for way in ways]
     return facts
 
@@ -197,6 +222,8 @@ def table(found: Evaluation) -> str:
             bounds = (intervals["mean"][name] or (None, None) for name in RESAMPLED)
             lines.append(_line((title, "", "", *(_percent(b[end]) for b in bounds))))
         lines += ["", f"from, to: {drawn_text(intervals)}"]
+    if said := remarks(found.facts, len(found.figures), "faces judged"):
+        lines += ["", *said]
     if found.facts.get("subgroups"):
         lines += ["", *subgroup_lines(found.facts["subgroups"])]
     if "decisions" in found.facts:

@@ -6,7 +6,7 @@ Introduction to the Bootstrap", 1993). All figures are exact in every resample: 
 by weighted counts, those of rankings by weighted cumulative sums.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -263,8 +263,14 @@ def interval(samples: Array, level: float = LEVEL) -> Interval | None:
     return float(low), float(high)
 
 
-def interval_facts(predictions: Predictions, resampling: Resampling) -> dict[str, Any]:
-    """Return the intervals of the mean figures and of each attribute's, JSON-able."""
+def interval_facts(
+    predictions: Predictions, resampling: Resampling, without: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the intervals of the mean figures and of each attribute's, JSON-able.
+
+    Means are over the attributes that are not in `without`.
+    """
+    judged = [i for i, name in enumerate(predictions.attributes) if name not in without]
     affordable = MOST_RANKED // max(1, predictions.labels.size)
     fewer = min(resampling.count, max(FEWEST_RANKED, affordable))
     samples = resampled_figures(predictions, resampling, COUNTED)
@@ -276,7 +282,7 @@ def interval_facts(predictions: Predictions, resampling: Resampling) -> dict[str
         "seed": resampling.seed,
         "drawn": resampling.unit_name,
         "units": resampling.units,
-        "mean": {name: interval(mean_over_attributes(s)) for name, s in samples.items()},
+        "mean": {name: interval(mean_over_attributes(s[:, judged])) for name, s in samples.items()},
         "attributes": {
             attribute: {name: interval(s[:, i]) for name, s in samples.items()}
             for i, attribute in enumerate(predictions.attributes)

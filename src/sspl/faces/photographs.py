@@ -8,7 +8,6 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 from PIL import Image
 from pydantic import Field, model_validator
-from tqdm import tqdm
 
 from sspl.data.adapters.folder import read_folder, remark_on_rest
 from sspl.data.images import read_image
@@ -30,6 +29,7 @@ from sspl.files import (
 )
 from sspl.locks import claimed
 from sspl.names import clean_name, path_below, require_clean
+from sspl.progress import watched
 from sspl.settings import Settings
 
 TABLE_FILE: Final = "faces.csv"
@@ -136,7 +136,7 @@ def _detect(
     _claim(out, settings)
     done = _read_journal(out)
     skipped = Skipped(on_error)
-    for face in tqdm(faces, desc="find faces", unit="photo"):
+    for face in watched(faces, desc="find faces", unit="photo"):
         size = (photographs / face.name).stat().st_size
         if face.name in done and done[face.name].is_whole(out, size):
             continue

@@ -7,6 +7,7 @@ from typing import Any, Final
 from sspl.evaluation.decided import decided_mean
 from sspl.evaluation.statistics import drawn_text
 from sspl.evaluation.subgroups import is_clear
+from sspl.metrics.attributes import remarks
 from sspl.models.bundle import AttributeModel
 
 CONTESTED: Final = {
@@ -88,6 +89,7 @@ class RunFacts:
         evaluations: split to the content of its evaluation file.
         label_counts: attribute to its labelled faces that say `yes` and `no`; empty: not recorded.
         decided: what `sspl model decide` chose and on which faces; empty: nothing.
+        kept: sentences on which epoch was kept and why, and what its figures leave open.
     """
 
     name: str
@@ -103,6 +105,7 @@ class RunFacts:
     evaluations: Mapping[str, Mapping[str, Any]]
     label_counts: Mapping[str, Mapping[str, int]]
     decided: Mapping[str, Any]
+    kept: Sequence[str] = ()
 
 
 def model_card(model: AttributeModel, facts: RunFacts) -> str:
@@ -188,7 +191,9 @@ def _training(facts: RunFacts) -> str:
     if labels.get("rule") == "seeded":
         lines.append(f"- The labelled faces were drawn with seed {labels['subset_seed']}.")
     lines.append(f"- {_stage_one(facts)}")
-    if "epoch" in facts.best:
+    if facts.kept:
+        lines += [f"- {line}" for line in facts.kept]
+    elif "epoch" in facts.best:
         epochs = facts.settings.get("optim", {}).get("epochs", "?")
         lines.append(f"- The weights of epoch {facts.best['epoch']} of {epochs} were kept.")
     return "\n".join(lines) + "\n"
@@ -232,6 +237,7 @@ def _evaluation(split: str, found: Mapping[str, Any]) -> str:
         "`Balanced` the mean hit rate on yes and on no (50 is chance); `AP` how well the yes are "
         "ranked; `ECE` how far probabilities are from frequencies.\n\n"
         + _table(titles, rows)
+        + "".join(f"\n{line}\n" for line in remarks(found, len(rows) - 1, "faces judged"))
         + _groups(split, found.get("subgroups", ()))
         + _decided(split, found.get("decisions", {}))
     )

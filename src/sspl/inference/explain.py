@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import expit
-from tqdm import tqdm
 
 from sspl.data.palette import write_image, write_mask
 from sspl.data.streams import in_batches, read_ahead
@@ -30,6 +29,7 @@ from sspl.locks import claimed
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.bundle import AttributeModel
 from sspl.names import path_below
+from sspl.progress import watched
 
 EXPLANATION_FILE: Final = "explanation.json"
 SHEET_FILE: Final = "sheet.png"
@@ -103,7 +103,7 @@ def _explain(
     shots = chain.from_iterable(source.shots() for source in sources)
     batches = in_batches(shots, PICTURES_AT_ONCE)
     count = 0
-    with tqdm(desc="explain", unit="face", leave=False) as bar:
+    with watched(desc="explain", unit="face", leave=False) as bar:
         for pictures in read_ahead(looker.look, batches, settings.threads):
             for picture in pictures:
                 if picture.error is not None:

@@ -9,6 +9,7 @@ from sspl.evaluation.deciding import DECISIONS_FILE
 from sspl.files import holds_nothing, write_json, write_text
 from sspl.inference.card import RunFacts, model_card
 from sspl.locks import claimed
+from sspl.metrics.attributes import remarks
 from sspl.models.bundle import CONFIG_FILE, MODEL_FILE, load_model, model_facts
 from sspl.runs import METRICS_JSON, RUN_FILE, SETTINGS_FILE, versions
 from sspl.settings import read_settings
@@ -63,6 +64,7 @@ def _config(model: dict[str, Any], facts: RunFacts) -> dict[str, Any]:
         },
         "versions": facts.versions,
         "decided": dict(facts.decided),
+        "kept": list(facts.kept),
     }
 
 
@@ -83,6 +85,7 @@ def read_run(
         validation=metrics.get("validation", data.get("validation_faces")),
         selected_by=metrics.get("selected_by"),
         best=metrics.get("best", {}),
+        kept=_kept(metrics) or packed.get("kept", ()),
         settings=settings,
         pretraining=_pretraining(settings),
         versions=_json(folder / RUN_FILE).get("versions") or packed.get("versions") or versions(),
@@ -93,6 +96,13 @@ def read_run(
             for file in sorted(folder.glob(f"{EVALUATION}*.json"))
         },
     )
+
+
+def _kept(metrics: dict[str, Any]) -> list[str]:
+    """Return what a run's log says of the epoch that was kept."""
+    total = len(metrics.get("label_counts", {}))
+    kept = [metrics["kept"]] if metrics.get("kept") else []
+    return kept + remarks(metrics, total, "validation faces")
 
 
 def _decided(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
-from tqdm import tqdm
 
 from sspl.data.palette import write_image
 from sspl.data.records import box_in_cut
@@ -34,6 +33,7 @@ from sspl.inference.tables import CHUNK, Layout, Row, check_table, write_table
 from sspl.locks import claimed
 from sspl.models.bundle import CONFIG_FILE, MODEL_FILE
 from sspl.names import require_own_places
+from sspl.progress import watched
 from sspl.settings import Settings
 
 FRAMES_AT_ONCE: Final = 16
@@ -263,7 +263,7 @@ def _fill(
         at_once = min(at_once, FRAMES_AT_ONCE)
     batches = in_batches(islice(shots, journal.done, None), at_once)
     looked = read_ahead(looker.look, batches, settings.threads)
-    bar = tqdm(total=total, initial=journal.done, desc="predict", unit="picture", leave=False)
+    bar = watched(total=total, initial=journal.done, desc="predict", unit="picture", leave=False)
     with bar:
         for pictures in scored(looked, scorer, settings.batch_size):
             for picture, probabilities in pictures:

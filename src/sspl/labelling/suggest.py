@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sspl.data.images import Box
 from sspl.data.records import MISSING, FaceSet, Labels
@@ -17,6 +16,7 @@ from sspl.labelling.faces import images_root, readable, unlabelled
 from sspl.labelling.features import FaceFeatures, FeatureSource, extract
 from sspl.labelling.probe import opinions
 from sspl.labelling.selection import choose, uncertainty
+from sspl.progress import watched
 
 COLUMNS = ("image", "place", "uncertainty")
 
@@ -136,7 +136,7 @@ def suggest(
     if answers.taken.all():
         raise DataError(f"{faces.source}: every face is labelled already; nothing is left.")
     box = box_of(data, source)
-    with tqdm(total=len(faces), desc="look at faces", unit="face", leave=False) as bar:
+    with watched(total=len(faces), desc="look at faces", unit="face", leave=False) as bar:
         features = extract(source, faces, box, device=device, seen=bar.update)
     views = judged(source, features, answers)
     rng = np.random.default_rng(seed)

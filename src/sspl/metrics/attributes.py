@@ -1,5 +1,6 @@
 """Figures of merit of binary attributes with missing labels."""
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -121,13 +122,68 @@ def all_figures(
     ]
 
 
-def means(figures: list[AttributeFigures]) -> dict[str, float | None]:
-    """Return the mean of each figure over the attributes where it is defined."""
+def means(
+    figures: Sequence[AttributeFigures], without: Collection[str] = ()
+) -> dict[str, float | None]:
+    """Return the mean of each figure over the attributes that can be judged.
+
+    Left out are those `without` meaning and those of which these faces show one kind alone; None
+    where that leaves none.
+    """
+    judged = [f for f in figures if f.positives and f.negatives and f.name not in without]
     result: dict[str, float | None] = {}
     for figure in (*FIGURES, "majority_accuracy"):
-        values = [v for f in figures if (v := getattr(f, figure)) is not None]
+        values = [getattr(f, figure) for f in judged]
         result[figure] = float(np.mean(values)) if values else None
     return result
+
+
+def lacking(names: Sequence[str], labels: Labels) -> dict[str, str]:
+    """Return what there is none of, `positive`, `negative` or `label`, by attribute.
+
+    `labels` int8 (n, attributes); an attribute of both kinds is not in the result.
+    """
+    found = {}
+    for name, column in zip(names, labels.T, strict=True):
+        yes, no = bool((column == 1).any()), bool((column == 0).any())
+        if not (yes and no):
+            found[name] = "positive" if no else "negative" if yes else "label"
+    return found
+
+
+def lacking_text(reasons: Mapping[str, str]) -> str:
+    """Return in one line why some attributes cannot be judged, `reasons` by attribute."""
+    grouped: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        grouped.setdefault(reason, []).append(name)
+    return "; ".join(f"{reason}: {', '.join(names)}" for reason, names in grouped.items())
+
+
+def one_answer(names: Sequence[str], decisions: NDArray[np.bool_]) -> list[str]:
+    """Return the attributes on which all decisions bool (n, attributes) are the same."""
+    shares = decisions.mean(0)
+    return [name for name, share in zip(names, shares, strict=True) if share in (0.0, 1.0)]
+
+
+def remarks(facts: Mapping[str, Any], total: int, faces: str) -> list[str]:
+    """Return what must be said beside the means over `total` attributes, a sentence each.
+
+    `facts` may have the reasons why attributes are `left_out`, and those with `one_answer` for all
+    `faces`.
+    """
+    lines = []
+    if left_out := facts.get("left_out"):
+        kept = total - len(left_out)
+        lines.append(
+            f"Means are over {kept} of {total} attributes, left out are: {lacking_text(left_out)}."
+        )
+    if names := facts.get("one_answer"):
+        which = "every attribute" if len(names) == total else f"{len(names)} of {total} attributes"
+        lines.append(
+            f"The model gives all {faces} the same answer, no better than always the commoner one, "
+            f"on {which}: {', '.join(names)}."
+        )
+    return lines
 
 
 def positive_rates(labels: Labels) -> NDArray[np.float64]:

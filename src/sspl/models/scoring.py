@@ -6,14 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from sspl.data.canvases import Canvases
 from sspl.data.transforms import identity_geometry, normalise, warp_images
 from sspl.device import Precision, autocast
-from sspl.distributed.group import is_silent
 from sspl.models.bundle import AttributeModel
 from sspl.models.splnet import AnyAttributeNetwork
+from sspl.progress import watched
 
 
 @torch.inference_mode()
@@ -44,7 +43,7 @@ def face_logits(
     """Return float32 (len(order), attributes) logits; the network is left in eval mode."""
     network.eval()
     rows = []
-    bar = tqdm(total=len(order), desc=title, unit="face", leave=False, disable=is_silent())
+    bar = watched(total=len(order), desc=title, unit="face", leave=False)
     for batch in canvases.batches(order, batch_size):
         images = batch.images.to(device)
         rows.append(logits_of(network, images, input_size, flip_average, precision).cpu())

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from sspl.data.inputs import of_paths, of_values, require_same_inputs
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy, load_taxonomy
@@ -21,6 +20,7 @@ from sspl.parsing.pairs import draw_training_pairs, find_pairs, load_pairs
 from sspl.parsing.parser import Parser
 from sspl.parsing.report import parser_figures
 from sspl.parsing.training import ParserSettings, train_parser
+from sspl.progress import watched
 from sspl.runs import claimed_run, start_run, write_metrics
 
 ONNX_SUFFIX: Final = ".onnx"
@@ -136,7 +136,7 @@ def agreement(
     table = torch.from_numpy(judge.remap_table(parser.taxonomy))
     table[UNKNOWN] = judge.background
     confusion = torch.zeros(len(judge), len(judge), dtype=torch.int64)
-    for start in tqdm(range(0, len(images), BATCH), "test parser", leave=False):
+    for start in watched(range(0, len(images), BATCH), "test parser", leave=False):
         batch = images[start : start + BATCH]
         found = np.stack(parser.parse([i.permute(1, 2, 0).contiguous().numpy() for i in batch]))
         predicted = table[torch.from_numpy(found).long()].long()

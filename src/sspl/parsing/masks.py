@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sspl.data.images import read_image, read_mask
 from sspl.data.pairing import (
@@ -25,6 +24,7 @@ from sspl.files import read_json, write_csv, write_json
 from sspl.locks import claimed
 from sspl.names import path_below, require_clean, require_own_places
 from sspl.parsing.parser import Parser, Pixels
+from sspl.progress import watched
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def _make_masks(
     _claim(out, parser)
     todo = [face for face in faces if not mask_path(out, face.name).exists()]
     classes, skipped = len(parser.taxonomy), Skipped(on_error)
-    with tqdm(total=len(todo), desc="parse faces", unit="face") as bar:
+    with watched(total=len(todo), desc="parse faces", unit="face") as bar:
         for group, pictures in _batches(parser, todo, batch_size, faces.source, skipped):
             for face, ids in zip(group, parser.parse(pictures), strict=True):
                 place = mask_path(out, face.name)
@@ -155,7 +155,7 @@ def summarise(parser: Parser, faces: FaceSet, out: Path, skipped: Skipped) -> di
     suspicious: list[tuple[str, str]] = []
     shown = set(np.linspace(0, len(faces) - 1, min(SHEET_FACES, len(faces)), dtype=int).tolist())
     tiles = []
-    for i, face in enumerate(tqdm(faces, "check masks", unit="mask", leave=False)):
+    for i, face in enumerate(watched(faces, "check masks", unit="mask", leave=False)):
         ids = np.asarray(read_mask(mask_path(out, face.name), None, len(taxonomy)))
         counts = np.bincount(ids.ravel(), minlength=len(taxonomy))[: len(taxonomy)]
         pixels += counts / max(1, ids.size)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sspl.data.images import fit_pair, read_image, read_mask
 from sspl.data.pairing import find_pairs_of
 from sspl.data.records import IMAGE_SUFFIXES
 from sspl.domain.taxonomy import Taxonomy
 from sspl.errors import DataError
+from sspl.progress import watched
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def load_pairs(
     images = torch.empty((len(pairs), 3, size, size), dtype=torch.uint8)
     masks = torch.empty((len(pairs), size, size), dtype=torch.uint8)
     paths = zip(pairs.images, pairs.masks, strict=True)
-    for i, (image_path, mask_path) in enumerate(tqdm(paths, title, len(pairs), leave=False)):
+    for i, (image_path, mask_path) in enumerate(watched(paths, title, len(pairs), leave=False)):
         image = read_image(image_path)
         mask = read_mask(mask_path, image.size, len(source))
         pixels, ids = fit_pair(image, mask, size)

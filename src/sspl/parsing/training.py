@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from sspl.averaging import averaged_model
 from sspl.checkpoint import load_state, save_state
@@ -38,6 +37,7 @@ from sspl.draws import uniform
 from sspl.errors import DataError, TrainingError
 from sspl.metrics.tallies import Mean
 from sspl.parsing.network import ParserModelSettings, ParserNetwork, resize
+from sspl.progress import note, watched
 from sspl.schedules import warmup_cosine
 from sspl.settings import Settings
 
@@ -167,11 +167,13 @@ def train_parser(
     resumed = resume and run.restore(out)
     steps = range(run.step, settings.steps)
     for _ in (
-        bar := tqdm(steps, "train parser", settings.steps, unit="step", initial=run.step)
+        bar := watched(steps, "train parser", settings.steps, unit="step", initial=run.step)
     ):  # fmt: skip
         run.learn(images, masks)
         if run.step % LOG_EVERY == 0 or run.step == settings.steps:
-            bar.set_postfix(loss=f"{run.note():.3f}")
+            loss = run.note()
+            bar.set_postfix(loss=f"{loss:.3f}")
+            note("step", run.step, settings.steps, {"loss": loss})
         if run.step % settings.save_every == 0 or run.step == settings.steps:
             run.save(out)
     trained = run.average.module

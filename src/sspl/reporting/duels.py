@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
-from tqdm import tqdm
-
 from sspl.evaluation.paired import Sampled, differences, on_the_same_faces, sample
 from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
 from sspl.evaluation.statistics import Resampling, resampling_of
+from sspl.progress import watched
 from sspl.reporting.results import PROTOCOLS, Group, in_order
 from sspl.study.cells import Cell, cell_folder
 from sspl.study.settings import Protocol
@@ -108,7 +107,7 @@ class Cells:
         assert self.counted is not None
         assert self.ranked is not None
         missing = sorted(set(cells) - set(self.sampled))
-        for cell in tqdm(missing, "resample", unit="cell", leave=False):
+        for cell in watched(missing, "resample", unit="cell", leave=False):
             given = self.predictions[cell]
             self.sampled[cell] = Both(
                 sample(given, self.counted, COUNTED), sample(given, self.ranked, RANKED)

@@ -16,10 +16,11 @@ from sspl.evaluation.predictions import load_predictions, predictions_file
 from sspl.evaluation.statistics import RESAMPLED, drawn_text
 from sspl.evaluation.subgroups import is_clear
 from sspl.inference.card import CONTESTED, RESPONSIBLE
+from sspl.metrics.attributes import remarks
 from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart
 from sspl.reporting.mistakes import confident_mistakes
 from sspl.reporting.notes import label_noise, notes
-from sspl.reporting.page import render, words
+from sspl.reporting.page import percent, render, words
 from sspl.reporting.pretext import pretext_pictures
 from sspl.runs import METRICS_CSV, METRICS_JSON, RUN_FILE, SETTINGS_FILE
 from sspl.settings import read_settings
@@ -176,12 +177,15 @@ def _stage_two_facts(
     facts = [
         ("Labelled faces", f"{metrics.get('labelled', '?'):,} ({rule})"),
         ("Validation faces", f"{metrics.get('validation', '?'):,}, to choose the epoch by "
-         f"{words(settings['select_by'])}"),
+         f"{words(metrics.get('selected_by', settings['select_by']))}"),
         ("Started from", _start_text(settings)),
         ("Pooling", str(settings["head"]["pooling"])),
     ]  # fmt: skip
     if "epoch" in best:
-        facts.append(("Kept", f"epoch {best['epoch']} of {settings['optim']['epochs']}"))
+        kept = f"epoch {best['epoch']} of {settings['optim']['epochs']}"
+        facts.append(("Kept", metrics.get("kept") or kept))
+    said = remarks(metrics, len(metrics.get("label_counts", {})), "validation faces")
+    facts += [("Mind", line) for line in said]
     if found:
         mirrored = ", each averaged with its mirror image" if found.get("flip_average") else ""
         facts.append(("Judged on", f"{found['faces']:,} faces{mirrored}"))
@@ -285,7 +289,7 @@ def reliability_points(bins: Sequence[Mapping[str, Any]]) -> list[tuple[float, f
 
 def _tiles(found: Mapping[str, Any], bounds: Mapping[str, Any]) -> list[dict[str, Any]]:
     mean = found["mean"]
-    majority = f"majority {100 * mean['majority_accuracy']:.1f} %"
+    majority = f"majority {percent(mean['majority_accuracy'])} %"
     shown = {
         "accuracy": ("Mean accuracy", majority),
         "balanced_accuracy": ("Balanced accuracy", "chance 50 %"),
@@ -313,6 +317,7 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
             f"Fewer than 20 test faces of one kind, so that figures mean little: "
             f"{', '.join(words(n) for n in few)}."
         )
+    lines += remarks(found, len(found["attributes"]), "faces judged")
     for way in found.get("subgroups", []):
         gaps = [content["gaps"]["balanced_accuracy"] for content in way["attributes"].values()]
         compared = [gap for gap in gaps if gap]

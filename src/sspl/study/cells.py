@@ -17,6 +17,9 @@ from sspl.user_code import is_user_code
 
 RESULT_FILE: Final = "result.json"
 FAILURE_FILE: Final = "failure.json"
+STAGE2: Final[dict[str, Any]] = {"select_by": "accuracy"}
+"""What all cells of stage 2 have in common unless the study says otherwise: one way to select."""
+
 S = TypeVar("S", PretrainSettings, FinetuneSettings)
 
 _MACHINE: Final = {"data", "runtime", "pretrained"}
@@ -110,7 +113,7 @@ def plan(study: StudySettings, cell: Cell) -> Plan:
         )  # fmt: skip
     finetune = _built(
         FinetuneSettings, where,
-        _preset(study.preset, "finetune"), study.finetune, count.finetune if count else {},
+        STAGE2, _preset(study.preset, "finetune"), study.finetune, count.finetune if count else {},
         {"seed": study.seed}, method.finetune,
         {"labels": {"count": cell.labels, "subset_seed": cell.subset}},
     )  # fmt: skip
@@ -120,7 +123,7 @@ def plan(study: StudySettings, cell: Cell) -> Plan:
         "protocol": cell.protocol,
         "data": study.data,
         "stage1": stage1 if pretrain else None,
-        "finetune": _dump(finetune),
+        "finetune": _stage2_dump(finetune),
         "features": _dump(method.features),
         "probe": None if cell.protocol == "finetune" else _dump(getattr(study, cell.protocol)),
     }
@@ -152,6 +155,12 @@ def _dump(settings: BaseModel | None) -> dict[str, Any] | None:
     if settings is None:
         return None
     return settings.model_dump(mode="json", exclude=_MACHINE, exclude_defaults=True)
+
+
+def _stage2_dump(settings: FinetuneSettings) -> dict[str, Any]:
+    """Return the settings of stage 2 that are not those of every study."""
+    dumped = (_dump(settings) or {}) | {"select_by": settings.select_by}
+    return {key: value for key, value in dumped.items() if STAGE2.get(key) != value}
 
 
 def _hash(content: Any) -> str:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from sspl.data.images import Box
 from sspl.data.records import FaceSet
@@ -22,6 +21,7 @@ from sspl.data.transforms import identity_geometry, normalise, warp_images
 from sspl.device import Precision, autocast
 from sspl.errors import DataError, SettingsError, SsplError
 from sspl.models.splnet import AnyAttributeNetwork
+from sspl.progress import watched
 from sspl.settings import Settings
 from sspl.user_code import is_user_code, load_user_code
 
@@ -97,7 +97,7 @@ def extract_features(
     faces: FaceSet, box: Box, canvas: int, extract: Extractor, title: str
 ) -> NDArray[np.float32]:
     """Return float32 (len(faces), features), in the order of the faces."""
-    bar = tqdm(total=len(faces), desc=title, unit="face", leave=False)
+    bar = watched(total=len(faces), desc=title, unit="face", leave=False)
     rows = []
     for pixels in stream_canvases(faces, box, canvas, BATCH):
         rows.append(extract(pixels))

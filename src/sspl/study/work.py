@@ -38,6 +38,7 @@ from sspl.study.probes import (
 )
 from sspl.training.finetune import Finetuning, finetune
 from sspl.training.partition import Partition, partition
+from sspl.training.selection import selection
 from sspl.training.settings import FinetuneSettings
 
 
@@ -89,6 +90,7 @@ def probed(
     assert settings.data is not None
     begun = time.monotonic()
     parts = partition(settings)
+    figure = selection(settings, parts).figure
     box = settings.data.box_of(parts.train)
     extract = _extractor(settings, outside, parts)
 
@@ -98,9 +100,9 @@ def probed(
     train = LabelledFeatures(features(parts.train, "train"), parts.train.labels)
     val = LabelledFeatures(features(parts.val, "validate"), parts.val.labels)
     if isinstance(probe, LinearSettings):
-        fitted = fit_linear(probe, train, val, settings.select_by, settings.calibrate)
+        fitted = fit_linear(probe, train, val, figure, settings.calibrate)
     else:
-        fitted = fit_knn(probe, train, val, settings.select_by, settings.calibrate)
+        fitted = fit_knn(probe, train, val, figure, settings.calibrate)
     seconds, test = time.monotonic() - begun, _test(settings)
     predictions = {
         "val": _predictions(parts.val, fitted.predict(val.features)),

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from sspl.averaging import averaged_model
 from sspl.checkpoint import load_state, save_state
@@ -39,7 +38,6 @@ from sspl.distributed.group import (
     gradients_wait,
     in_turn,
     is_first,
-    is_silent,
     level,
     local_count,
     process_rank,
@@ -49,13 +47,20 @@ from sspl.distributed.norms import synchronise_norms
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.draws import share_of
 from sspl.errors import SettingsError
-from sspl.metrics.attributes import all_figures, means, positive_rates
+from sspl.metrics.attributes import (
+    all_figures,
+    means,
+    one_answer,
+    positive_rates,
+    remarks,
+)
 from sspl.metrics.tallies import Mean, Tally, add, together
 from sspl.models.attributes import RegionPooling
 from sspl.models.branches import Branches, RegionHeads
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.scoring import face_logits, logits_of
 from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
+from sspl.progress import note, watched
 from sspl.runs import claimed_run, start_run, write_metrics
 from sspl.training.calibration import fit_temperatures
 from sspl.training.consistency import UnlabelledFaces, consistency_loss
@@ -63,6 +68,7 @@ from sspl.training.deciding import choose_decisions
 from sspl.training.losses import attribute_loss
 from sspl.training.optimiser import back_propagate, make_optimiser, set_lr, update
 from sspl.training.partition import partition, unlabelled_sources
+from sspl.training.selection import selection, validation_loss
 from sspl.training.settings import FinetuneSettings, extent_of
 from sspl.training.transfer import transfer
 from sspl.training.trunk_weights import load_trunk
@@ -129,6 +135,7 @@ class Finetuning:
         self.settings = settings
         self.device = pick_device(settings.runtime.device)
         self.parts = partition(settings)
+        self.selection = selection(settings, self.parts)
         seed_everything(settings.seed)
         schema, taxonomy = self.parts.train.schema, load_taxonomy(settings.taxonomy)
         self.network = build_attribute_network(
@@ -151,6 +158,7 @@ class Finetuning:
         self.average = averaged_model(self.network, settings.ema) if settings.ema else None
         self.optimiser = make_optimiser(parameter_groups(self.network, settings), settings.optim)
         self.rows: list[dict[str, Any]] = []
+        self.one_answer: list[str] = []
         self.engine: nn.Module = self.network
 
     def start(self) -> None:
@@ -228,7 +236,7 @@ class Finetuning:
             weight = unlabelled.weight(epoch, progress) if unlabelled else 0.0
             for part, batch in enumerate(islice(shares, deal.parts)):
                 own = share_of(generator, deal.rows(part), deal.batch)
-                dropped = share_of(dropout, *_seen(deal, unlabelled, part))
+                dropped = share_of(dropout, *seen_rows(deal, unlabelled, part))
                 self.draws.generator = dropped
                 faces = {"loss": len(batch.index)}
                 with gradients_wait(self.engine) if part + 1 < deal.parts else nullcontext():
@@ -307,7 +315,7 @@ class Finetuning:
         )  # fmt: skip
 
 
-def _seen(deal: Deal, unlabelled: UnlabelledFaces | None, part: int) -> tuple[list[int], int]:
+def seen_rows(deal: Deal, unlabelled: UnlabelledFaces | None, part: int) -> tuple[list[int], int]:
     """Return this process's rows of a part, and how many a step has: unlabelled faces come last."""
     rows = list(range(deal.batch)[deal.rows(part)])
     if unlabelled is None:
@@ -333,27 +341,30 @@ def _finetune(settings: FinetuneSettings, out: Path, resume: bool) -> dict[str, 
     if resume:
         state = in_turn(lambda: load_state(out, run.state(), run.optimiser))
         run.rows = state["rows"] if state else []
+        run.one_answer = state.get("one_answer", []) if state else []
         same_everywhere(len(run.rows), f"the checkpoint in {out}")
     run.start()
     labels = torch.from_numpy(run.parts.train.labels)
     epochs, every = settings.optim.epochs, settings.evaluate_every
     left = range(len(run.rows), epochs)
-    for epoch in (bar := tqdm(left, "finetune", unit="epoch", disable=is_silent())):
-        if _out_of_patience(run.rows, settings):
+    for epoch in (bar := watched(left, "finetune", unit="epoch")):
+        if settings.patience and run.selection.looks_since_gain(run.rows) >= settings.patience:
             break
         losses = run.train_epoch(train, labels, unlabelled, epoch)
         row = {"epoch": epoch + 1, "lr": run.optimiser.param_groups[0]["lr"]} | losses
         run.rows.append(row)
-        if (epoch + 1) % every and epoch + 1 != epochs:
-            continue
-        logits = run.scores(val)
-        row |= {f"val/{name}": value for name, value in _figures(run, logits).items()}
-        if is_first():
-            _save(run, out, logits)
-        bar.set_postfix(val=f"{row[f'val/{settings.select_by}'] or 0:.4f}")
-    summary = _summary(run, settings, finished=True)
+        if (epoch + 1) % every == 0 or epoch + 1 == epochs:
+            logits = run.scores(val)
+            row |= {f"val/{name}": value for name, value in _figures(run, logits).items()}
+            _keep(run, out, logits)
+            bar.set_postfix(val=f"{row[run.selection.key] or 0:.4f}")
+        note("epoch", epoch + 1, epochs, {n: row.get(n) for n in ("loss", run.selection.key)})
+    summary = _summary(run, finished=True)
     if is_first():
         write_metrics(out, run.rows, summary)
+        log.info(summary["kept"])
+        for line in _remarks(run, {"one_answer": run.one_answer}):
+            log.warning(line)
     return summary
 
 
@@ -372,6 +383,8 @@ def _open(
         inputs = partial(require_same_inputs, out, _inputs(run))
         start_run(out, "finetune", settings, settings.seed, resume, extent, inputs)
         log.info(run.transferred)
+        for line in _remarks(run, {"left_out": run.selection.left_out}):
+            log.warning(line)
         save_subset(out / LABELLED_FILE, run.parts.train.names)
         save_subset(out / VALIDATION_FILE, run.parts.val.names)
     return train, val, unlabelled
@@ -403,17 +416,27 @@ def _weights(pretrained: Path) -> list[Path]:
     return [p for p in sorted(pretrained.glob("*.safetensors")) if "state" not in p.name]
 
 
-def _save(run: Finetuning, out: Path, logits: NDArray[np.float32]) -> None:
+def _keep(run: Finetuning, out: Path, logits: NDArray[np.float32]) -> None:
     """Write the state, the log and, where it is the best yet, the model."""
-    if best_row(run.rows, run.settings) is run.rows[-1]:
-        save_model(out, run.model(logits))
-    save_state(out, run.state(), run.optimiser, {"kind": "finetune-state", "rows": run.rows})
-    write_metrics(out, run.rows, _summary(run, run.settings, finished=False))
+    if run.selection.best(run.rows) is run.rows[-1]:
+        model = run.model(logits)
+        names = model.schema.names
+        decisions, _ = model.decisions.decide(names, model.probabilities(logits))
+        run.one_answer = one_answer(names, decisions)
+        if is_first():
+            save_model(out, model)
+    if not is_first():
+        return
+    facts = {"kind": "finetune-state", "rows": run.rows, "one_answer": run.one_answer}
+    save_state(out, run.state(), run.optimiser, facts)
+    write_metrics(out, run.rows, _summary(run, finished=False))
 
 
 def _figures(run: Finetuning, logits: NDArray[np.float32]) -> dict[str, float | None]:
     val = run.parts.val
-    return means(all_figures(val.schema.names, val.labels, expit(logits), run.rates))
+    figures = all_figures(val.schema.names, val.labels, expit(logits), run.rates)
+    loss = validation_loss(logits, val.labels)
+    return means(figures, run.selection.left_out) | {"loss": loss}
 
 
 def _temperatures(run: Finetuning, logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -431,29 +454,20 @@ def _label_counts(faces: FaceSet) -> dict[str, dict[str, int]]:
     }
 
 
-def best_row(rows: list[dict[str, Any]], settings: FinetuneSettings) -> dict[str, Any] | None:
-    """Return the validated epoch with the best figure, the earliest of equals."""
-    key = f"val/{settings.select_by}"
-    looked = [row for row in rows if key in row]
-    return max(looked, key=lambda row: row[key] or 0.0) if looked else None
+def _remarks(run: Finetuning, facts: dict[str, Any]) -> list[str]:
+    return remarks(facts, len(run.parts.train.schema), "validation faces")
 
 
-def _out_of_patience(rows: list[dict[str, Any]], settings: FinetuneSettings) -> bool:
-    best = best_row(rows, settings)
-    if settings.patience is None or best is None:
-        return False
-    looks_since = sum(f"val/{settings.select_by}" in r for r in rows if r["epoch"] > best["epoch"])
-    return looks_since >= settings.patience
-
-
-def _summary(run: Finetuning, settings: FinetuneSettings, finished: bool) -> dict[str, Any]:
-    best = best_row(run.rows, settings) or {}
+def _summary(run: Finetuning, finished: bool) -> dict[str, Any]:
     return {
         "finished": finished,
         "labelled": len(run.parts.train),
         "validation": len(run.parts.val),
         "label_counts": _label_counts(run.parts.train),
-        "selected_by": settings.select_by,
-        "best": best,
+        "left_out": dict(run.selection.left_out),
+        "selected_by": run.selection.figure,
+        "best": run.selection.best(run.rows) or {},
+        "kept": run.selection.text(run.rows, run.settings.optim.epochs),
+        "one_answer": run.one_answer,
         "transfer": run.transferred,
     }

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from sspl.checkpoint import Learner, has_state, load_state, save_state
 from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
@@ -38,7 +37,6 @@ from sspl.distributed.group import (
     gradients_wait,
     in_turn,
     is_first,
-    is_silent,
     level,
     local_count,
     same_everywhere,
@@ -52,6 +50,7 @@ from sspl.metrics.tallies import Mean, Tally, add, restored, together
 from sspl.models.backbones import build_trunk
 from sspl.models.branches import Branches
 from sspl.models.trunk import Trunk
+from sspl.progress import note, watched
 from sspl.runs import claimed_run, start_run, write_metrics
 from sspl.tasks.base import PretextTask, TaskResult, Views
 from sspl.tasks.byol import BYOL
@@ -281,6 +280,7 @@ def _pretrain(settings: PretrainSettings, out: Path, resume: bool) -> dict[str, 
         tallies = together(gathered(progress.tallies))
         row = {"epoch": epoch + 1, "lr": run.optimiser.param_groups[0]["lr"]}
         rows.append(row | {name: _figure(tally) for name, tally in tallies.items()})
+        note("epoch", epoch + 1, settings.optim.epochs, rows[-1])
         progress.steps, progress.tallies = 0, {}
         save()
         if is_first():
@@ -453,9 +453,9 @@ def _run_epoch(
         Dealt(order, deal), deal.share, done * deal.parts, steps * deal.parts
     )  # fmt: skip
     run.network.train()
-    bar = tqdm(
+    bar = watched(
         range(done, steps), f"pretrain {epoch + 1}/{optim.epochs}", steps, unit="step",
-        leave=False, initial=done, disable=is_silent(),
+        leave=False, initial=done,
     )  # fmt: skip
     for number in bar:
         factor = optim.schedule.factor(epoch, (number + 1) / steps, optim.epochs)

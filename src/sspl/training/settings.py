@@ -221,7 +221,9 @@ class FinetuneSettings(Settings):
     )
     evaluate_every: int = Field(1, ge=1, description="epochs between looks at the validation split")
     patience: int | None = Field(None, ge=1, description="stop after so many looks without gain")
-    select_by: Literal["accuracy", "balanced_accuracy", "average_precision"] = "accuracy"
+    select_by: Literal["auto", "accuracy", "balanced_accuracy", "average_precision"] = Field(
+        "auto", description="auto: average precision where most attributes are rare, else accuracy"
+    )
     flip_average: bool = Field(True, description="average over the mirrored face when predicting")
     calibrate: bool = Field(True, description="fit temperatures on the validation faces")
     thresholds: ThresholdRule = Field(

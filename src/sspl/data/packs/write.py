@@ -14,7 +14,6 @@ from typing import IO, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from sspl.data.images import Box, mask_canvas, read_canvas, read_format, read_mask
 from sspl.data.inputs import of_faces, require_same_inputs
@@ -42,6 +41,7 @@ from sspl.errors import SettingsError
 from sspl.files import atomic_path, holds_nothing, write_json
 from sspl.locks import claimed
 from sspl.names import require_clean
+from sspl.progress import watched
 
 Encoding = Literal["as is", "jpeg", "webp"]
 
@@ -167,7 +167,7 @@ def _make_pack(
     require_same_inputs(out, of_faces(faces), resumed=_claim(out, plan))
     shards = []
     pool = ThreadPoolExecutor(usable_cores())
-    with tqdm(total=len(faces), desc="pack", unit="face") as bar:
+    with watched(total=len(faces), desc="pack", unit="face") as bar:
         try:
             for split, name, indices in shard_list(faces, shard_faces):
                 facts = finished_shard(out, name, split, len(indices))

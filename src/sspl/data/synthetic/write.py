@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from sspl.data.palette import write_image
 from sspl.data.synthetic.render import SyntheticFace, render_face
@@ -16,6 +15,7 @@ from sspl.data.synthetic.traits import SYNTHETIC_ATTRIBUTES
 from sspl.errors import SsplError
 from sspl.files import holds_nothing, write_bytes, write_json, write_text
 from sspl.locks import claimed
+from sspl.progress import watched
 
 MARKER: Final = "synthetic.json"
 GENERATOR: Final = "sspl synthetic faces 1"
@@ -66,7 +66,7 @@ def _write(out: Path, count: int, seed: int, size: int) -> None:
     write_json(out / MARKER, {"generator": GENERATOR, "count": count, "seed": seed, "size": size})
     first: list[SyntheticFace] = []
     rows = []
-    for index in tqdm(range(count), desc="synthetic faces", unit="face"):
+    for index in watched(range(count), desc="synthetic faces", unit="face"):
         face = render_face(seed, index, size)
         write_bytes(out / _IMAGES / file_name(index), _jpeg(face.image, seed, index))
         write_bytes(out / _MASKS / file_name(index, ".png"), _palette_png(face.mask))

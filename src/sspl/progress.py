@@ -1,0 +1,42 @@
+"""Progress bars for people: none where nobody looks."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn, TypeVar, overload
+
+from tqdm import tqdm
+
+from sspl.distributed.group import is_first
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+def is_watched() -> bool:
+    """Tell whether bars are shown: this is the first process, and its stderr is a terminal.
+
+    TQDM_DISABLE turns them off, as `--quiet` does; what tqdm is told outright would win over it.
+    """
+    asked = os.environ.get("TQDM_DISABLE", "0") in ("", "0")
+    return is_first() and asked and sys.stderr is not None and sys.stderr.isatty()
+
+
+@overload
+def watched(iterable: Iterable[T], *more: Any, **options: Any) -> "tqdm[T]": ...
+@overload
+def watched(**options: Any) -> "tqdm[NoReturn]": ...
+def watched(iterable: Any = None, *more: Any, **options: Any) -> "tqdm[Any]":
+    """Return tqdm's bar, of which a log or a pipe gets nothing."""
+    kind: Any = tqdm
+    bar: tqdm[Any] = kind(iterable, *more, disable=not is_watched(), **options)
+    return bar
+
+
+def note(unit: str, done: int, total: int, figures: Mapping[str, float | None]) -> None:
+    """Write a line into the log of a long run where no bar is shown."""
+    if is_first() and not is_watched():
+        known = (f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
+        log.info("%s %d/%d: %s", unit, done, total, ", ".join(known))
