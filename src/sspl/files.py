@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import stat
 import tempfile
 import time
 import zipfile
@@ -34,6 +35,10 @@ _LOCKS_TELL: Final = os.name != "nt"
 _SURELY_DEAD: Final = 24 * 3600.0
 """Seconds after which an unfinished file is nobody's, where locks cannot tell."""
 
+_KINDS: Final = {
+    stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+    stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
+}  # fmt: skip
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -42,8 +47,10 @@ def atomic_path(path: Path, previous: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
 
     With `previous`, a file that was at `path` is kept there. Raises `SsplError` when the folder
-    cannot be written or the disk is full; a file that was there before stays as it was.
+    cannot be written or the disk is full, or something else than a file is at `path`; a file that
+    was there before stays as it was.
     """
+    require_file_place(path)
     temporary, handle = None, None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +87,20 @@ def _temporary(path: Path) -> tuple[int, Path]:
         if os.fstat(handle).st_nlink:
             return handle, Path(name)
         os.close(handle)  # taken for a leftover before it was locked
+
+
+def require_file_place(path: Path) -> None:
+    """Raise `SsplError` when something is at `path` that a file must not take the place of.
+
+    A rename would do so: a device that root writes to would be gone.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "no file")
+        raise SsplError(f"{path} is {kind}, which is not written over; choose another name.")
 
 
 def _keep(path: Path, previous: Path) -> None:
@@ -193,10 +214,35 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+_FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_PATHS: Final = frozenset({"image", "source", "name"})
+"""Columns of names of files."""
+
+
+def cell(column: str, value: Any) -> Any:
+    """Return a value as it stands in a CSV file, where a spreadsheet would take it for a formula.
+
+    A path that begins with one of `=+-@` gets `./` before it, which names the same file, and
+    another text an apostrophe; numbers stay. `plain_cell` turns both back.
+    """
+    if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
+        return value
+    return f"./{value}" if column in _PATHS and value[0] != "'" else f"'{value}"
+
+
+def plain_cell(text: str) -> str:
+    """Return what `cell` was given."""
+    for before in ("./", "'"):
+        if text.startswith(before) and _FORMULA.match(text.removeprefix(before)):
+            return text.removeprefix(before)
+    return text
+
+
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a header and rows as CSV; None becomes an empty field."""
+    """Write a header and rows as CSV; None becomes an empty field, and no text a formula."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([cell(c, v) for c, v in zip(header, row, strict=True)] for row in rows)
     write_text(path, buffer.getvalue())

@@ -12,7 +12,7 @@ from sspl.errors import DataError
 REMEDY: Final = "give a path relative to the folder of images"
 
 _OUTSIDE: Final = re.compile(r"[/\\]|[A-Za-z]:|\.\.(?:[/\\]|$)|.*[/\\]\.\.(?:[/\\]|$)", re.DOTALL)
-_UNWRITABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNWRITABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DEVICE: Final = re.compile(
     r"(?:^|[/\\])(?:con|prn|aux|nul|com\d|lpt\d)(?:\.[^/\\]*)?(?:[/\\]|$)", re.IGNORECASE
 )
@@ -23,7 +23,7 @@ def clean_name(raw: str) -> str:
     """Return the name of a picture as a clean relative POSIX path.
 
     Raises `ValueError` when it is none: empty, absolute, with a drive letter, out of its folder,
-    the name of a device, or with characters that control a terminal or stand for no text. A
+    the name of a device, or with characters (but a tab) that control a terminal or are no text. A
     backslash is part of the name here, but may not lead out where it is taken for a slash.
     """
     name = posixpath.normpath(raw) if raw else ""

@@ -10,13 +10,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sspl.errors import SettingsError
-from sspl.yaml_files import read_yaml
+from sspl.yaml_files import parse_yaml, read_yaml
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, and an unknown key is an error."""
+    """Base of all settings: frozen, an unknown key is an error, and every number finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 S = TypeVar("S", bound=Settings)
@@ -42,9 +44,9 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise SettingsError(f"'{override}' is not a setting; write key=value, as in seed=3.")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise SettingsError(f"{key}: the value '{text}' is not valid YAML.") from None
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise SettingsError(f"{key}: the value '{text}' is not valid YAML ({error}).") from None
     *parents, last = key.split(".")
     node = content
     for parent in parents:
@@ -70,13 +72,30 @@ def build(model: type[S], content: dict[str, Any], overrides: Sequence[str] = ()
 
     Raises `SettingsError` naming each wrong field by its path, and what is allowed.
     """
-    content = copy.deepcopy(content)
-    for override in overrides:
-        apply_override(content, override)
     try:
+        content = copy.deepcopy(content)
+        for override in overrides:
+            apply_override(content, override)
+        _refuse_huge(content)
         return model.model_validate(content)
     except ValidationError as error:
         raise SettingsError(_explain(model, error)) from None
+    except RecursionError:
+        raise SettingsError("the settings are nested too deeply.") from None
+
+
+def _refuse_huge(content: Any) -> None:
+    """Raise `SettingsError` naming a whole number that 64 bits cannot hold."""
+    waiting, seen = [("settings", content)], set[int]()
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise SettingsError(f"{path}: the number is beyond 64 bits.")
+        # References may make a few lines stand for a value without end.
+        if isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            parts = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [(f"{path}.{k}".removeprefix("settings."), v) for k, v in parts]
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:

@@ -2,11 +2,16 @@
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from sspl.errors import DataError, SsplError
+
+_FAULTS: Final = (
+    yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
+)  # fmt: skip
+"""PyYAML lets through what Python says of numbers, dates and tags that it cannot make."""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -26,15 +31,25 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def parse_yaml(text: str) -> Any:
+    """Return what a YAML text says; raise `ValueError` saying why when it is none."""
+    try:
+        return yaml.load(text, _StrictLoader)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except _FAULTS as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
 def read_yaml(path: Path, error_type: type[SsplError] = DataError) -> Any:
     """Return the content of a YAML file; raise `error_type` naming it when it cannot be read."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise error_type(f"{path}: no such file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise error_type(f"{path}: cannot be read as text ({error}).") from None
-    except RecursionError:
-        raise error_type(f"{path}: not valid YAML (it is nested too deeply).") from None
-    except yaml.YAMLError as error:
-        raise error_type(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    try:
+        return parse_yaml(text)
+    except ValueError as error:
+        raise error_type(f"{path}: not valid YAML ({error}).") from None

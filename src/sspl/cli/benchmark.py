@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import folder_in, folder_out, json_option, overrides, say
+from sspl.cli.options import json_option, overrides, say
+from sspl.cli.values import at_least, folder_in, folder_out
 
 
 @click.command()
@@ -23,7 +24,9 @@ from sspl.cli.options import folder_in, folder_out, json_option, overrides, say
     "--stage1", type=folder_in, help="Runs of stage 1 to use and add to, another study's say."
 )
 @click.option("--only", multiple=True, help="Only cells of this method; repeatable.")
-@click.option("--labels", multiple=True, type=int, help="Only this label count; repeatable.")
+@click.option(
+    "--labels", multiple=True, type=at_least(2), help="Only this label count; repeatable."
+)
 @click.option("--dry-run", is_flag=True, help="List the cells and how long they will take.")
 @json_option
 def benchmark(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sspl.cli.options import json_option, say
+from sspl.cli.values import file_out
 
 if TYPE_CHECKING:
     from sspl.data.records import FaceSet
@@ -26,7 +27,7 @@ MOST_GROUPS: Final = 30
 )
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=file_out,
     help="CSV for the list of --on-error skip.",
 )
 @json_option

@@ -5,7 +5,8 @@ from typing import Final
 
 import click
 
-from sspl.cli.options import folder_in, json_option, say
+from sspl.cli.options import json_option, say
+from sspl.cli.values import file_out, folder_in
 
 FIGURES: Final = ("accuracy", "balanced_accuracy", "f1", "average_precision", "auc")
 
@@ -21,10 +22,8 @@ FIGURES: Final = ("accuracy", "balanced_accuracy", "f1", "average_precision", "a
     show_default=True,
     help="What to list for each attribute.",
 )
-@click.option("--resamples", type=click.IntRange(100), default=1000, show_default=True)
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures as JSON."
-)
+@click.option("--resamples", type=click.IntRange(100, 1_000_000), default=1000, show_default=True)
+@click.option("--out", type=file_out, help="Write all figures as JSON.")
 @json_option
 def compare(
     run_a: Path, run_b: Path, split: str, figure: str, resamples: int, out: Path | None,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import folder_in, folder_out, json_option, on_error_option, say
+from sspl.cli.options import json_option, on_error_option, say
+from sspl.cli.values import at_least, folder_in, folder_out, seed_value
 
 if TYPE_CHECKING:
     from sspl.data.skipping import OnError
@@ -18,13 +19,11 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=folder_out)
 @click.option(
     "--count", type=click.IntRange(1, 999_999), default=1000, show_default=True, help="Faces."
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the set."
-)
+@click.option("--seed", type=seed_value, default=0, show_default=True, help="Seed of the set.")
 @click.option(
     "--size",
     type=click.IntRange(32, 1024),
@@ -56,7 +55,7 @@ def synthetic(out: Path, count: int, seed: int, size: int, as_json: bool) -> Non
 @click.option("--lossless", is_flag=True, help="With --canvas: no JPEG, the very same pixels.")
 @click.option("--taxonomy", default="celebamask19", show_default=True, help="Classes of the masks.")
 @click.option(
-    "--shard-faces", type=click.IntRange(1), default=1024, show_default=True, help="Faces a shard."
+    "--shard-faces", type=at_least(1), default=1024, show_default=True, help="Faces a shard."
 )
 @on_error_option
 @json_option

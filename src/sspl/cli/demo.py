@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import folder_out, json_option, overrides, say
+from sspl.cli.options import json_option, overrides, say
+from sspl.cli.values import folder_out
 
 
 @click.command()

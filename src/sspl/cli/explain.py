@@ -6,14 +6,13 @@ import click
 
 from sspl.cli.options import (
     detection,
-    folder_in,
-    folder_out,
     inputs_argument,
     json_option,
     looking_options,
     open_inputs,
     say,
 )
+from sspl.cli.values import at_least, device_value, folder_in, folder_out
 
 
 @click.command()
@@ -23,13 +22,13 @@ from sspl.cli.options import (
 @click.option("--attributes", help="Names of those to explain, with commas between them.")
 @click.option(
     "--top",
-    type=click.IntRange(1),
+    type=at_least(1),
     default=6,
     show_default=True,
     help="Without --attributes: so many of the likeliest.",
 )
 @looking_options
-@click.option("--device", default="auto", show_default=True)
+@click.option("--device", type=device_value, default="auto", show_default=True)
 @json_option
 def explain(
     model: Path, inputs: tuple[str, ...], out: Path, attributes: str | None, top: int,

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import data_without, folder_in, json_option, opset_option, say
+from sspl.cli.options import data_without, json_option, opset_option, say
+from sspl.cli.values import at_least, file_out, folder_in
 
 if TYPE_CHECKING:
     from sspl.data.images import Box
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", type=folder_in)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--out", type=file_out, required=True)
 @click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True)
 @click.option("--int8", is_flag=True, help="Quantise to int8; needs --calibrate.")
 @click.option("--calibrate", "spec", help="Unlabelled faces to calibrate int8 on: FORMAT:PATH.")
 @click.option(
     "--calibration-faces",
-    type=click.IntRange(8),
+    type=at_least(8),
     default=200,
     show_default=True,
     help="Most faces to calibrate on; as many others judge.",

@@ -7,14 +7,13 @@ import click
 
 from sspl.cli.options import (
     detector_option,
-    folder_in,
-    folder_out,
     json_option,
     min_score_option,
     min_size_option,
     on_error_option,
     say,
 )
+from sspl.cli.values import folder_in, folder_out
 
 if TYPE_CHECKING:
     from sspl.data.skipping import OnError

@@ -10,8 +10,6 @@ from sspl.cli.options import (
     MODEL_DECIDES,
     data_without,
     detection,
-    folder_in,
-    folder_out,
     inputs_argument,
     json_option,
     looking_options,
@@ -20,6 +18,7 @@ from sspl.cli.options import (
     say,
     workers_option,
 )
+from sspl.cli.values import at_least, device_value, file_out, folder_in, folder_out
 
 if TYPE_CHECKING:
     from sspl.data.skipping import OnError
@@ -37,12 +36,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--resamples",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 1_000_000),
     default=1000,
     show_default=True,
     help="Bootstrap resamples for the intervals; 0: neither intervals nor subgroups.",
 )
-@click.option("--device", default="auto", show_default=True)
+@click.option("--device", type=device_value, default="auto", show_default=True)
 @json_option
 def evaluate(
     run: Path, split: str, spec: str | None, by: tuple[str, ...], resamples: int, device: str,
@@ -78,7 +77,7 @@ def evaluate(
 @inputs_argument
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=file_out,
     required=True,
     help="Table to write: .csv, .jsonl (JSON lines) or .parquet.",
 )
@@ -89,7 +88,7 @@ def evaluate(
 )
 @click.option(
     "--top",
-    type=click.IntRange(1),
+    type=at_least(1),
     default=5,
     show_default=True,
     help="Attributes to write on a drawing.",
@@ -97,13 +96,13 @@ def evaluate(
 @looking_options
 @click.option(
     "--batch-size",
-    type=click.IntRange(1),
+    type=at_least(1),
     default=128,
     show_default=True,
     help="Faces that pass through the network together.",
 )
 @workers_option
-@click.option("--device", default="auto", show_default=True)
+@click.option("--device", type=device_value, default="auto", show_default=True)
 @on_error_option
 @json_option
 def predict(

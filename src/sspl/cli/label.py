@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import (
-    data_without,
+from sspl.cli.options import data_without, json_option, on_error_option, overrides, say
+from sspl.cli.values import (
+    at_least,
+    device_value,
+    file_out,
     folder_in,
-    json_option,
-    on_error_option,
-    overrides,
-    say,
+    host_value,
+    path_in,
+    port_value,
+    seed_value,
 )
 
 if TYPE_CHECKING:
@@ -29,10 +32,10 @@ if TYPE_CHECKING:
 )
 @click.option("--labelled", help="Labels so far: a CSV file, or FORMAT:PATH as in --data.")
 @click.option("--attributes", help="Those to look at: A,B,C. Default: those of the labels.")
-@click.option("--count", type=click.IntRange(1), default=50, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
-@click.option("--device", default="auto", show_default=True)
+@click.option("--count", type=at_least(1), default=50, show_default=True)
+@click.option("--seed", type=seed_value, default=0, show_default=True)
+@click.option("--out", type=file_out, required=True)
+@click.option("--device", type=device_value, default="auto", show_default=True)
 @on_error_option
 @json_option
 def suggest(
@@ -67,7 +70,7 @@ def suggest(
 @click.option("--attributes", required=True, help="What to ask for: A,B,C.")
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=file_out,
     required=True,
     help="CSV file of the answers; goes on where it stands.",
 )
@@ -77,12 +80,14 @@ def suggest(
     type=folder_in,
     help="Run folder of stage 1, or of a fine-tuned model: suggests the next faces.",
 )
-@click.option("--order", type=Path, help="CSV file with the faces to begin with.")
-@click.option("--without", type=Path, help="CSV file with faces not to show.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8001, show_default=True)
-@click.option("--device", default="auto", show_default=True)
+@click.option("--order", type=path_in, help="CSV file with the faces to begin with.")
+@click.option("--without", type=path_in, help="CSV file with faces not to show.")
+@click.option("--seed", type=seed_value, default=0, show_default=True)
+@click.option(
+    "--host", type=host_value, default="127.0.0.1", show_default=True, help="Address to listen on."
+)
+@click.option("--port", type=port_value, default=8001, show_default=True)
+@click.option("--device", type=device_value, default="auto", show_default=True)
 @on_error_option
 def label(
     faces: str, overrides: tuple[str, ...], attributes: str, out: Path, source: Path | None,

@@ -20,7 +20,7 @@ from sspl.cli.faces import faces
 from sspl.cli.judge import evaluate, predict
 from sspl.cli.label import label, suggest
 from sspl.cli.model import model
-from sspl.cli.options import add_quiet
+from sspl.cli.options import complete
 from sspl.cli.parser import parser
 from sspl.cli.report import report
 from sspl.cli.results import results
@@ -60,7 +60,7 @@ for command in (
     tensorboard,
 ):  # fmt: skip
     cli.add_command(command)
-add_quiet(cli)
+complete(cli)
 
 
 def main() -> None:
@@ -113,8 +113,10 @@ def _run() -> None:
 
 
 def _refuse(sentence: str) -> NoReturn:
-    # File names and settings that a sentence quotes may hold line ends of their own.
-    click.echo(f"Error: {' '.join(sentence.split())}", err=True)
+    # File names and settings that a sentence quotes may hold line ends of their own, and worse.
+    words = " ".join(sentence.split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    click.echo(f"Error: {shown}", err=True)
     sys.exit(EXIT_BAD_INPUT)
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import MODEL_DECIDES, data_without, folder_in, folder_out, json_option, say
+from sspl.cli.options import MODEL_DECIDES, data_without, json_option, say
+from sspl.cli.values import Finite, device_value, folder_in, folder_out, only_folder_in
 
 if TYPE_CHECKING:
     from sspl.training.deciding import ThresholdRule
@@ -40,7 +41,7 @@ def pack(
 
 
 @model.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("run", type=only_folder_in)
 @click.argument("given", nargs=-1, metavar="[ATTRIBUTE=THRESHOLD]...")
 @click.option(
     "--thresholds",
@@ -52,12 +53,12 @@ def pack(
 )
 @click.option(
     "--sure-accuracy",
-    type=click.FloatRange(0.5, 1, min_open=True),
+    type=Finite(0.5, 1, min_open=True),
     help="Accuracy to reach outside a band of 'not sure'; without it there is no band.",
 )
 @click.option("--data", "spec", help="Labelled faces; default: the validation faces of RUN.")
 @click.option("--split", help="Of --data: train, val or all.  [default: val]")
-@click.option("--device", default="auto", show_default=True)
+@click.option("--device", type=device_value, default="auto", show_default=True)
 @json_option
 def decide(
     run: Path, given: tuple[str, ...], rule: "ThresholdRule", sure_accuracy: float | None,

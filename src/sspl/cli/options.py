@@ -4,10 +4,11 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+
+from sspl.cli.values import Finite, at_least, path_in, text_value
 
 if TYPE_CHECKING:
     from sspl.data.records import FaceSet
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
     from sspl.data.skipping import Skipped
     from sspl.inference.sources import Source
 
-folder_in = click.Path(exists=True, path_type=Path)
-folder_out = click.Path(file_okay=False, path_type=Path)
 
 overrides = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 settings_file = click.option(
-    "--settings", "settings_file", type=Path, help="YAML file of settings; key=value wins over it."
+    "--settings",
+    "settings_file",
+    type=path_in,
+    help="YAML file of settings; key=value wins over it.",
 )
 resume_option = click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 on_error_option = click.option(
@@ -35,12 +37,12 @@ detector_option = click.option(
 )
 min_score_option = click.option(
     "--min-score",
-    type=click.FloatRange(0),
+    type=Finite(0),
     help="Least score of a face: yunet 0 to 1 (default 0.6), haar a number of hits (default 3).",
 )
 min_size_option = click.option(
     "--min-size",
-    type=click.IntRange(1),
+    type=at_least(1),
     default=40,
     show_default=True,
     help="Px that the shorter side of a face must have in the photograph.",
@@ -51,13 +53,13 @@ largest_option = click.option(
 )
 every_option = click.option(
     "--every",
-    type=click.IntRange(1),
+    type=at_least(1),
     default=1,
     show_default=True,
     help="Take each so many-th frame of a video or camera.",
 )
 frames_option = click.option(
-    "--frames", type=click.IntRange(1), help="Stop after so many frames of each."
+    "--frames", type=at_least(1), help="Stop after so many frames of each."
 )
 detect_option = click.option(
     "--detect/--no-detect",
@@ -67,7 +69,7 @@ detect_option = click.option(
 )
 workers_option = click.option(
     "--workers",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 1024),
     default=0,
     show_default=True,
     help="Threads that read pictures and find faces; 0: one a core.",
@@ -121,7 +123,7 @@ def detection(
 
 
 opset_option = click.option(
-    "--opset", type=click.IntRange(18), default=18, show_default=True, help="ONNX operator set."
+    "--opset", type=at_least(18), default=18, show_default=True, help="ONNX operator set."
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."
@@ -140,10 +142,13 @@ def _silence(context: click.Context, parameter: click.Parameter, quiet: bool) ->
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
 
-def add_quiet(command: click.Command) -> None:
-    """Give a command, and all below it, the switch --quiet."""
+def complete(command: click.Command) -> None:
+    """Give a command, and all below it, the switch --quiet; let its words be text."""
     for below in command.commands.values() if isinstance(command, click.Group) else ():
-        add_quiet(below)
+        complete(below)
+    for parameter in command.params:
+        if parameter.type is click.STRING:
+            parameter.type = text_value
     command.params.append(
         click.Option(
             ["-q", "--quiet"],

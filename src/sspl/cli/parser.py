@@ -7,8 +7,6 @@ import click
 
 from sspl.cli.options import (
     data_without,
-    folder_in,
-    folder_out,
     json_option,
     on_error_option,
     opset_option,
@@ -17,6 +15,7 @@ from sspl.cli.options import (
     say,
     settings_file,
 )
+from sspl.cli.values import at_least, device_value, file_out, folder_in, folder_out, path_in
 
 if TYPE_CHECKING:
     from sspl.data.skipping import OnError
@@ -35,8 +34,10 @@ def parser() -> None:
 @click.option(
     "--classes", help="Classes of the masks: a taxonomy or its file; default: as trained."
 )
-@click.option("--split-file", type=Path, help="CSV with the columns name and split (train, test).")
-@click.option("--pairs", type=click.IntRange(1), help="Use this many training pairs only.")
+@click.option(
+    "--split-file", type=path_in, help="CSV with the columns name and split (train, test)."
+)
+@click.option("--pairs", type=at_least(1), help="Use this many training pairs only.")
 @settings_file
 @resume_option
 @json_option
@@ -68,13 +69,13 @@ def train(
 @click.argument("masks", type=folder_in)
 @click.option("--classes", help="Classes of the masks: a taxonomy or its file.")
 @click.option("--judge-by", help="Taxonomy to remap the predictions to before counting.")
-@click.option("--split-file", type=Path, help="CSV with the columns name and split.")
-@click.option("--only", default="", help="Use only pairs whose name starts so.")
-@click.option("--out", type=Path, help="Also write the figures to this JSON file.")
+@click.option("--split-file", type=path_in, help="CSV with the columns name and split.")
+@click.option("--only", help="Use only pairs whose name starts so.")
+@click.option("--out", type=file_out, help="Also write the figures to this JSON file.")
 @json_option
 def test(
     model: str, images: Path, masks: Path, classes: str | None, judge_by: str | None,
-    split_file: Path | None, only: str, out: Path | None, as_json: bool,
+    split_file: Path | None, only: str | None, out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Test MODEL on the held-out pairs of IMAGES and MASKS, by its classes or coarser ones.
 
@@ -83,7 +84,7 @@ def test(
     from sspl.parsing.commands import test_on
     from sspl.parsing.report import parser_table
 
-    figures = test_on(model, images, masks, classes, judge_by, split_file, only, out)
+    figures = test_on(model, images, masks, classes, judge_by, split_file, only or "", out)
     say(parser_table(figures), figures, as_json)
 
 
@@ -97,8 +98,8 @@ def test(
     default=None,
     help="Average over the mirrored picture and two sizes (default): better masks, 3 times slower.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
-@click.option("--device", default="auto", show_default=True)
+@click.option("--batch-size", type=at_least(1), default=16, show_default=True)
+@click.option("--device", type=device_value, default="auto", show_default=True)
 @on_error_option
 @json_option
 def run(
@@ -126,7 +127,7 @@ def run(
 
 @parser.command("export")
 @click.argument("model", type=folder_in)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--out", type=file_out, required=True)
 @click.option("--short-side", type=click.IntRange(32, 1024), help="Px of the square it looks at.")
 @click.option(
     "--average/--no-average",

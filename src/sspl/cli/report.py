@@ -4,14 +4,13 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import folder_in, json_option, say
+from sspl.cli.options import json_option, say
+from sspl.cli.values import file_out, folder_in
 
 
 @click.command()
 @click.argument("run", type=folder_in)
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="HTML file."
-)
+@click.option("--out", type=file_out, required=True, help="HTML file.")
 @click.option("--split", default="test", show_default=True, help="Which evaluation of a run.")
 @click.option(
     "--faces",
@@ -32,7 +31,7 @@ from sspl.cli.options import folder_in, json_option, say
 )
 @click.option(
     "--resamples",
-    type=click.IntRange(100),
+    type=click.IntRange(100, 1_000_000),
     default=1000,
     show_default=True,
     help="Of a study: bootstrap resamples.",

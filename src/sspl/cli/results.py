@@ -5,18 +5,19 @@ from pathlib import Path
 import click
 
 from sspl.cli.options import json_option, say
+from sspl.cli.values import file_in, file_out
 
 
 @click.command()
-@click.argument("readme", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("readme", type=file_in)
 @click.option(
     "--from", "tables", required=True, multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=file_in,
     help="results.csv of a study; NAME-differences.csv beside NAME.csv is used too. Repeatable.",
 )  # fmt: skip
 @click.option("--brief", is_flag=True, help="Fine-tuning, accuracy and average precision alone.")
 @click.option(
-    "--picture", type=click.Path(dir_okay=False, path_type=Path),
+    "--picture", type=file_out,
     help="Also draw the curves of the first table, as PNG.",
 )  # fmt: skip
 @json_option

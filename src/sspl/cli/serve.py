@@ -4,21 +4,24 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import folder_in, overrides
+from sspl.cli.options import overrides
+from sspl.cli.values import device_value, folder_in, host_value, port_value
 
 
 @click.command()
 @click.argument("model", type=folder_in)
 @overrides
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option(
+    "--host", type=host_value, default="127.0.0.1", show_default=True, help="Address to listen on."
+)
+@click.option("--port", type=port_value, default=8000, show_default=True)
 @click.option(
     "--detect/--no-detect",
     default=True,
     show_default=True,
     help="Find the faces of each picture, or take each picture as one aligned face.",
 )
-@click.option("--device", default="auto", show_default=True)
+@click.option("--device", type=device_value, default="auto", show_default=True)
 def serve(
     model: Path, overrides: tuple[str, ...], host: str, port: int, detect: bool, device: str
 ) -> None:

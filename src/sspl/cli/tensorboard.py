@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import folder_in, folder_out, json_option, say
+from sspl.cli.options import json_option, say
+from sspl.cli.values import Finite, folder_in, folder_out
 
 
 @click.command()
@@ -12,7 +13,7 @@ from sspl.cli.options import folder_in, folder_out, json_option, say
 @click.option("--out", type=folder_out, required=True, help="Folder for TensorBoard's --logdir.")
 @click.option(
     "--watch",
-    type=click.FloatRange(0.1),
+    type=Finite(0.1),
     metavar="SECONDS",
     help="Look for new rows every so many seconds until the runs are over.",
 )

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from sspl.cli.options import (
-    folder_out,
     json_option,
     on_error_option,
     overrides,
@@ -15,6 +14,7 @@ from sspl.cli.options import (
     say,
     settings_file,
 )
+from sspl.cli.values import Finite, at_least, folder_out, seed_value
 
 preset_option = click.option(
     "--preset", default="small", show_default=True, help="paper-sspl, paper-splnet, small, demo."
@@ -47,7 +47,7 @@ def gather(
     "--data", "specs", multiple=True, help="FORMAT:PATH[,masks=DIR,crop=celeba]; repeatable."
 )
 @click.option("--out", type=folder_out, required=True, help="Run folder to make.")
-@click.option("--seed", type=click.IntRange(0))
+@click.option("--seed", type=seed_value)
 @preset_option
 @settings_file
 @resume_option
@@ -103,10 +103,12 @@ def _log(speaks: bool) -> None:
 @click.option("--data", "spec", help="FORMAT:PATH[,crop=celeba] of the labelled faces.")
 @click.option("--from", "source", help="Run folder of stage 1, or 'none'.")
 @click.option("--out", type=folder_out, required=True, help="Run folder to make.")
-@click.option("--labels", type=click.IntRange(1), help="How many labelled faces to use.")
-@click.option("--fraction", type=float, help="Which share of the training faces to use.")
-@click.option("--subset-seed", type=click.IntRange(0), help="Seed of the choice of labelled faces.")
-@click.option("--seed", type=click.IntRange(0))
+@click.option("--labels", type=at_least(1), help="How many labelled faces to use.")
+@click.option(
+    "--fraction", type=Finite(0, 1, min_open=True), help="Which share of the training faces to use."
+)
+@click.option("--subset-seed", type=seed_value, help="Seed of the choice of labelled faces.")
+@click.option("--seed", type=seed_value)
 @preset_option
 @settings_file
 @resume_option

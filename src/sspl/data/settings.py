@@ -43,7 +43,7 @@ class DataSettings(BaseModel):
         on_missing: `fail` or `skip` faces whose image is not there.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format: Format
     root: Path

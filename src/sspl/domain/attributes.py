@@ -1,18 +1,55 @@
 """Attribute names and the face region of each."""
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from sspl.domain.regions import REGIONS, WHOLE
 from sspl.errors import DataError
 from sspl.yaml_files import read_yaml
+
+TAKEN: Final = frozenset(
+    {
+        "image", "split", "source", "frame", "seconds", "face", "left", "top", "right", "bottom",
+        "score", "rotation", "scale",
+    }
+)  # fmt: skip
+"""Columns that tables of faces have besides their attributes."""
+
+PROBABILITY: Final = "_probability"
+"""What the column of an attribute's probability ends in."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def attribute_fault(names: Sequence[str]) -> str | None:
+    """Return why names cannot be those of attributes, None where they can.
+
+    Each is a column of tables, beside one for its probability: it may not be called as another
+    column, nor begin as a spreadsheet's formula.
+    """
+    for name, times in Counter(names).items():
+        if times > 1:
+            return f"attribute '{name}' is listed twice; give each once"
+        if not name.strip() or _CONTROL.search(name):
+            return f"{name!r} cannot be the name of an attribute; use letters that are seen"
+        if name[0] in "=+-@":
+            return f"attribute '{name}' begins like a formula of a spreadsheet; rename it"
+        if name.casefold() in TAKEN:
+            return (
+                f"'{name}' cannot be the name of an attribute, for result tables have a column of "
+                "that name; rename it"
+            )
+    for name in set(names) & {f"{other}{PROBABILITY}" for other in names}:
+        return f"attribute '{name}' is called as the probability of another would be; rename it"
+    return None
 
 
 @dataclass(frozen=True)
@@ -30,9 +67,9 @@ class AttributeSchema:
     def __post_init__(self) -> None:
         if len(self.names) != len(self.regions):
             raise DataError("an attribute schema needs one region for each name.")
-        for name, times in Counter(self.names).items():
-            if times > 1:
-                raise DataError(f"attribute '{name}' is listed twice; give each once.")
+        fault = attribute_fault(self.names)
+        if fault:
+            raise DataError(f"{fault}.")
         for name, region in zip(self.names, self.regions, strict=True):
             if region not in REGIONS:
                 raise DataError(

@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from sspl.data.images import Box
+from sspl.domain.attributes import attribute_fault
 from sspl.errors import DataError, SettingsError
 from sspl.files import parse_json
+from sspl.models.bundle import MOST_SIDE
+from sspl.models.decisions import check_decisions
 from sspl.onnx_files import external_tensors, onnx, onnxruntime, parse_onnx, start_session
 from sspl.settings import Settings, build
 
 SUFFIX: Final = ".onnx"
+ROUNDING: Final = 1e-6
 METADATA_KEY: Final = "sspl"
 INPUT: Final = "images"
 OUTPUT: Final = "probabilities"
@@ -53,12 +57,12 @@ class PortableFacts(Settings):
 
     kind: Literal["sspl-attributes"] = "sspl-attributes"
     format: Literal[1] = 1
-    attributes: dict[str, str]
+    attributes: dict[str, str] = Field(min_length=1)
     thresholds: tuple[float, ...]
     unsure: dict[str, tuple[float, float]] = Field(default_factory=dict)
     box: Box
-    canvas: int = Field(ge=1)
-    input_size: int = Field(ge=1)
+    canvas: int = Field(ge=1, le=MOST_SIDE)
+    input_size: int = Field(ge=1, le=MOST_SIDE)
     flip_average: bool
     opset: int
     numbers: Literal["float32", "int8"] = "float32"
@@ -72,6 +76,12 @@ class PortableFacts(Settings):
             raise ValueError("box needs left < right and top < bottom, as fractions from 0 to 1")
         if len(self.thresholds) != len(self.attributes):
             raise ValueError("there must be one threshold for each attribute")
+        fault = attribute_fault(tuple(self.attributes))
+        if fault:
+            raise ValueError(fault)
+        check_decisions(dict(zip(self.attributes, self.thresholds, strict=True)), self.unsure)
+        for name in self.unsure.keys() - self.attributes.keys():
+            raise ValueError(f"'{name}' has a band but is no attribute")
         return self
 
 
@@ -84,7 +94,14 @@ class PortableModel:
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map uint8 (n, canvas, canvas, 3) to probabilities float32 (n, attributes)."""
-        return run_session(self.session, images)
+        found = run_session(self.session, images)
+        if found.shape != (len(images), len(self.facts.attributes)):
+            raise DataError(f"the ONNX graph gave {found.shape} numbers for {len(images)} faces.")
+        if not ((found >= -ROUNDING) & (found <= 1 + ROUNDING)).all():
+            raise DataError(
+                "the ONNX graph gave numbers that are no probabilities; export the model again."
+            )
+        return found.clip(0, 1)
 
 
 def load_portable(path: Path) -> PortableModel:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from sspl.data.streams import in_batches
+from sspl.domain.attributes import PROBABILITY
 from sspl.errors import SettingsError, SsplError
-from sspl.files import atomic_path
+from sspl.files import atomic_path, cell
 
 CHUNK: Final = 4096
 """Rows of one group of a Parquet file."""
@@ -80,12 +81,12 @@ def write_csv_table(path: Path, layout: Layout, rows: Iterable[Row]) -> None:
     """Write one row a face: where it is, then decision (1, 0, empty: not sure) and probability."""
     header = layout.place_columns()
     for name in layout.attributes:
-        header += [name, f"{name}_probability"]
+        header += [name, f"{name}{PROBABILITY}"]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for row in rows:
-            cells = layout.place(row)
+            cells = [cell("image", row.image), *layout.place(row)[1:]]
             for probability, present in zip(row.probabilities, row.present, strict=True):
                 cells += [None if present is None else int(present), repr(float(probability))]
             writer.writerow(cells)
@@ -114,7 +115,7 @@ def write_parquet(path: Path, layout: Layout, rows: Iterable[Row]) -> None:
     kinds = {"image": pa.string(), "frame": pa.int64(), "face": pa.int32()}
     fields = [(column, kinds.get(column, pa.float64())) for column in layout.place_columns()]
     for name in layout.attributes:
-        fields += [(name, pa.bool_()), (f"{name}_probability", pa.float64())]
+        fields += [(name, pa.bool_()), (f"{name}{PROBABILITY}", pa.float64())]
     schema = pa.schema(fields)
 
     def flat(row: Row) -> list[Any]:

@@ -2,12 +2,12 @@
 
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sspl.data.adapters.columns import no_attribute
-from sspl.data.adapters.table import IMAGE, SPLIT
 from sspl.data.settings import DataSettings
 from sspl.data.skipping import OnError
+from sspl.domain.attributes import attribute_fault
 from sspl.errors import DataError, SettingsError, SsplError
 from sspl.labelling.desk import Desk
 from sspl.labelling.faces import first_order, images_root, names_listed, readable, unlabelled
@@ -16,6 +16,10 @@ from sspl.labelling.settings import LabelSettings
 
 if TYPE_CHECKING:
     from sspl.labelling.coach import Coach
+    from sspl.labelling.features import FeatureSource
+
+
+LONGEST_NAME: Final = 100
 
 
 def run_labelling(
@@ -56,10 +60,11 @@ def run_labelling(
     hidden = frozenset(names_listed(without, faces)) if without else frozenset()
     if len(hidden) == len(faces):
         raise DataError(f"{without} names every face of {faces.source}; none is left to label.")
+    sequence, found = first_order(faces, order, seed), _source(source)
     journal = Journal(out, attributes, lambda: images_root(faces))
     try:
-        desk = Desk(faces, journal, attributes, first_order(faces, order, seed), hidden)
-        coach = _coach(source, data, desk, settings.every, seed, device) if source else None
+        desk = Desk(faces, journal, attributes, sequence, hidden)
+        coach = _coach(found, data, desk, settings.every, seed, device) if found else None
         key = secrets.token_urlsafe(16)
         app = make_app(desk, coach, settings, key)
         if coach:
@@ -73,24 +78,33 @@ def run_labelling(
         journal.close()
 
 
-def _coach(
-    source: Path, data: DataSettings, desk: Desk, every: int, seed: int, device: str
-) -> "Coach":
+def _source(path: Path | None) -> "FeatureSource | None":
     # Without suggestions nothing of this is needed, and the page opens at once.
-    from sspl.labelling.coach import Coach
+    if path is None:
+        return None
     from sspl.labelling.features import load_source
+
+    return load_source(path)
+
+
+def _coach(
+    found: "FeatureSource", data: DataSettings, desk: Desk, every: int, seed: int, device: str
+) -> "Coach":
+    from sspl.labelling.coach import Coach
     from sspl.labelling.suggest import box_of
 
-    found = load_source(source)
     return Coach(found, desk, box_of(data, found), every, seed, device)
 
 
 def _check_names(attributes: tuple[str, ...]) -> None:
     if not attributes:
         raise SettingsError("--attributes: name what to ask for, as in Eyeglasses,Smiling.")
+    fault = attribute_fault(attributes)
+    if fault:
+        raise SettingsError(f"--attributes: {fault}.")
     for name in attributes:
-        if name in (IMAGE, SPLIT) or len(name) > 100 or not name.isprintable():
-            raise SettingsError(f"--attributes: '{name}' cannot be the name of an attribute.")
+        if len(name) > LONGEST_NAME:
+            raise SettingsError(f"--attributes: '{name}' is too long for the page.")
         if meaning := no_attribute(name):
             raise SettingsError(
                 f"--attributes: a column '{name}' would be read as {meaning}; choose another name."

@@ -21,7 +21,7 @@ from sspl.errors import DataError, SettingsError
 from sspl.files import read_json, write_json
 from sspl.models.attributes import HeadSettings
 from sspl.models.branches import Architecture
-from sspl.models.decisions import Decisions
+from sspl.models.decisions import Decisions, check_decisions
 from sspl.models.splnet import AnyAttributeNetwork, network_from_facts
 from sspl.models.trunk import TrunkSettings
 from sspl.settings import Settings, build
@@ -80,6 +80,7 @@ class ModelFacts(Settings):
         for key in ("training_rates", "temperatures"):
             if len(getattr(self, key)) != len(self.attributes):
                 raise ValueError(f"{key} needs one number for each attribute")
+        check_decisions(self.thresholds, self.unsure)
         for name in self.decisions().unknown(tuple(self.attributes)):
             raise ValueError(f"'{name}' has a threshold or band but is no attribute")
         return self
@@ -115,7 +116,12 @@ class AttributeModel:
     decisions: Decisions = field(default_factory=Decisions)
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return calibrated probabilities (n, attributes) of logits (n, attributes)."""
+        """Return calibrated probabilities (n, attributes) of logits (n, attributes).
+
+        Raises `DataError` when the network gave what is no number.
+        """
+        if np.isnan(logits).any():
+            raise DataError("the network's answers are no numbers; its weights cannot be right.")
         probabilities: NDArray[np.float64] = expit(logits.astype(np.float64) / self.temperatures)
         return probabilities
 

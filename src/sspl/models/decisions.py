@@ -1,6 +1,6 @@
 """From a probability to yes, no or not sure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Self
 
 import numpy as np
@@ -13,6 +13,16 @@ THRESHOLD: Final = 0.5
 
 Band = tuple[float, float]
 """Probabilities strictly between its ends are not sure."""
+
+
+def check_decisions(thresholds: Mapping[str, float], unsure: Mapping[str, Band]) -> None:
+    """Raise `ValueError` for a threshold or band out of 0 to 1, naming its attribute."""
+    for name, value in thresholds.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"the threshold of {name} must be from 0 to 1")
+    for name, (low, high) in unsure.items():
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"the band of {name} must be low, high with 0 <= low <= high <= 1")
 
 
 class Decisions(Settings):
@@ -28,12 +38,7 @@ class Decisions(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for name, value in self.thresholds.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"the threshold of {name} must be from 0 to 1")
-        for name, (low, high) in self.unsure.items():
-            if not 0 <= low <= high <= 1:
-                raise ValueError(f"the band of {name} must be low, high with 0 <= low <= high <= 1")
+        check_decisions(self.thresholds, self.unsure)
         return self
 
     def unknown(self, names: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from sspl.data.inputs import of_paths, of_values, require_same_inputs
+from sspl.device import pick_device
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy, load_taxonomy
 from sspl.errors import DataError, SettingsError
 from sspl.files import write_json
@@ -48,6 +49,7 @@ def _train_and_test(
     images: Path, masks: Path, classes: str | None, split_file: Path | None,
     settings: ParserSettings, out: Path, resume: bool,
 ) -> dict[str, Any]:  # fmt: skip
+    pick_device(settings.device)  # whether it is there is said before anything is written
     taxonomy = load_taxonomy(settings.taxonomy)
     source = load_taxonomy(classes) if classes else taxonomy
     pairs = find_pairs(images, masks, split_file)

@@ -235,6 +235,8 @@ class OnnxParser:
         ]
         self._check_shape(list(found[0].shape))
         scores = np.concatenate(found)[: len(pictures)]
+        if not np.isfinite(scores).all():
+            raise DataError(f"{self._where}: gave what is no number; export the model again.")
         return [
             self._ids(one, (pixels.shape[0], pixels.shape[1]))
             for one, pixels in zip(scores, pictures, strict=True)

@@ -9,7 +9,7 @@ from string import Template
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from sspl.data.settings import DataSettings, parse_data_spec
 from sspl.errors import SettingsError
@@ -48,7 +48,7 @@ class SectionSettings(Settings):
     methods: tuple[str, ...] = Field(min_length=1)
     labels: tuple[int, ...] = Field(min_length=1, description="numbers of labelled faces")
     protocols: tuple[Protocol, ...] = Field(("finetune",), min_length=1)
-    subsets: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="subset seeds")
+    subsets: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="subset seeds")
 
     @field_validator("labels")
     @classmethod

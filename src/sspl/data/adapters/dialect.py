@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 from sspl.errors import DataError
+from sspl.files import plain_cell
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -175,7 +176,7 @@ class CsvTable:
                 return
             except csv.Error as error:
                 raise DataError(f"{self.path}, line {line}: not a CSV row ({error}).") from error
-            fields = [field.strip() for field in row]
+            fields = [plain_cell(field.strip()) for field in row]
             if any(fields):
                 yield line, fields
 

@@ -11,7 +11,7 @@ import numpy as np
 from sspl.data.adapters.dialect import read_csv
 from sspl.data.adapters.lookup import Found, alike, elsewhere, present, respelled
 from sspl.data.records import MISSING, SPLITS, FaceSet, Labels
-from sspl.domain.attributes import AttributeSchema, schema_for
+from sspl.domain.attributes import AttributeSchema, attribute_fault, schema_for
 from sspl.errors import DataError
 from sspl.names import clean_name
 
@@ -48,6 +48,9 @@ class LabelTable:
     def __post_init__(self) -> None:
         if not self.names:
             raise DataError(f"{self.file}: names no image; at least one is needed.")
+        fault = attribute_fault(self.attributes)
+        if fault:
+            raise DataError(f"{self.file}: {fault}, or leave its column out.")
 
 
 class NameBook:
