@@ -102,6 +102,7 @@ def test_true_batches(model: AttributeModel) -> None:
 
     class Counting:
         attributes, decisions, box, canvas = SCHEMA.names, DECISIONS, model.box, CANVAS
+        pictures = None
 
         def probabilities(self, images: np.ndarray) -> np.ndarray:
             sizes.append(len(images))

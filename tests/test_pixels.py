@@ -144,6 +144,7 @@ class Scorer:
     """Keeps the canvases that it is shown."""
 
     attributes = ("Smiling",)
+    pictures = None
     decisions = Decisions(thresholds={"Smiling": 0.5})
 
     def __init__(self, box: Box) -> None:

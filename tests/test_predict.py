@@ -58,6 +58,7 @@ class Flat:
     box: tuple[float, float, float, float] = (0, 0, 1, 1)
     canvas: int = 8
     sizes: list[int] = field(default_factory=list)
+    pictures: tuple[int, int] | None = None
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         self.sizes.append(len(images))
@@ -391,6 +392,7 @@ class Edges:
     attributes = ("Red", "Green", "Blue")
     box: tuple[float, float, float, float] = (0, 0, 1, 1)
     canvas = 8
+    pictures = None
 
     def __init__(self, values: list[float], decisions: Decisions) -> None:
         self.values, self.decisions, self.next = values, decisions, 0

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sspl.data.framing import Size, Unlike, is_unlike
 from sspl.data.images import image_canvas
 from sspl.data.streams import in_batches, read_ahead
 from sspl.device import Precision
@@ -94,18 +95,22 @@ class Predictor:
         batches = in_batches(enumerate(each_picture(images)), batch_size)
         parts = [np.empty((0, len(self.attributes)))]
         names: list[str] = []
+        unlike = Unlike(self.scorer.pictures)
         for batch in read_ahead(self._canvas, batches):
-            names += (name for name, _ in batch)
-            parts.append(self.scorer.probabilities(np.stack([canvas for _, canvas in batch])))
+            for name, size, _ in batch:
+                names.append(name)
+                unlike.note(size if is_unlike(size, unlike.usual) else None)
+            parts.append(self.scorer.probabilities(np.stack([canvas for *_, canvas in batch])))
+        unlike.warn("cut the faces first with 'sspl faces detect', or use 'sspl predict --detect'")
         probabilities = np.concatenate(parts)
         present, unsure = self.scorer.decisions.decide(self.attributes, probabilities)
         return Predictions(self.attributes, probabilities, present, unsure, tuple(names))
 
-    def _canvas(self, numbered: tuple[int, Picture]) -> tuple[str, NDArray[np.uint8]]:
+    def _canvas(self, numbered: tuple[int, Picture]) -> tuple[str, Size, NDArray[np.uint8]]:
         number, picture = numbered
         image = open_picture(picture, number)
         canvas = image_canvas(image, self.scorer.box, self.scorer.canvas)
-        return name_of(picture, number), canvas
+        return name_of(picture, number), image.size, canvas
 
 
 def load(path: str | Path, device: str = "auto", precision: Precision = "auto") -> Predictor:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import expit
 
+from sspl.data.framing import DETECT, Unlike
 from sspl.data.palette import write_image, write_mask
 from sspl.data.streams import in_batches, read_ahead
 from sspl.errors import SsplError
@@ -102,12 +103,13 @@ def _explain(
     looker = Looker(scorer, settings, make, keeps=False)
     shots = chain.from_iterable(source.shots() for source in sources)
     batches = in_batches(shots, PICTURES_AT_ONCE)
-    count = 0
+    count, unlike = 0, Unlike(scorer.pictures)
     with watched(desc="explain", unit="face", leave=False) as bar:
         for pictures in read_ahead(looker.look, batches, settings.threads):
             for picture in pictures:
                 if picture.error is not None:
                     raise picture.error
+                unlike.note(picture.unlike)
             faces = [
                 (picture.shot, number, face)
                 for picture in pictures
@@ -121,6 +123,7 @@ def _explain(
                                 settings.top)  # fmt: skip
                     bar.update()
                 count += len(batch)
+    unlike.warn(DETECT)
     return count
 
 

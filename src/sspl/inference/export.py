@@ -161,6 +161,7 @@ def _facts(model: AttributeModel, proto: onnx.ModelProto, int8: Int8Facts | None
         canvas=model.canvas,
         input_size=model.input_size,
         flip_average=model.flip_average,
+        pictures=model.pictures,
         opset=next(o.version for o in proto.opset_import if o.domain == ""),
         numbers="float32" if int8 is None else "int8",
         int8=int8,

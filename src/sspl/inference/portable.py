@@ -11,7 +11,7 @@ from typing import Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from sspl.data.images import Box
 from sspl.domain.attributes import attribute_fault
@@ -53,6 +53,7 @@ class PortableFacts(Settings):
         box: left, top, right, bottom of the part of each picture that is used, as fractions.
         canvas: side in px of the largest centred square in the box, after resizing.
         input_size: side in px that the network sees; the graph resamples to it itself.
+        pictures: as in `AttributeModel`.
     """
 
     kind: Literal["sspl-attributes"] = "sspl-attributes"
@@ -64,6 +65,7 @@ class PortableFacts(Settings):
     canvas: int = Field(ge=1, le=MOST_SIDE)
     input_size: int = Field(ge=1, le=MOST_SIDE)
     flip_average: bool
+    pictures: tuple[PositiveInt, PositiveInt] | None = None
     opset: int
     numbers: Literal["float32", "int8"] = "float32"
     int8: Int8Facts | None = None

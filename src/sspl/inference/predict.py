@@ -1,6 +1,7 @@
 """Attributes of pictures without labels: read, found, cut and scored in overlapping steps."""
 
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
+from sspl.data.framing import DETECT, Size, Unlike, is_unlike
 from sspl.data.palette import write_image
 from sspl.data.records import box_in_cut
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped
@@ -35,6 +37,8 @@ from sspl.models.bundle import CONFIG_FILE, MODEL_FILE
 from sspl.names import require_own_places
 from sspl.progress import watched
 from sspl.settings import Settings
+
+log = logging.getLogger(__name__)
 
 FRAMES_AT_ONCE: Final = 16
 """Most frames of a video that are read as one batch: three batches are in memory."""
@@ -67,11 +71,15 @@ class PredictSettings(Settings):
 
 @dataclass(frozen=True)
 class Looked:
-    """A picture and its faces, or why it cannot be used."""
+    """A picture and its faces, or why it cannot be used.
+
+    `unlike` is the size of one that was taken for a face crop, but hardly is one.
+    """
 
     shot: Shot
     faces: Sequence[FaceCrop]
     error: DataError | None = None
+    unlike: Size | None = None
 
 
 class Looker:
@@ -98,12 +106,15 @@ class Looker:
             image = shot.read()
         except DataError as error:
             return Looked(shot, (), error)
-        moving = shot.frame is not None
-        faces = (
-            self._faces(image) if self.settings.detects_in(moving) else [self._whole(shot, image)]
-        )
+        unlike = None
+        if self.settings.detects_in(shot.frame is not None):
+            faces = self._faces(image)
+        else:
+            faces = [self._whole(shot, image)]
+            if shot.cut is None and is_unlike(image.size, self.scorer.pictures):
+                unlike = image.size
         # Frames are large and many wait for company in a batch.
-        return Looked(shot if self.keeps else replace(shot, image=None), faces)
+        return Looked(shot if self.keeps else replace(shot, image=None), faces, unlike=unlike)
 
     def _whole(self, shot: Shot, image: Image.Image) -> FaceCrop:
         scorer = self.scorer
@@ -287,7 +298,7 @@ def _entry(picture: Looked, probabilities: NDArray[np.float64]) -> dict[str, Any
     faces = [
         (f.box, f.score, p.tolist()) for f, p in zip(picture.faces, probabilities, strict=True)
     ]
-    return entry | {"faces": faces}
+    return entry | {"faces": faces, "unlike": picture.unlike}
 
 
 def _draw(
@@ -320,6 +331,7 @@ def _finish(
     without: list[str] = []
     faces = pictures = 0
     before = len(skipped)
+    unlike = Unlike(scorer.pictures)
     for entry in journal.entries():
         pictures += 1
         if "error" in entry:
@@ -328,6 +340,7 @@ def _finish(
             without.append(_title(entry))
         else:
             faces += len(entry["faces"])
+            unlike.note(entry["unlike"])
     if pictures and len(skipped) - before == pictures:
         names = ", ".join(source.source for source in sources)
         raise DataError(f"{names}: not one of its {pictures} faces can be used.")
@@ -337,6 +350,7 @@ def _finish(
         write_text(without_list(out), "".join(f"{name}\n" for name in without))
     else:
         without_list(out).unlink(missing_ok=True)
+    unlike.warn(DETECT)
     return Summary(faces, pictures, len(without), len(skipped), out)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sspl.data.framing import Size, size_by_box
 from sspl.data.images import Box
 from sspl.device import Precision, keep_freed_memory, pick_device
 from sspl.errors import SettingsError
@@ -29,6 +30,7 @@ class Scorer(Protocol):
         decisions: what the model decides by.
         box: part of each picture that is used, as fractions.
         canvas: side in px of the square that `probabilities` takes.
+        pictures: width and height in px of the pictures learnt from, where that is known.
     """
 
     @property
@@ -39,6 +41,8 @@ class Scorer(Protocol):
     def box(self) -> Box: ...  # noqa: D102
     @property
     def canvas(self) -> int: ...  # noqa: D102
+    @property
+    def pictures(self) -> Size | None: ...  # noqa: D102
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Map uint8 (n, canvas, canvas, 3) to calibrated probabilities float64 (n, attributes)."""
@@ -72,6 +76,11 @@ class TorchScorer:
     def canvas(self) -> int:
         """Side in px."""
         return self.model.canvas
+
+    @property
+    def pictures(self) -> Size | None:
+        """Width and height in px of the pictures learnt from."""
+        return self.model.pictures or size_by_box(self.box)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Map uint8 (n, canvas, canvas, 3) to calibrated probabilities float64 (n, attributes)."""
@@ -110,6 +119,11 @@ class PortableScorer:
     def canvas(self) -> int:
         """Side in px."""
         return self.portable.facts.canvas
+
+    @property
+    def pictures(self) -> Size | None:
+        """Width and height in px of the pictures learnt from."""
+        return self.portable.facts.pictures or size_by_box(self.box)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Map uint8 (n, canvas, canvas, 3) to calibrated probabilities float64 (n, attributes)."""

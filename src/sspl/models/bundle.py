@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
 from scipy.special import expit
 from torch import Tensor
 
@@ -49,6 +49,7 @@ class ModelFacts(Settings):
         attributes: name to face region, in output order.
         box, canvas, input_size, flip_average, training_rates, temperatures: as in
             `AttributeModel`.
+        pictures: as in `AttributeModel`; absent from the files of early versions.
         thresholds, unsure: as in `Decisions`; absent from the files of early versions.
     """
 
@@ -69,6 +70,7 @@ class ModelFacts(Settings):
     thresholds: dict[str, float] = Field(default_factory=dict)
     unsure: dict[str, tuple[float, float]] = Field(default_factory=dict)
     normalisation: Normalisation = Normalisation()
+    pictures: tuple[PositiveInt, PositiveInt] | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -103,6 +105,8 @@ class AttributeModel:
         training_rates: float64 (attributes,), share of positives among the labelled faces.
         temperatures: float64 (attributes,), divisors of the logits that calibrate them.
         decisions: from which probability on an attribute is there, and where that is not sure.
+        pictures: width and height in px of the pictures learnt from, None where not known or
+            not alike.
     """
 
     network: AnyAttributeNetwork
@@ -114,6 +118,7 @@ class AttributeModel:
     training_rates: NDArray[np.float64]
     temperatures: NDArray[np.float64]
     decisions: Decisions = field(default_factory=Decisions)
+    pictures: tuple[int, int] | None = None
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return calibrated probabilities (n, attributes) of logits (n, attributes).
@@ -137,6 +142,7 @@ def model_facts(model: AttributeModel) -> dict[str, Any]:
         "canvas": model.canvas,
         "input_size": model.input_size,
         "flip_average": model.flip_average,
+        "pictures": model.pictures,
         "normalisation": Normalisation().model_dump(),
         "training_rates": [float(r) for r in model.training_rates],
         "temperatures": [float(t) for t in model.temperatures],
@@ -195,6 +201,7 @@ def _build(
         network.eval(), schema, facts.box, facts.canvas, facts.input_size, facts.flip_average,
         np.asarray(facts.training_rates, dtype=np.float64),
         np.asarray(facts.temperatures, dtype=np.float64), facts.decisions(),
+        facts.pictures,
     )  # fmt: skip
 
 

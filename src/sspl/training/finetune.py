@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sspl.averaging import averaged_model
 from sspl.checkpoint import load_state, save_state
 from sspl.data.canvases import Canvases, FaceSource
+from sspl.data.framing import usual_size
 from sspl.data.inputs import Entry, of_faces, of_file, of_values, require_same_inputs
 from sspl.data.records import FaceSet
 from sspl.data.subsets import save_subset
@@ -148,6 +149,7 @@ class Finetuning:
         if settings.pretrained is not None:
             report = transfer(self.network, settings.pretrained)
             self.transferred = report.text()
+        self.pictures = usual_size(self.parts.train, settings.data.box_of(self.parts.train))
         self.rates = positive_rates(self.parts.train.labels)
         self.log_odds = log_odds(self.rates)
         initialise_bias(self.network.head, self.log_odds)
@@ -312,6 +314,7 @@ class Finetuning:
                 schema.names, expit(logits / temperatures), self.parts.val.labels,
                 settings.thresholds, settings.sure_accuracy,
             ),
+            self.pictures,
         )  # fmt: skip
 
 
