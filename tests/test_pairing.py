@@ -91,10 +91,12 @@ def test_faces_without_a_mask_are_counted(tmp_path: Path) -> None:
 
 
 def test_the_rules_hold_for_data_as_it_is_given(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg", "a.png", "b.jpg", "b.png")
-    faces = parse_data_spec(f"folder:{tmp_path},masks={tmp_path}").open()
-    assert faces.names == ("a.jpg", "b.jpg")
-    assert [p.name for p in faces.masks if isinstance(p, Path)] == ["a.png", "b.png"]
+    touch(tmp_path, "a.jpg", "a.png", "b.jpg", "b.png", "sub/masks/a.png", "sub/a.png")
+    sub = tmp_path / "sub"
+    faces = parse_data_spec(f"folder:{sub},masks={sub / 'masks'}").open()
+    assert (faces.names, faces.masks) == (("a.png",), (sub / "masks" / "a.png",))
+    with pytest.raises(DataError, match=r"the first is 'a\.png' of 'a\.jpg'; move them"):
+        parse_data_spec(f"folder:{tmp_path},masks={tmp_path}").open()
     (tmp_path / "labels.csv").write_text("image,Male\na.jpg,1\nb.jpg,0\n")
     faces = open_faces("csv", tmp_path / "labels.csv").with_masks(tmp_path)
     assert (faces.names, len(faces.schema)) == (("a.jpg", "b.jpg"), 1)

@@ -1,8 +1,9 @@
 """`sspl data check`: what is in a set of faces."""
 
+import logging
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -11,7 +12,10 @@ from sspl.cli.values import file_out
 
 if TYPE_CHECKING:
     from sspl.data.records import FaceSet
+    from sspl.data.settings import DataSettings
     from sspl.data.skipping import OnError
+
+log = logging.getLogger(__name__)
 
 MOST_GROUPS: Final = 30
 """Beyond so many groups of one name their number alone is said."""
@@ -30,17 +34,25 @@ MOST_GROUPS: Final = 30
     type=file_out,
     help="CSV for the list of --on-error skip.",
 )
+@click.option(
+    "--taxonomy", help="Classes of the masks; default: those of the pack, or celebamask19."
+)
 @json_option
-def check(spec: str, on_error: "OnError | None", out: Path | None, as_json: bool) -> None:
+def check(
+    spec: str, on_error: "OnError | None", out: Path | None, taxonomy: str | None, as_json: bool
+) -> None:
     """Read a set of faces and count them per split and per attribute.
 
-    DATA is [FORMAT:]ROOT[,key=value...], such as celeba:FOLDER,masks=FOLDER.
+    DATA is [FORMAT:]ROOT[,key=value...], such as celeba:FOLDER,masks=FOLDER. With masks, every one
+    is read, and the share of each class said.
     """
+    from sspl.data.mask_facts import mask_lines
     from sspl.data.settings import parse_data_spec
     from sspl.data.skipping import Skipped, usable
     from sspl.domain.taxonomy import UNKNOWN
 
-    faces = parse_data_spec(spec).read()
+    settings = parse_data_spec(spec)
+    faces = settings.read()
     lines: list[str] = []
     facts: dict[str, object] = {}
     if on_error is not None:
@@ -56,7 +68,28 @@ def check(spec: str, on_error: "OnError | None", out: Path | None, as_json: bool
         ]
     lines += [*_split_lines(faces), "", *_attribute_lines(faces), *_lacking_lines(faces)]
     lines += _group_lines(faces)
+    if len(faces) and faces.has_masks:
+        seen = _mask_facts(faces, settings, taxonomy)
+        lines += ["", *mask_lines(seen)]
+        facts["masks"] = seen
     say("\n".join(lines), facts | _facts(faces), as_json)
+
+
+def _mask_facts(faces: "FaceSet", settings: "DataSettings", named: str | None) -> dict[str, Any]:
+    """Count the masks; remarks on what hardly is as it should be go to the log, too."""
+    from sspl.data.mask_facts import count_masks, mask_facts
+    from sspl.data.packs.layout import read_index
+    from sspl.domain.taxonomy import UNKNOWN, Taxonomy, load_taxonomy
+
+    packed = read_index(settings.root).plan.classes if settings.format == "packed" else None
+    if named is None and packed is not None:
+        taxonomy = Taxonomy("the pack", packed)
+    else:
+        taxonomy = load_taxonomy(named or "celebamask19")
+    facts = mask_facts(count_masks(faces, UNKNOWN), taxonomy)
+    for remark in facts["remarks"]:
+        log.warning("%s: %s.", faces.source, remark)
+    return facts
 
 
 def _facts(faces: "FaceSet") -> dict[str, object]:

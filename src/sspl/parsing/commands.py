@@ -1,5 +1,6 @@
 """What `sspl parser` does: folders in, run folders and masks out."""
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -8,6 +9,13 @@ import numpy as np
 import torch
 
 from sspl.data.inputs import of_paths, of_values, require_same_inputs
+from sspl.data.mask_facts import (
+    ClassCounts,
+    counted,
+    never_there,
+    nothing_to_learn,
+    oddities,
+)
 from sspl.device import pick_device
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy, load_taxonomy
 from sspl.errors import DataError, SettingsError
@@ -23,6 +31,8 @@ from sspl.parsing.report import parser_figures
 from sspl.parsing.training import ParserSettings, train_parser
 from sspl.progress import watched
 from sspl.runs import claimed_run, start_run, write_metrics
+
+log = logging.getLogger(__name__)
 
 ONNX_SUFFIX: Final = ".onnx"
 BATCH: Final = 16
@@ -61,17 +71,43 @@ def _train_and_test(
     entries += [of_paths(name, (image, mask), split) for name, image, mask, split in columns]
     inputs = partial(require_same_inputs, out, entries)
     canvases = load_pairs(chosen, source, taxonomy, settings.size, "read training pairs")
+    held_out = load_pairs(pairs.split("test"), source, taxonomy, settings.size, "read test pairs")
+    _require_known(held_out[1], str(masks))
+    _tell_of(counted(ids.numpy() for ids in canvases[1]), taxonomy, str(masks))
     start_run(out, "parser", settings, settings.seed, resume, EXTENT, inputs)
     training = train_parser(*canvases, taxonomy, settings, out, resume)
     model = ParserModel(training.network, taxonomy, settings.size)
     save_parser(out, model, settings.model)
-    held_out = load_pairs(pairs.split("test"), source, taxonomy, settings.size, "read test pairs")
     parser = NetworkParser(model, device=settings.device, precision=settings.precision)
     figures = parser_figures(agreement(parser, *held_out, taxonomy), taxonomy)
     figures["training_pairs"] = list(chosen.names)
     figures["seconds"] = None if training.seconds is None else round(training.seconds, 1)
     write_metrics(out, training.log, figures)
     return figures
+
+
+def _require_known(masks: torch.Tensor, where: str) -> None:
+    """Refuse test masks uint8 (n, s, s) by which nothing can be judged."""
+    if not (masks != UNKNOWN).any():
+        raise DataError(
+            f"{where}: not one pixel of the test masks has a known class: all are 255, which "
+            "means unknown."
+        )
+
+
+def _tell_of(counts: ClassCounts, taxonomy: Taxonomy, where: str) -> None:
+    """Refuse training masks that teach nothing; warn of odd ones and of classes never shown."""
+    problem = nothing_to_learn(counts, taxonomy)
+    if problem is not None:
+        raise DataError(f"{where}: {problem}.")
+    for odd in oddities(counts, taxonomy):
+        log.warning("%s: %s.", where, odd)
+    absent = never_there(counts, taxonomy)
+    if absent:
+        log.warning(
+            "%s: no training mask shows %s, so the parser cannot learn it.", where,
+            ", ".join(absent),
+        )  # fmt: skip
 
 
 def open_parser(
@@ -118,6 +154,9 @@ def test_on(
         if not len(pairs):
             raise DataError(f"no pair's name starts with '{only}'.")
     canvases = load_pairs(pairs.split("test"), source, judge, parser.canvas, "read test pairs")
+    _require_known(canvases[1], str(masks))
+    for odd in oddities(counted(ids.numpy() for ids in canvases[1]), judge):
+        log.warning("%s: %s.", masks, odd)
     figures = parser_figures(agreement(parser, *canvases, judge), judge)
     if out:
         write_json(out, figures)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sspl.data.images import read_image, read_mask
+from sspl.data.mask_facts import ClassCounts, oddities
 from sspl.data.pairing import (
     mask_path,
     pictures_by_id,
@@ -151,15 +152,16 @@ def suspicion(ids: NDArray[np.uint8], skin: int) -> str | None:
 def summarise(parser: Parser, faces: FaceSet, out: Path, skipped: Skipped) -> dict[str, Any]:
     """Read all masks back; write class frequencies, suspicious masks and a contact sheet."""
     taxonomy = parser.taxonomy
-    pixels, presence = np.zeros(len(taxonomy)), np.zeros(len(taxonomy))
+    pixels, presence, counts = np.zeros(len(taxonomy)), np.zeros(len(taxonomy)), ClassCounts()
     suspicious: list[tuple[str, str]] = []
     shown = set(np.linspace(0, len(faces) - 1, min(SHEET_FACES, len(faces)), dtype=int).tolist())
     tiles = []
     for i, face in enumerate(watched(faces, "check masks", unit="mask", leave=False)):
         ids = np.asarray(read_mask(mask_path(out, face.name), None, len(taxonomy)))
-        counts = np.bincount(ids.ravel(), minlength=len(taxonomy))[: len(taxonomy)]
-        pixels += counts / max(1, ids.size)
-        presence += counts > 0
+        counts.add(ids)
+        there = np.bincount(ids.ravel(), minlength=len(taxonomy))[: len(taxonomy)]
+        pixels += there / max(1, ids.size)
+        presence += there > 0
         reason = suspicion(ids, taxonomy.index("skin")) if "skin" in taxonomy.classes else None
         if reason:
             suspicious.append((face.name, reason))
@@ -181,6 +183,8 @@ def summarise(parser: Parser, faces: FaceSet, out: Path, skipped: Skipped) -> di
             for i, name in enumerate(taxonomy.classes)
         },
     }
+    for odd in oddities(counts, taxonomy):
+        log.warning("%s: %s.", out, odd)
     write_json(out / SUMMARY_FILE, summary)
     return summary
 

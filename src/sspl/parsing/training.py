@@ -116,6 +116,16 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     return loss.sum() / present.sum().clamp(min=1)
 
 
+def known_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted mean of the cross-entropy over known pixels; 0 where none is known.
+
+    `logits` float (n, c, h, w); `target` int64 (n, h, w), `UNKNOWN` left out.
+    """
+    if not (target != UNKNOWN).any():
+        return 0 * logits.sum()
+    return F.cross_entropy(logits, target, weights, ignore_index=UNKNOWN)
+
+
 def parser_loss(
     outputs: list[Tensor], target: Tensor, weights: Tensor, settings: ParserSettings
 ) -> Tensor:
@@ -127,11 +137,11 @@ def parser_loss(
     first, *boosters = [output.float() for output in outputs]
     target = target[:, ::2, ::2]
     logits = resize(first, target.shape[1:])
-    loss = F.cross_entropy(logits, target, weights, ignore_index=UNKNOWN)
+    loss = known_cross_entropy(logits, target, weights)
     loss = loss + settings.dice_weight * dice_loss(logits, target)
     for coarse in boosters:
         small = F.interpolate(target[:, None].float(), coarse.shape[2:], mode="nearest")[:, 0]
-        booster = F.cross_entropy(coarse, small.long(), weights, ignore_index=UNKNOWN)
+        booster = known_cross_entropy(coarse, small.long(), weights)
         loss = loss + settings.booster_weight * booster
     return loss
 

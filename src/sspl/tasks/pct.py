@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from sspl.distributed.group import shared_count
 from sspl.domain.regions import REGIONS
 from sspl.domain.taxonomy import Taxonomy
 from sspl.metrics.tallies import Mean
@@ -89,10 +90,16 @@ class PatchClassification(PretextTask):
         self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
         regions: Mapping[str, Tensor] | None = None,
     ) -> TaskResult:  # fmt: skip
-        """Return the binary cross-entropy; metric `accuracy` over all class decisions."""
+        """Return the binary cross-entropy; metric `accuracy` over all class decisions.
+
+        A crop without one known pixel has no part in either.
+        """
         assert maps is not None and views.crop_mask is not None  # noqa: PT018 - see `uses_crop`
-        target = positive_classes(class_counts(views.crop_mask, self.classes), self.settings)
+        counts = class_counts(views.crop_mask, self.classes)
+        target = positive_classes(counts, self.settings)
         logits = self.head(pooled(maps) if regions is None else regions).float()
-        loss = F.binary_cross_entropy_with_logits(logits, target)
-        hits = ((logits > 0) == (target > 0.5)).sum()
-        return TaskResult(loss, {"accuracy": Mean(float(hits), float(target.numel()))})
+        known = (counts.sum(1, keepdim=True) > 0).expand_as(target)
+        losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        loss = (losses * known).sum() / shared_count(known.sum())
+        hits = (((logits > 0) == (target > 0.5)) & known).sum()
+        return TaskResult(loss, {"accuracy": Mean(float(hits), float(known.sum()))})

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sspl.checkpoint import Learner, has_state, load_state, save_state
 from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
 from sspl.data.inputs import Entry, of_faces, of_file, of_values, require_same_inputs
+from sspl.data.mask_facts import require_two_classes
 from sspl.data.packs.read import PackedFaces
 from sspl.data.records import Faces, FaceSet
 from sspl.data.skipping import SKIPPED_FILE, Skipped, usable, without
@@ -299,8 +300,10 @@ def _open(run: Pretraining, out: Path, resume: bool) -> tuple[Canvases, Deal]:
     sources = unlabelled_sources(settings.data, settings.splits)
     skipped = Skipped(settings.on_error)
     sources = _usable(sources, skipped, classes, out / SKIPPED_FILE if resume else None)
-    _require_masks(sources, [str(n) for n, t in run.network.tasks.items() if t.needs_masks])
+    learners = [str(n) for n, t in run.network.tasks.items() if t.needs_masks]
+    _require_masks(sources, learners)
     _require_classes(sources, run.taxonomy)
+    odd = [o for s in sources for o in _odd_masks(s.faces, run.taxonomy)] if learners else []
     has_masks = all(source.faces.has_masks for source in sources)
     canvases = Canvases(
         sources, settings.canvas, classes if has_masks else None,
@@ -318,6 +321,8 @@ def _open(run: Pretraining, out: Path, resume: bool) -> tuple[Canvases, Deal]:
             skipped.write(out / SKIPPED_FILE)
         if skipped:
             log.warning(skipped.text(out / SKIPPED_FILE))
+        for sentence in odd:
+            log.warning(sentence)
     return canvases, deal
 
 
@@ -426,6 +431,10 @@ def _require_masks(sources: list[FaceSource], tasks: list[str]) -> None:
                 "has none; make them with 'sspl parser run' and add masks=FOLDER, or use "
                 "tasks=[prt]."
             )
+
+
+def _odd_masks(faces: Faces, taxonomy: Taxonomy) -> list[str]:
+    return [f"{faces.source}: {odd}." for odd in require_two_classes(faces, taxonomy)]
 
 
 def _require_classes(sources: list[FaceSource], taxonomy: Taxonomy) -> None:
