@@ -108,6 +108,9 @@ BESIDE = [
     ("a.jpg", "a_seg.png", "L"),
     ("a.jpg", "a-mask.png", "RGB"),
     ("a.png", "a_mask.bmp", "L"),
+    ("x/a.jpg", "x/mask_a.png", "L"),
+    ("a.jpg", "masks/a.png", "RGB"),
+    ("images/train/a.jpg", "labels/train/a.png", "RGB"),
     ("x/a.jpg", "x/a.png", "P"),
     ("x/a.jpg", "x/a.tif", "L"),
 ]
@@ -118,7 +121,7 @@ def test_masks_beside_pictures_are_no_faces(tmp_path, picture, mask, mode):
     draw(tmp_path, picture, "RGB", 251)
     draw(tmp_path, mask, mode)
     with pytest.raises(
-        DataError, match=rf"1 pictures look like masks .* '{mask}' of '{picture}'; mo"
+        DataError, match=rf"1 pictures look like masks .* '{mask}' of '{picture}'; .*masks=FOLD"
     ):
         read_folder(tmp_path)
 
@@ -130,10 +133,17 @@ def test_masks_in_a_folder_beside_pictures_are_no_faces(tmp_path, folder):
         draw(tmp_path, f"{folder}/{i}.png", "L")
     with pytest.raises(DataError) as caught:
         read_folder(tmp_path)
-    assert f"give {tmp_path}/images as the faces, with masks={tmp_path}/{folder}" in str(
-        caught.value
-    )
+    said = f"alone (these are in {tmp_path}/images), and masks=FOLDER ({tmp_path}/{folder}) where"
+    assert said in str(caught.value)
     assert len(read_folder(tmp_path / "images")) == 3
+
+
+def test_masks_of_parts_are_no_faces_either(tmp_path):
+    draw(tmp_path, "CelebA-HQ-img/0.jpg", "RGB", 251)
+    draw(tmp_path, "CelebAMask-HQ-mask-anno/0/00000_skin.png", "L", 2)
+    with pytest.raises(DataError, match=r"1 pictures look like masks, the first is '.*skin.png'"):
+        read_folder(tmp_path)
+    assert len(read_folder(tmp_path / "CelebAMask-HQ-mask-anno")) == 1  # asked for by name
 
 
 FACES = [

@@ -28,7 +28,7 @@ def case(root, files, rows):
 FOUND = [
     ("sub\\a.jpg", "sub/a.jpg", "backslashes"),
     ("./sub//a.jpg", "sub/a.jpg", None),
-    ("a%20b.jpg", "a b.jpg", "backslashes or signs"),
+    ("a%20b.jpg", "a b.jpg", "backslashes or percent"),
     (NFC, NFD, "another Unicode form"),
     (NFD, NFC, "another Unicode form"),
     ("A.JPG", "a.jpg", "capital and small letters"),
@@ -53,8 +53,13 @@ def test_another_spelling_is_found_and_said(tmp_path, caplog, row, file, how):
 def test_absolute_paths_in_the_folder_are_relative_to_it(tmp_path):
     path = case(tmp_path, ["sub/a.jpg"], [tmp_path / "f" / "sub" / "a.jpg"])
     assert read_table(path, tmp_path / "f").names == ("sub/a.jpg",)
-    with pytest.raises(DataError, match=r"line 2: .* is no image name"):
+    (tmp_path / "link").symlink_to(tmp_path / "f")
+    assert read_table(path, tmp_path / "link").names == ("sub/a.jpg",)
+    with pytest.raises(DataError, match=r"line 2: '/.*' is an absolute path, but not in .*else"):
         read_table(path, tmp_path / "elsewhere")
+    path = case(tmp_path, [], ["C:\\faces\\a.jpg"])
+    with pytest.raises(DataError, match=r"line 2: .* is an absolute path, but not in"):
+        read_table(path, tmp_path / "f")
 
 
 NOT_FOUND = [

@@ -74,7 +74,7 @@ BAD = [
     ("image,Male\na.jpg,1\nb.jpg,yes\n", r"line 3: 'Male' has value 'yes'; use empty, -1, 0, 1, f"),
     ("image,Male\na.jpg,1\n\n./a.jpg,1\n", r"line 4: image 'a.jpg' was given before, in line 2"),
     ("image,Male\n,1\n", r"line 2: '' is no image name"),
-    ("image,Male\n/a.jpg,1\n", r"line 2: '/a.jpg' is no image name"),
+    ("image,Male\n/a.jpg,1\n", r"line 2: '/a.jpg' is an absolute path, but not in"),
     ("image,Male\nsub/../../a.jpg,1\n", r"line 2: 'sub/../../a.jpg' is no image name"),
     ("image,split\na.jpg,valid\n", r"line 2: unknown split 'valid'; use train, val, test"),
     (

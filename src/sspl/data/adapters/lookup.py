@@ -14,7 +14,7 @@ from sspl.data.records import IMAGE_SUFFIXES
 from sspl.errors import DataError
 from sspl.names import clean_name
 
-SIGNS: Final = "backslashes or signs in place of other signs"
+SIGNS: Final = "backslashes or percent signs"
 UNICODE: Final = "another Unicode form of a letter"
 CASE: Final = "capital and small letters"
 NO_ENDING: Final = "a missing ending"

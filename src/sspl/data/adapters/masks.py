@@ -19,13 +19,9 @@ MASK_FOLDERS: Final = frozenset(
     }
 )  # fmt: skip
 
-_ENDS: Final = tuple(
-    f"{sign}{word}"
-    for sign in "_-. "
-    for word in (
-        "mask", "masks", "seg", "segm", "segmentation", "label", "labels", "parsing", "gt", "anno",
-        "matte",
-    )
+_WORDS: Final = (
+    "mask", "masks", "seg", "segm", "segmentation", "label", "labels", "parsing", "gt", "anno",
+    "matte",
 )  # fmt: skip
 _GREY: Final = frozenset({"1", "L", "P", "I", "I;16"})
 _LOSSLESS: Final = frozenset({".png", ".apng", ".bmp", ".dib", ".tif", ".tiff"})
@@ -33,6 +29,9 @@ _LOOKED_AT: Final = 16
 
 Pair = tuple[str, str]
 """A mask and the picture that it is of."""
+
+Key = tuple[str, str, str]
+"""Folders before and behind the one for masks, and the name without its ending."""
 
 
 def looks_like_mask(path: Path, *, in_colour: bool = True) -> bool:
@@ -55,8 +54,9 @@ def reject_masks(root: Path, names: Sequence[str]) -> None:
 
     Taken for masks are files without loss and of at most `MOST_COLOURS` colours that are named
     after a picture beside them (`a.jpg` and `a_seg.png` or `a_mask.png`; also `a.png`, where it
-    has a palette or is grey), or as one in a folder beside theirs where their own is called
-    `masks`, `labels` or the like. Sixteen of each kind are looked at, and all must be so.
+    has a palette or is grey), or that lie in a folder called `masks`, `labels` or the like and
+    are named as a picture elsewhere, or have a palette or are grey. Some sixteen of each kind
+    are looked at, and all must be so.
 
     Args:
         root: the folder.
@@ -72,13 +72,19 @@ def reject_masks(root: Path, names: Sequence[str]) -> None:
             f"'{picture}'; move them to a folder of their own, under the names of the pictures, "
             "and give it as masks=FOLDER."
         )
-    folders = _in_mask_folders(names)
-    if _all_masks(root, folders):
-        mask, picture = folders[0]
+    paired, alone = _in_mask_folders(names)
+    if _all_masks(root, paired):
+        mask, picture = paired[0]
         place, own = (root / posixpath.dirname(name) for name in (picture, mask))
         raise DataError(
-            f"{root}: {len(folders)} pictures look like masks of others, the first is '{mask}' of "
-            f"'{picture}'; give {place} as the faces, with masks={own} where masks are wanted."
+            f"{root}: {len(paired)} pictures look like masks of others, the first is '{mask}' of "
+            f"'{picture}'; give a folder of pictures alone (these are in {place}), and "
+            f"masks=FOLDER ({own}) where masks are wanted."
+        )
+    if _all_masks(root, alone, in_colour=False):
+        raise DataError(
+            f"{root}: {len(alone)} pictures look like masks, the first is '{alone[0][0]}'; give "
+            "a folder of pictures alone, and masks=FOLDER where masks are wanted."
         )
 
 
@@ -99,12 +105,23 @@ def _beside(names: Sequence[str]) -> tuple[list[Pair], list[Pair]]:
     lossy = {stem: name for stem, name in _by_stem(names) if _ending(name) not in _LOSSLESS}
     for name in lossless:
         stem = posixpath.splitext(name)[0]
-        end = next((end for end in _ENDS if stem.lower().endswith(end)), "")
-        if end and stem[: -len(end)] in others:
-            marked.append((name, others[stem[: -len(end)]]))
+        picture = next((others[base] for base in _bases(stem) if base in others), None)
+        if picture is not None:
+            marked.append((name, picture))
         elif stem in lossy:
             alike.append((name, lossy[stem]))
     return marked, alike
+
+
+def _bases(stem: str) -> Iterator[str]:
+    """Yield the stems of the pictures that a file of this stem may be the mask of."""
+    folder, own = posixpath.split(stem)
+    for word in _WORDS:
+        for sign in "_-. ":
+            if own.lower().endswith(f"{sign}{word}"):
+                yield stem[: -len(word) - 1]
+            if own.lower().startswith(f"{word}{sign}"):
+                yield posixpath.join(folder, own[len(word) + 1 :])
 
 
 def _by_stem(names: Sequence[str]) -> Iterator[Pair]:
@@ -115,16 +132,31 @@ def _ending(name: str) -> str:
     return posixpath.splitext(name)[1].lower()
 
 
-def _in_mask_folders(names: Sequence[str]) -> list[Pair]:
-    """Return masks and their pictures where `x/masks/a.png` stands beside `x/images/a.jpg`."""
-    by_place: dict[tuple[str, str], str] = {}
-    masks: list[tuple[str, tuple[str, str]]] = []
+def _in_mask_folders(names: Sequence[str]) -> tuple[list[Pair], list[Pair]]:
+    """Return masks in a folder for masks, with their pictures in another, and all without one.
+
+    `x/masks/t/a.png` is the mask of `x/images/t/a.jpg` and of `x/t/a.jpg`.
+    """
+    masks: dict[Key, str] = {}
+    pictures: list[str] = []
     for name in names:
-        folder, file = posixpath.split(name)
-        parent, own = posixpath.split(folder)
-        place = parent, posixpath.splitext(file)[0]
-        if folder and own.lower() in MASK_FOLDERS:
-            masks.append((name, place))
-        elif folder:
-            by_place.setdefault(place, name)
-    return [(name, by_place[place]) for name, place in masks if place in by_place]
+        *folders, _ = name.split("/")
+        at = next((i for i, f in enumerate(folders) if f.lower() in MASK_FOLDERS), None)
+        if at is None:
+            pictures.append(name)
+        elif _ending(name) in _LOSSLESS:
+            masks[_key(folders[:at], folders[at + 1 :], name)] = name
+    found: dict[str, str] = {}
+    for picture in pictures if masks else ():
+        *folders, _ = picture.split("/")
+        for i in range(len(folders) + 1):
+            for rest in (folders[i:], folders[i + 1 :]):
+                mask = masks.get(_key(folders[:i], rest, picture))
+                if mask is not None:
+                    found.setdefault(mask, picture)
+    alone = [(mask, "") for mask in masks.values() if mask not in found and pictures]
+    return list(found.items()), alone
+
+
+def _key(before: Sequence[str], after: Sequence[str], name: str) -> Key:
+    return "/".join(before), "/".join(after), posixpath.splitext(posixpath.basename(name))[0]

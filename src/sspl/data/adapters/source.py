@@ -1,10 +1,11 @@
 """What the adapters share: reading label files line by line, and finding the images."""
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from sspl.errors import DataError
 from sspl.names import clean_name
 
 log = logging.getLogger(__name__)
+
+_ABSOLUTE: Final = re.compile(r"/|\\\\|[A-Za-z]:[/\\]|file:")
 
 OnMissing = Literal["fail", "skip"]
 """What to do with a label row whose image is not there."""
@@ -64,7 +67,8 @@ class NameBook:
 
     def __init__(self, path: Path, unit: str = "line", root: Path | None = None) -> None:
         self.path = path
-        self.root = None if root is None else f"{root.absolute()}/"
+        self.root = root
+        self._starts = [f"{place}/" for place in (root.absolute(), root.resolve())] if root else []
         self.unit = unit
         self.place: dict[str, int] = {}
 
@@ -73,10 +77,15 @@ class NameBook:
 
         Raises `DataError` when `clean_name` does not take it, or it was there before.
         """
-        if self.root is not None and raw.startswith(self.root):
-            raw = raw.removeprefix(self.root)
+        start = next((start for start in self._starts if raw.startswith(start)), "")
+        if self.root is not None and not start and _ABSOLUTE.match(raw):
+            raise DataError(
+                f"{self.path}, {self.unit} {place}: '{raw}' is an absolute path, but not in "
+                f"{self.root}; give paths relative to the folder of images, or that folder as "
+                "images=FOLDER."
+            )
         try:
-            name = clean_name(raw)
+            name = clean_name(raw.removeprefix(start))
         except ValueError as error:
             raise DataError(f"{self.path}, {self.unit} {place}: {error}.") from None
         if name in self.place:
