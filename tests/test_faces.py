@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import sys
 from types import SimpleNamespace
 
@@ -270,6 +271,33 @@ def test_interrupted_run_goes_on(album, tmp_path):
     whole = tmp_path / "whole"
     detect_folder(album.photos, whole, DetectSettings(), detector=Stub())
     assert contents(album.out) == contents(whole)
+
+
+def test_photographs_count_by_content_where_their_times_differ(album, caplog):
+    def run():
+        stub = Stub()
+        detect_folder(album.photos, album.out, DetectSettings(), detector=stub)
+        return len(stub.shapes)
+
+    assert run() == 3
+    photo = album.photos / "trip" / "b.c.png"
+    os.utime(photo, (1, 1))
+    assert run() == 0
+    content = photo.read_bytes()
+    photograph(photo, 1)
+    photo.write_bytes(photo.read_bytes()[: len(content)].ljust(len(content), b"\0"))
+    assert (run(), run()) == (1, 0)
+    assert "trip/b.c.png and 0 more photographs have changed" in caplog.text
+    photo.unlink()
+    assert run() == 0
+    assert "trip/b.c.png and 0 more photographs of an earlier run are gone" in caplog.text
+
+
+def test_a_folder_that_a_kill_at_the_first_write_left_is_gone_on_with(album):
+    album.out.mkdir()
+    (album.out / ".detection.json.abcd.tmp").touch()
+    detect_folder(album.photos, album.out, DetectSettings(), detector=Stub())
+    assert not list(album.out.glob(".*"))
 
 
 def test_only_what_changed_is_done_again(album):

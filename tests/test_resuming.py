@@ -14,10 +14,13 @@ from PIL import Image
 
 from shared import refused
 from shared import sspl as command
+from sspl.data.adapters.folder import read_folder
 from sspl.data.inputs import INPUTS_FILE, Stamp, changes, of_faces, require_same_inputs
 from sspl.data.settings import parse_data_spec
 from sspl.data.synthetic import write_synthetic
+from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError, SettingsError
+from sspl.parsing.masks import MADE_FILE, make_masks
 from sspl.resuming import require_same_settings
 from sspl.settings import build, dump_yaml, read_settings
 from sspl.training.settings import FinetuneSettings
@@ -217,3 +220,52 @@ def test_a_damaged_list_of_inputs_is_named(tmp_path: Path) -> None:
         (tmp_path / INPUTS_FILE).write_bytes(content)
         with pytest.raises(DataError, match="damaged; remove it"):
             require_same_inputs(tmp_path, [("a", "1")], resumed=True)
+
+
+class Grey:
+    """A parser whose masks say how bright a picture is; it remembers how many it looked at."""
+
+    taxonomy = built_in_taxonomy("celebamask19")
+    canvas = 8
+
+    def __init__(self) -> None:
+        self.looked = 0
+
+    def fingerprint(self) -> str:
+        return "grey"
+
+    def looks_at(self, size: tuple[int, int]) -> tuple[int, int]:
+        return size
+
+    def parse(self, images: list[Any]) -> list[Any]:
+        self.looked += len(images)
+        return [(image[..., 0] // 32).astype(np.uint8) for image in images]
+
+
+def test_masks_of_changed_pictures_are_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for i in range(4):
+        Image.new("RGB", (16, 16), (40 * i, 0, 0)).save(folder / f"{i}.bmp")
+
+    def looked() -> int:
+        parser = Grey()
+        make_masks(parser, read_folder(folder), out, 2)
+        return parser.looked
+
+    assert (looked(), looked()) == (4, 0)
+    os.utime(folder / "2.bmp", (1, 1))
+    assert looked() == 0
+    # The same number of bytes.
+    Image.new("RGB", (16, 16), (200, 0, 0)).save(folder / "2.bmp")
+    assert (looked(), looked()) == (1, 0)
+    assert "2.bmp and 0 more pictures" in caplog.text
+    assert np.asarray(Image.open(out / "2.png"))[0, 0] == 200 // 32
+    # What an older version made has no notes.
+    (out / MADE_FILE).unlink()
+    assert (looked(), looked()) == (0, 0)
+    (out / MADE_FILE).unlink()
+    os.utime(folder / "3.bmp", (2**32, 2**32))
+    assert looked() == 1

@@ -168,6 +168,18 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def append_text(path: Path, text: str) -> None:
+    """Write UTF-8 `text` at the end of a file; raise `SsplError` where that cannot be done."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise SsplError(
+            f"cannot write {path}: {error.strerror or error}; "
+            "free some space and repeat the command."
+        ) from error
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON; a NaN is refused since JSON has none."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")

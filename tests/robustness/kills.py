@@ -2,12 +2,13 @@
 
     python -m tests.robustness.kills --kills 50
 
-Each trial starts a command on a few drawn faces, ends it at a random moment with SIGKILL, SIGTERM
-or SIGINT, up to `--together` times, and lets it finish. After every kill each file under a final
-name must be whole; in the end all weights must be bit-equal and all tables equal to those of a run
-that nobody disturbed. The labelling page is answered all the while, and must have kept every answer
-that it has acknowledged. Prints a record as JSON; exits with 1 when something was not as it should
-be.
+Each trial starts a command on a few drawn faces, waits until it has written something, ends it at a
+random moment after that with SIGKILL, SIGTERM or SIGINT, up to `--together` times, and lets it
+finish. Kills of commands that had ended already do not count. After every kill each file under a
+final name must be whole; in the end all weights must be bit-equal and all tables equal to those of
+a run that nobody disturbed. The labelling page is answered all the while, and must have kept every
+answer that it has acknowledged. Prints a record as JSON; exits with 1 when something was not as it
+should be.
 """
 
 import csv
@@ -27,6 +28,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -46,7 +48,8 @@ from sspl.weights import read_tensors
 
 # Imported here, so that the processes that are forked off have it all at once.
 for module in (
-    "data.packs.write", "data.synthetic", "labelling.app", "labelling.run", "parsing.commands",
+    "data.packs.write", "data.synthetic", "faces.photographs", "inference.predict",
+    "labelling.app", "labelling.run", "parsing.commands",
     "parsing.masks", "study.estimate", "study.run", "training.finetune", "training.pretrain",
 ):  # fmt: skip
     importlib.import_module(f"sspl.{module}")
@@ -58,6 +61,12 @@ CLOCKS: Final = ("started", "seconds", "train_seconds")
 
 OWN: Final = ("state.previous.safetensors", "seconds.json")
 """Files that tell how a run came about, and may differ."""
+
+MOST_WAITED: Final = 0.8
+"""Share of the time that a command works after which it is killed at the latest."""
+
+MOST_TRIES: Final = 3
+"""Kills tried, at most, for each that is asked for."""
 
 ASKED: Final = "Smiling,Wearing_Hat"
 TINY: Final = (
@@ -79,6 +88,10 @@ class Record:
     versions: dict[str, str] = field(default_factory=versions)
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def tries(self) -> int:
+        return self.kills + self.finished_before_the_kill
+
     def text(self) -> str:
         return json.dumps(self.__dict__, indent=2)
 
@@ -97,6 +110,18 @@ class Work:
     arguments: tuple[Any, ...]
     out: str = "."
     client: Callable[["Process"], None] | None = None
+
+
+def progress(folder: Path) -> set[tuple[str, int, int]]:
+    """Return what stands in a folder, but for locks; it differs when something was written."""
+    found = set()
+    for place, _, files in os.walk(folder):
+        for name in files:
+            path = Path(place, name)
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                found.add((str(path), status.st_mtime_ns, status.st_size))
+    return {entry for entry in found if not entry[0].endswith(".lock")}
 
 
 class Process:
@@ -269,6 +294,7 @@ class Trials:
         (folder / "study.json").write_text(json.dumps(study(faces)))
         self.works = self._works(faces, faces / "img_align_celeba", faces / "masks")
         self.seconds = {name: self._undisturbed(name) for name in self.works}
+        """How long each works, from when it first writes something to its end."""
 
     def _works(self, faces: Path, pictures: Path, masks: Path) -> Mapping[str, Work]:
         train = (
@@ -290,11 +316,20 @@ class Trials:
         pack = (
             "data", "pack", f"celeba:{faces},masks={masks}", "--canvas", 32, "--shard-faces", 4
         )  # fmt: skip
+        predict = (
+            "predict", self._kept("finetune"), pictures, "--batch-size", 2, "--annotate",
+            self.out / "drawn",
+        )  # fmt: skip
+        detect = (
+            "faces", "detect", pictures, "--detector", "haar", "--min-score", 0, "--min-size", 8,
+            "--format", "png",
+        )  # fmt: skip
         label = ("label", pictures, "--attributes", ASKED, "--port", 0)
         return {
             "pretrain": Work(pre), "finetune": Work(fine), "parser train": Work(train),
             "parser run": Work(run), "benchmark": Work(benchmark), "pack": Work(pack),
             "labelling": Work(label, "labels.csv", self.labeller),
+            "predict": Work(predict, "p.csv"), "faces detect": Work(detect, "crops"),
         }  # fmt: skip
 
     def _make_parser(self) -> None:
@@ -316,7 +351,10 @@ class Trials:
 
     def _finish(self, name: str) -> str:
         """Run a command to its end; return what it says when it fails."""
-        process, client = self._start(name), self.works[name].client
+        return self._end(name, self._start(name))
+
+    def _end(self, name: str, process: Process) -> str:
+        client = self.works[name].client
         if client is None:
             return process.said() if process.wait() else ""
         client(process)
@@ -326,12 +364,19 @@ class Trials:
     def _undisturbed(self, name: str) -> float:
         """Run a command in the folder of all trials, for files name it; keep what it made."""
         self._clear()
+        before, process = progress(self.out), self._start(name)
+        self._await_progress(process, before)
         begun = time.monotonic()
-        if failure := self._finish(name):
+        if failure := self._end(name, process):
             raise SystemExit(f"{name} failed: {failure}")
         seconds = time.monotonic() - begun
         self.out.rename(self._kept(name))
         return seconds
+
+    def _await_progress(self, process: Process, before: set[tuple[str, int, int]]) -> None:
+        """Wait until a command has written something, or has ended."""
+        while progress(self.out) == before and not process.ended():
+            time.sleep(0.002)
 
     def _kept(self, name: str) -> Path:
         return self.folder / f"undisturbed-{name.replace(' ', '-')}"
@@ -348,24 +393,28 @@ class Trials:
         for _ in range(kills):
             number = self.random.choice(SIGNALS)
             code, said = self._killed(name, number)
-            record.kills += 1
-            record.by_signal[number.name] += 1
-            record.by_command[name] += 1
-            self._judge(name, number, code, said)
+            if self._interrupted(name, number, code, said):
+                record.kills += 1
+                record.by_signal[number.name] += 1
+                record.by_command[name] += 1
             record.problems += [f"{name}: {d}" for d in damage(self.out)]
         if failure := self._finish(name):
             record.problems.append(f"{name}: cannot go on: {failure[-500:]}")
             return
+        left = [p.name for p in self.out.rglob(".*") if p.suffix in (".tmp", ".lock", ".partial")]
+        record.problems += [f"{name}: {file} is left" for file in left]
         found = differences(self.out, self._kept(name))
         record.problems += [f"{name}: {d}" for d in found]
 
     def _killed(self, name: str, number: signal.Signals) -> tuple[int, str]:
         """Start a command and kill it at a random moment; return its exit code and last words."""
+        before = progress(self.out)
         process, client = self._start(name), self.works[name].client
         talk = threading.Thread(target=client, args=(process,)) if client else None
         if talk:
             talk.start()
-        time.sleep(0.005 + self.random.random() * self.seconds[name])
+        self._await_progress(process, before)
+        time.sleep(MOST_WAITED * self.random.random() * self.seconds[name])
         process.kill(number)
         code = process.wait()
         if talk:
@@ -380,20 +429,23 @@ class Trials:
         lost = self.labeller.acknowledged - {row["image"] for row in rows}
         self.record.problems += [f"{name}: the answer for {face} is lost" for face in sorted(lost)]
 
-    def _judge(self, name: str, number: signal.Signals, code: int, said: str) -> None:
+    def _interrupted(self, name: str, number: signal.Signals, code: int, said: str) -> bool:
+        """Tell whether a kill came before the end of the command; note what is wrong with it."""
         if code == 0 and self.works[name].client is not None and number != signal.SIGKILL:
-            return  # To be stopped is how a server ends.
+            return True  # To be stopped is how a server ends.
         if code == 0:
             self.record.finished_before_the_kill += 1
-        elif code != EXITS[number]:
+            return False
+        if code != EXITS[number]:
             self.record.problems.append(f"{name}: {number.name} exits with {code}: {said[-500:]}")
         elif number != signal.SIGKILL and ("Traceback" in said or "Interrupted;" not in said):
             self.record.problems.append(f"{name}: {number.name} says {said[-500:]}")
+        return True
 
     def run(self, kills: int, together: int) -> Record:
         """Kill so many times, in trials of up to `together`; the commands take turns."""
         names, begun = list(self.works), time.monotonic()
-        while self.record.kills < kills:
+        while self.record.kills < kills and self.record.tries < MOST_TRIES * kills:
             most = min(together, kills - self.record.kills)
             name = names[self.record.trials % len(names)]
             self.trial(name, self.random.randint(1, most))

@@ -1,6 +1,7 @@
 """Aligned crops of all faces in a folder of photographs: resumable, with a table of faces."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -11,6 +12,7 @@ from pydantic import Field, model_validator
 
 from sspl.data.adapters.folder import read_folder, remark_on_rest
 from sspl.data.images import read_image
+from sspl.data.inputs import Stamp
 from sspl.data.palette import write_image
 from sspl.data.records import FaceSet
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped
@@ -19,6 +21,7 @@ from sspl.faces.alignment import FRAME_HEIGHT, Placement, cut, place
 from sspl.faces.detectors import MIN_SCORES, DetectorName, make_detector
 from sspl.faces.face import LANDMARKS, Face, FaceDetector
 from sspl.files import (
+    append_text,
     holds_nothing,
     parse_json,
     read_json,
@@ -36,6 +39,8 @@ TABLE_FILE: Final = "faces.csv"
 WITHOUT_FILE: Final = "without_face.txt"
 SETTINGS_FILE: Final = "detection.json"
 JOURNAL_FILE: Final = "detected.jsonl"
+
+log = logging.getLogger(__name__)
 
 CropFormat = Literal["jpg", "png"]
 Row = dict[str, Any]
@@ -136,11 +141,16 @@ def _detect(
     _claim(out, settings)
     done = _read_journal(out)
     skipped = Skipped(on_error)
+    changed: list[str] = []
     for face in watched(faces, desc="find faces", unit="photo"):
-        size = (photographs / face.name).stat().st_size
-        if face.name in done and done[face.name].is_whole(out, size):
+        path = photographs / face.name
+        before = done.get(face.name)
+        if before is not None and before.is_whole(out, path):
             continue
+        if before is not None and not before.fits(path):
+            changed.append(face.name)
         try:
+            stamp = Stamp.of(face.image)
             image = read_image(face.image)
         except DataError as error:
             skipped.note(faces.source, face.name, error)
@@ -148,8 +158,21 @@ def _detect(
         if face.name in done:
             done.pop(face.name).remove(out)
         rows = _crop_faces(image, face.name, out, settings, detector)
-        done[face.name] = _Entry(face.name, size, rows)
-        _note(out, done[face.name])
+        done[face.name] = _Entry(face.name, stamp.bytes, rows, stamp.facts())
+        append_text(out / JOURNAL_FILE, done[face.name].line())
+    if changed:
+        log.warning(
+            "%s and %d more photographs have changed since an earlier run; their crops were made "
+            "anew.", changed[0], len(changed) - 1,
+        )  # fmt: skip
+    gone = sorted(done.keys() - set(faces.names))
+    if gone:
+        log.warning(
+            "%s and %d more photographs of an earlier run are gone; their crops are still in %s, "
+            "but not in %s.", gone[0], len(gone) - 1, out, TABLE_FILE,
+        )  # fmt: skip
+    kept = [done[name] for name in (*faces.names, *gone) if name in done]
+    write_text(out / JOURNAL_FILE, "".join(entry.line() for entry in kept))
     return _write_lists(out, faces, done, skipped)
 
 
@@ -196,15 +219,24 @@ def _claim(out: Path, settings: DetectSettings) -> None:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One photograph that is done: its name, its size in bytes, and a row for each face."""
+    """One photograph that is done: its name, size in bytes, a row for each face, and its stamp.
+
+    Older versions noted no stamp; then the size alone counts.
+    """
 
     source: str
     bytes: int
     faces: list[Row]
+    stamp: list[int] | None = None
 
-    def is_whole(self, out: Path, size: int) -> bool:
+    def fits(self, path: Path) -> bool:
+        """Return whether it is still the same file."""
+        stamp = Stamp.parsed(self.stamp)
+        return path.stat().st_size == self.bytes if stamp is None else stamp.fits(path)
+
+    def is_whole(self, out: Path, path: Path) -> bool:
         """Return whether it is still the same file and all its crops are there."""
-        return self.bytes == size and all((out / row["image"]).is_file() for row in self.faces)
+        return all((out / row["image"]).is_file() for row in self.faces) and self.fits(path)
 
     def remove(self, out: Path) -> None:
         """Remove its crops: another picture of that name may have fewer faces."""
@@ -212,7 +244,7 @@ class _Entry:
             path_below(out, row["image"]).unlink(missing_ok=True)
 
     def line(self) -> str:
-        return json.dumps({"source": self.source, "bytes": self.bytes, "faces": self.faces}) + "\n"
+        return json.dumps(vars(self)) + "\n"
 
 
 def _read_journal(out: Path) -> dict[str, _Entry]:
@@ -236,18 +268,6 @@ def _entry(line: str) -> _Entry | None:
     except (ValueError, TypeError, KeyError):
         return None
     return entry if inside and isinstance(entry.source, str) else None
-
-
-def _note(out: Path, entry: _Entry) -> None:
-    journal = out / JOURNAL_FILE
-    try:
-        with journal.open("a", encoding="utf-8") as file:
-            file.write(entry.line())
-    except OSError as error:
-        raise SsplError(
-            f"cannot write {journal}: {error.strerror or error}; "
-            "free some space and repeat the command."
-        ) from error
 
 
 def _crop_faces(

@@ -37,6 +37,7 @@ class Journal:
         self.path = out.with_name(f".{out.name}.partial")
         self.header = json.dumps({HEADER: identity}, sort_keys=True)
         self.done = 0
+        self._waiting: list[str] = []
 
     def __enter__(self) -> Self:
         end = self._end_of_whole_lines()
@@ -95,9 +96,15 @@ class Journal:
         self.done += 1
 
     def flush(self) -> None:
-        """Hand what was noted to the operating system."""
+        """Hand what was noted to the operating system, at once.
+
+        So a kill between two calls leaves what the batches before it gave, and a run that goes on
+        forms the batches that an undisturbed one does.
+        """
         try:
+            self._file.write("".join(self._waiting))
             self._file.flush()
+            self._waiting.clear()
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -113,10 +120,7 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def _write(self, line: str) -> None:
-        try:
-            self._file.write(line + "\n")
-        except OSError as error:
-            raise self._unwritable(error) from error
+        self._waiting.append(f"{line}\n")
 
     def _unwritable(self, error: OSError) -> SsplError:
         return SsplError(

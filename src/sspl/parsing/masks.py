@@ -1,7 +1,8 @@
 """Masks for many pictures: resumable, with a summary and a contact sheet."""
 
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sspl.data.images import read_image, read_mask
+from sspl.data.inputs import Stamp
 from sspl.data.mask_facts import ClassCounts, oddities
 from sspl.data.pairing import (
     mask_path,
@@ -21,7 +23,15 @@ from sspl.data.palette import contact_sheet, overlay, write_image, write_mask
 from sspl.data.records import FaceRecord, FaceSet
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, without
 from sspl.errors import DataError, SsplError
-from sspl.files import read_json, write_csv, write_json
+from sspl.files import (
+    append_text,
+    parse_json,
+    read_json,
+    read_text,
+    write_csv,
+    write_json,
+    write_text,
+)
 from sspl.locks import claimed
 from sspl.names import path_below, require_clean, require_own_places
 from sspl.parsing.parser import Parser, Pixels
@@ -38,6 +48,9 @@ MOST_HELD: Final = 10**8
 SUMMARY_FILE: Final = "summary.json"
 SUSPICIOUS_FILE: Final = "suspicious.csv"
 PARSER_FILE: Final = "parser.json"
+MADE_FILE: Final = "made.jsonl"
+"""A line for each mask: the name of its picture, and what tells that from another one."""
+
 SHEET_FILE: Final = "contact_sheet.png"
 
 
@@ -59,17 +72,69 @@ def _make_masks(
     parser: Parser, faces: FaceSet, out: Path, batch_size: int, on_error: OnError
 ) -> dict[str, Any]:
     _claim(out, parser)
-    todo = [face for face in faces if not mask_path(out, face.name).exists()]
+    made = _read_made(out)
+    todo = [face for face in faces if not _is_made(out, face, made)]
+    changed = [face.name for face in todo if mask_path(out, face.name).exists()]
+    if changed:
+        log.warning(
+            "%s and %d more pictures are not known to be those of their masks in %s, which are "
+            "made anew.", changed[0], len(changed) - 1, out,
+        )  # fmt: skip
+    if made is None:
+        left = {face.name for face in todo}
+        made = {f.name: Stamp.of(f.image).facts() for f in faces if f.name not in left}
+        write_text(out / MADE_FILE, _lines(made))
     classes, skipped = len(parser.taxonomy), Skipped(on_error)
     with watched(total=len(todo), desc="parse faces", unit="face") as bar:
         for group, pictures in _batches(parser, todo, batch_size, faces.source, skipped):
+            stamps = {face.name: Stamp.of(face.image).facts() for face in group}
             for face, ids in zip(group, parser.parse(pictures), strict=True):
                 place = mask_path(out, face.name)
                 write_mask(path_below(out, place.relative_to(out).as_posix()), ids, classes)
+            made |= stamps
+            append_text(out / MADE_FILE, _lines(stamps))
             bar.update(len(group))
+    order = dict.fromkeys((*faces.names, *sorted(made)))
+    write_text(out / MADE_FILE, _lines({name: made[name] for name in order if name in made}))
     skipped.write(out / SKIPPED_FILE)
     left = without(faces, skipped.names(faces.source))
     return summarise(parser, left, out, skipped)
+
+
+def _lines(made: Mapping[str, Any]) -> str:
+    return "".join(f"{json.dumps(item)}\n" for item in made.items())
+
+
+def _read_made(out: Path) -> dict[str, Any] | None:
+    """Return the stamp of each picture whose mask was made; None where an older version did it."""
+    file = out / MADE_FILE
+    if not file.exists():
+        return None
+    made = {}
+    for line in read_text(file).splitlines():
+        try:
+            name, stamp = parse_json(line)
+        except (ValueError, TypeError):
+            continue  # cut short by a kill
+        made[str(name)] = stamp
+    # Whole lines alone, so that the next one does not go on with what a kill cut short.
+    write_text(file, _lines(made))
+    return made
+
+
+def _is_made(out: Path, face: FaceRecord, made: Mapping[str, Any] | None) -> bool:
+    """Tell whether there is a mask of this very picture.
+
+    Of masks without a note by an older version the times decide.
+    """
+    mask = mask_path(out, face.name)
+    if not mask.exists():
+        return False
+    if made is None:
+        picture = face.image
+        return not isinstance(picture, Path) or picture.stat().st_mtime <= mask.stat().st_mtime
+    stamp = Stamp.parsed(made.get(face.name))
+    return stamp is not None and stamp.fits(face.image)
 
 
 def _without_masks(faces: FaceSet, out: Path) -> FaceSet:
