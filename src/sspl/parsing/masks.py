@@ -81,8 +81,8 @@ def _make_masks(
             "made anew.", changed[0], len(changed) - 1, out,
         )  # fmt: skip
     if made is None:
-        left = {face.name for face in todo}
-        made = {f.name: Stamp.of(f.image).facts() for f in faces if f.name not in left}
+        undone = {face.name for face in todo}
+        made = {f.name: Stamp.of(f.image).facts() for f in faces if f.name not in undone}
         write_text(out / MADE_FILE, _lines(made))
     classes, skipped = len(parser.taxonomy), Skipped(on_error)
     with watched(total=len(todo), desc="parse faces", unit="face") as bar:
