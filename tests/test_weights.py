@@ -252,7 +252,7 @@ def test_incomplete_or_foreign_stage_1_is_refused(
     with pytest.raises(DataError, match=r"tensor 'act\.weight' is missing"):
         transfer(target, tmp_path)
     save_tensors(tmp_path / MODEL_FILE, short, {"kind": "parser"})
-    with pytest.raises(DataError, match="holds no stage-1 weights but 'parser'"):
+    with pytest.raises(DataError, match="holds no stage-1 weights but a face parser"):
         transfer(target, tmp_path)
     with pytest.raises(DataError, match="no such model file"):
         transfer(target, tmp_path / "gone")

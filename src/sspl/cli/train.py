@@ -101,7 +101,11 @@ def _log(speaks: bool) -> None:
 @click.command()
 @overrides
 @click.option("--data", "spec", help="FORMAT:PATH[,crop=celeba] of the labelled faces.")
-@click.option("--from", "source", help="Run folder of stage 1, or 'none'.")
+@click.option(
+    "--from",
+    "source",
+    help="Run folder of stage 1; a fine-tuned run or model to go on from; or 'none'.",
+)
 @click.option("--out", type=folder_out, required=True, help="Run folder to make.")
 @click.option("--labels", type=at_least(1), help="How many labelled faces to use.")
 @click.option(
@@ -134,7 +138,8 @@ def finetune(
             given["pretrained"] = None if source == "none" else str(Path(source).absolute())
         elif settings_file is None and run is None:
             raise SettingsError(
-                "--from: give the run folder of stage 1, or 'none' to learn from scratch."
+                "--from: give the run folder of stage 1 or a fine-tuned model to go on from, or "
+                "'none' to learn from scratch."
             )
         if seed is not None:
             given["seed"] = seed

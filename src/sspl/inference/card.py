@@ -207,6 +207,8 @@ def _stage_one(facts: RunFacts) -> str:
     stage = facts.pretraining
     if not stage:
         return "Pre-trained on unlabelled faces; the settings of that run are not at hand."
+    if "tasks" not in stage:
+        return "Went on from another fine-tuned model, whose own training is not described here."
     formats = ", ".join(f"'{part['format']}'" for part in stage["data"])
     return (
         f"Pre-trained without labels by {', '.join(stage['tasks'])} for "

@@ -197,6 +197,8 @@ def _start_text(settings: Mapping[str, Any]) -> str:
         return "random weights"
     folder = Path(settings["pretrained"])
     stage = read_settings(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else {}
+    if stage and "tasks" not in stage:
+        return f"the fine-tuned model in .../{folder.name}"
     tasks = f" ({', '.join(Path(t).name for t in stage['tasks'])})" if stage else ""
     return f"stage 1 in .../{folder.name}{tasks}"
 

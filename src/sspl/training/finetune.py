@@ -146,13 +146,13 @@ class Finetuning:
         self.transferred = "from scratch"
         if settings.trunk_weights is not None:
             self.transferred = load_trunk(self.network.trunk, settings.trunk_weights).text()
-        if settings.pretrained is not None:
-            report = transfer(self.network, settings.pretrained)
-            self.transferred = report.text()
         self.pictures = usual_size(self.parts.train, settings.data.box_of(self.parts.train))
         self.rates = positive_rates(self.parts.train.labels)
         self.log_odds = log_odds(self.rates)
         initialise_bias(self.network.head, self.log_odds)
+        if settings.pretrained is not None:
+            # Heads that are kept bring their own biases.
+            self.transferred = transfer(self.network, settings.pretrained, schema).text()
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if settings.optim.sync_batchnorm:
             synchronise_norms(self.network)

@@ -68,11 +68,12 @@ from sspl.training.adversarial import Adversary
 from sspl.training.optimiser import back_propagate, make_optimiser, set_lr, update
 from sspl.training.partition import unlabelled_sources
 from sspl.training.settings import BUILT_IN, PretrainSettings, extent_of
+from sspl.training.starts import PRETRAINED_FILE
 from sspl.training.trunk_weights import load_trunk
 from sspl.user_code import is_user_code
 from sspl.weights import save_tensors
 
-MODEL_FILE: Final = "pretrained.safetensors"
+MODEL_FILE: Final = PRETRAINED_FILE
 DROPOUT: Final = 1
 """Tells a step's draws of dropout from those of its views."""
 

@@ -194,7 +194,9 @@ class FinetuneSettings(Settings):
     seed: int = Field(0, ge=0)
     data: DataSettings | None = None
     labels: LabelSettings = LabelSettings()
-    pretrained: Path | None = Field(None, description="run folder of stage 1; none: from scratch")
+    pretrained: Path | None = Field(
+        None, description="run of stage 1 or of stage 2, or packed model; none: from scratch"
+    )
     canvas: int = Field(112, ge=32, le=2048)
     input_size: int = Field(96, ge=32, le=1024)
     architecture: Architecture = "sspl"

@@ -1,20 +1,25 @@
-"""From stage 1 to stage 2: what is carried over, strictly, and what is not."""
+"""What stage 2 takes over from stage 1 or from a fine-tuned model, strictly, and what not."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import torch
 from pydantic import ConfigDict
-from torch import nn
+from torch import Tensor, nn
 
+from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
 from sspl.models.attributes import AttributeNetwork, RegionPooling
-from sspl.models.branches import Architecture, Branches
+from sspl.models.branches import Architecture, Branches, RegionHeads
+from sspl.models.bundle import CONFIG_FILE, AttributeModel, load_model
 from sspl.models.splnet import AnyAttributeNetwork
 from sspl.models.trunk import TrunkSettings
 from sspl.settings import Settings
 from sspl.tasks.pst import SegmentationSettings
-from sspl.training.pretrain import MODEL_FILE
-from sspl.weights import TransferReport, checked_facts, load_strictly, load_tensors
+from sspl.training.starts import not_a_start, weights_file
+from sspl.weights import TransferReport, checked_facts, load_strictly, read_tensors
 
 PST_HEAD: Final = "tasks.pst.head."
 
@@ -31,17 +36,48 @@ class PretrainedFacts(Settings):
     classes: tuple[str, ...] = ()
 
 
-def transfer(network: AnyAttributeNetwork, run: Path) -> TransferReport:
-    """Load the trunk of a stage-1 run, every tensor of it (METHOD.md "Do not repeat" 6).
+@dataclass(frozen=True)
+class ContinuedReport(TransferReport):
+    """What was taken over from a fine-tuned model; heads are named by their attributes."""
 
-    `splnet` takes over the branches too, a network that pools by region PST's segmentation
-    head. Raises `DataError` when the run has no weights, another architecture, trunk or head, or
-    a tensor does not fit.
+    heads: tuple[str, ...]
+    new_heads: tuple[str, ...]
+    left_heads: tuple[str, ...]
+
+    def text(self) -> str:
+        """Return the report with a line on the heads."""
+        parts = {"kept": self.heads, "new": self.new_heads, "left behind": self.left_heads}
+        shown = (f"{title}: {', '.join(names) or 'none'}" for title, names in parts.items())
+        return f"{super().text()}\nheads {'; '.join(shown)}"
+
+
+def transfer(
+    network: AnyAttributeNetwork, start: Path, schema: AttributeSchema | None = None
+) -> TransferReport:
+    """Load what a network can use of a run of either stage, or of a packed model.
+
+    Of stage 1 that is the trunk, every tensor of it (METHOD.md "Do not repeat" 6); `splnet` takes
+    over the branches too, a network that pools by region PST's segmentation head. Of a fine-tuned
+    model it is the trunk, the pooling where the network pools alike, and then the heads of those
+    attributes of `schema` that it has by the same name (and, for `splnet`, region).
+
+    Raises `DataError` when `start` is neither, has another architecture, trunk or head, or a
+    tensor does not fit.
     """
-    path = run / MODEL_FILE if run.is_dir() else run
-    tensors, facts = load_tensors(path)
-    if facts.get("kind") != "pretrained":
-        raise DataError(f"{path}: holds no stage-1 weights but '{facts.get('kind')}'.")
+    path = weights_file(start)
+    tensors, facts = read_tensors(path)
+    kind = facts.get("kind") if isinstance(facts, dict) else None
+    if kind == "pretrained":
+        return _from_stage_1(network, path, tensors, facts)
+    packed = facts is None and (path.parent / CONFIG_FILE).is_file()
+    if schema is None or not (kind == "attributes" or packed):
+        raise not_a_start(path, facts)
+    return _from_stage_2(network, path, load_model(path), schema)
+
+
+def _from_stage_1(
+    network: AnyAttributeNetwork, path: Path, tensors: Mapping[str, Tensor], facts: dict[str, Any]
+) -> TransferReport:
     known = checked_facts(PretrainedFacts, facts, path)
     _require_equal(path, "architecture", known.architecture, network.architecture)
     _require_equal(path, "trunk", known.trunk, network.trunk_settings)
@@ -51,22 +87,96 @@ def transfer(network: AnyAttributeNetwork, run: Path) -> TransferReport:
     if isinstance(network, AttributeNetwork) and isinstance(network.pooling, RegionPooling):
         _require_head(path, network, known)
         pairs.append((PST_HEAD, "pooling.segmentation.", network.pooling.segmentation))
+    return TransferReport(*_load(network, tensors, pairs, path))
+
+
+def _load(
+    network: AnyAttributeNetwork, tensors: Mapping[str, Tensor],
+    pairs: Sequence[tuple[str, str, nn.Module]], path: Path,
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:  # fmt: skip
+    """Load modules by the prefixes of their tensors there and here; return what a report names."""
     for there, _, module in pairs:
         mine = {n.removeprefix(there): t for n, t in tensors.items() if n.startswith(there)}
         load_strictly(module, mine, str(path))
     taken = tuple(there for there, _, _ in pairs)
     filled = tuple(here for _, here, _ in pairs)
-    return TransferReport(
+    return (
         tuple(n for n in tensors if n.startswith(taken)),
         tuple(n for n in tensors if not n.startswith(taken)),
         tuple(n for n in network.state_dict() if not n.startswith(filled)),
     )
 
 
+def _from_stage_2(
+    network: AnyAttributeNetwork, path: Path, model: AttributeModel, schema: AttributeSchema
+) -> ContinuedReport:
+    before = model.network
+    _require_equal(path, "architecture", before.architecture, network.architecture)
+    _require_equal(path, "trunk", before.trunk_settings, network.trunk_settings)
+    pairs: list[tuple[str, str, nn.Module]] = [("trunk.", "trunk.", network.trunk)]
+    alike = _pools_alike(path, before, network)
+    if alike:
+        pairs.append(("pooling.", "pooling.", network.pooling))
+    loaded, left, new = _load(network, before.state_dict(), pairs, path)
+    there, here = (dict(zip(s.names, s.regions, strict=True)) for s in (model.schema, schema))
+    # A head of `splnet` reads the branch of its region.
+    fits = {
+        n for n in here if n in there and (before.architecture == "sspl" or there[n] == here[n])
+    }
+    kept = tuple(n for n in here if alike and n in fits)
+    for name in kept:
+        _copy_head(before, model.schema.index(name), network, schema.index(name))
+    return ContinuedReport(
+        loaded, left, new, kept, tuple(n for n in here if n not in kept),
+        tuple(n for n in there if n not in kept),
+    )  # fmt: skip
+
+
+def _pools_alike(path: Path, before: AnyAttributeNetwork, network: AnyAttributeNetwork) -> bool:
+    """Tell whether both networks' heads read the same features.
+
+    Raises `DataError` where a segmentation is wanted that the model has not.
+    """
+    if not isinstance(before, AttributeNetwork) or not isinstance(network, AttributeNetwork):
+        return True
+    if isinstance(network.pooling, RegionPooling):
+        if not isinstance(before.pooling, RegionPooling):
+            raise DataError(
+                f"{path}: was fine-tuned with head.pooling=average, so there is no segmentation "
+                "to pool by; set head.pooling=average."
+            )
+        _require_equal(path, "segmentation", before.segmentation, network.segmentation)
+        _require_equal(path, "classes", before.classes, network.classes)
+        there, here = (n.head_settings.region_map for n in (before, network))
+        _require_equal(path, "head.region_map", there, here)
+        return True
+    return not isinstance(before.pooling, RegionPooling)
+
+
+def _copy_head(
+    before: AnyAttributeNetwork, source: int, network: AnyAttributeNetwork, target: int
+) -> None:
+    """Copy what one attribute's logit is made with, from its place there to its place here."""
+    with torch.no_grad():
+        for mine, theirs in zip(_head_of(network, target), _head_of(before, source), strict=True):
+            mine.copy_(theirs)
+
+
+def _head_of(network: AnyAttributeNetwork, place: int) -> tuple[Tensor, Tensor]:
+    """Return the weight (features,) and bias () of one attribute's head, sharing its memory."""
+    head: nn.Module = network.head
+    if isinstance(head, RegionHeads):
+        region = next(r for r, places in head.groups.items() if place in places)
+        place = head.groups[region].index(place)
+        head = head.get_submodule(region)
+    assert isinstance(head, nn.Linear)
+    return head.weight[place], head.bias[place]
+
+
 def _require_equal(path: Path, what: str, there: object, here: object) -> None:
     if there != here:
         raise DataError(
-            f"{path}: pre-trained with {what} {there}, but this run has {here}; "
+            f"{path}: trained with {what} {there}, but this run has {here}; "
             f"use the same {what} settings."
         )
 

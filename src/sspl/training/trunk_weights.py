@@ -8,6 +8,7 @@ from torch import Tensor
 from sspl.errors import DataError
 from sspl.models.timm_trunk import plain_name
 from sspl.models.trunk import Trunk
+from sspl.training.starts import weights_file
 from sspl.weights import TransferReport, load_strictly, read_tensors
 
 RUN_PREFIX: Final = "trunk."
@@ -17,12 +18,14 @@ RUN_PREFIX: Final = "trunk."
 def load_trunk(trunk: Trunk, path: Path) -> TransferReport:
     """Load every tensor of the trunk from a safetensors file, in place.
 
-    The file may come from either stage of this software, or hold a state dict with the names of
-    the timm model where the trunk is one. Tensors of parts that a trunk does not have, such as a
+    `path` may be the folder of a run or model. The file may come from either stage of this
+    software, or hold a state dict with the names of the timm model where the trunk is one. Tensors
+    of parts that a trunk does not have, such as a
     classifier, are left behind and reported. Raises `DataError` naming the first tensor that is
     missing, of another shape, or lies within a part of the trunk but has no place there
     (METHOD.md "Do not repeat" 6: slopes silently dropped).
     """
+    path = weights_file(path)
     tensors, _ = read_tensors(path)
     prefix = RUN_PREFIX if any(name.startswith(RUN_PREFIX) for name in tensors) else ""
     body = trunk.body()

@@ -1,0 +1,69 @@
+"""What a stage can start from: the files of weights that the stages leave, told apart by name."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from sspl.errors import DataError
+from sspl.models.bundle import MODEL_FILE
+
+PRETRAINED_FILE: Final = "pretrained.safetensors"
+
+GIVE: Final = (
+    "give the folder of a finished 'sspl pretrain' or 'sspl finetune', or of a packed model"
+)
+
+OTHER_FOLDERS: Final = {
+    "parser.safetensors": "the folder of a face parser",
+    "state.safetensors": "a run that has not come to its end (go on with it by --resume)",
+    "settings.yaml": "a run that has not come to its end (go on with it by --resume)",
+    "list_attr_celeba.txt": "a set of faces",
+}
+OTHER_FILES: Final = {
+    ".onnx": "an exported model, which cannot learn any more",
+    **dict.fromkeys(
+        (".pt", ".pth", ".ckpt", ".bin", ".pkl"),
+        "a file of torch, and those are not read, since they can run code (convert its tensors "
+        "with safetensors.torch.save_file, and give that as trunk_weights=FILE)",
+    ),
+    ".tar": "a pack of faces, if anything",
+    ".zip": "an archive (unpack it)",
+}
+OTHER_KINDS: Final = {
+    "parser": "a face parser",
+    "parser-state": "the checkpoint of a face parser",
+    "pretrain-state": "the checkpoint of a run",
+    "finetune-state": "the checkpoint of a run",
+}
+
+
+def weights_file(path: Path) -> Path:
+    """Return the file of weights of a run or model folder, or the file that `path` is.
+
+    Raises `DataError` that says what `path` is where it has no weights to start from.
+    """
+    if path.is_dir():
+        for name in (PRETRAINED_FILE, MODEL_FILE):
+            if (path / name).is_file():
+                return path / name
+        kinds = (kind for name, kind in OTHER_FOLDERS.items() if (path / name).exists())
+        what = next(kinds, None)
+        raise DataError(
+            f"{path}: is {what}; {GIVE}." if what else f"{path}: holds no such model file; {GIVE}."
+        )
+    if not path.exists():
+        raise DataError(f"{path}: no such model file or folder; {GIVE}.")
+    if path.suffix.lower() in OTHER_FILES:
+        raise DataError(f"{path}: is {OTHER_FILES[path.suffix.lower()]}; {GIVE}.")
+    return path
+
+
+def not_a_start(path: Path, facts: Any) -> DataError:
+    """Return the error that says what the facts of a file of weights make it."""
+    kind = facts.get("kind") if isinstance(facts, dict) else None
+    what = OTHER_KINDS.get(str(kind), f"'{kind}'") if kind else None
+    if what is None:
+        return DataError(
+            f"{path}: holds weights, but no facts of this software on them; give them as "
+            f"trunk_weights={path} to start the trunk alone from them, or {GIVE}."
+        )
+    return DataError(f"{path}: holds no stage-1 weights but {what}; {GIVE}.")
