@@ -122,25 +122,22 @@ def memory_of(process: int, field: str = "VmRSS") -> float:
     return float("nan")
 
 
-async def watched(load: Load, process: int) -> list[float]:
-    """Return the memory after each `STEP` requests, until cancelled."""
-    found = [memory_of(process)]
-    try:
-        while True:
-            await asyncio.sleep(0.02)
-            while len(load.times) >= STEP * len(found):
-                found.append(memory_of(process))
-    except asyncio.CancelledError:
-        return found
+async def tell_memory(load: Load, process: int) -> None:
+    """Print the memory now and after each `STEP` requests, until cancelled."""
+    told = 0
+    while True:
+        while len(load.times) >= STEP * told:
+            click.echo(f"{STEP * told} requests: {memory_of(process):.0f} MB")
+            told += 1
+        await asyncio.sleep(0.02)
 
 
-async def measured(load: Load, process: int, clients: int, seconds: float, n: int) -> list[float]:
-    watching = asyncio.create_task(watched(load, process))
-    await asyncio.sleep(0)
-    await load.run(clients, seconds, n)
-    await asyncio.sleep(0.1)
-    watching.cancel()
-    return await watching
+async def run(load: Load, process: int, clients: int, seconds: float, requests: int) -> None:
+    telling = asyncio.create_task(tell_memory(load, process)) if requests else None
+    await load.run(clients, seconds, requests)
+    if telling is not None:
+        await asyncio.sleep(0.1)
+        telling.cancel()
 
 
 @click.command()
@@ -168,7 +165,7 @@ def main(
         load = Load(address, [large_picture()] if large else faces, routes, large)
         started = time.monotonic()
         span = 1e9 if requests else seconds
-        steps = asyncio.run(measured(load, process, clients, span, requests))
+        asyncio.run(run(load, process, clients, span, requests))
         took = time.monotonic() - started
         peak = memory_of(process, "VmHWM")
         time.sleep(5)
@@ -182,8 +179,6 @@ def main(
         f"memory: {before:.0f} MB with 4 clients, {peak:.0f} MB the most with {clients}, "
         f"{after:.0f} MB 5 s after them"
     )
-    if requests:
-        click.echo(f"after each {STEP} requests, MB: " + " ".join(f"{m:.0f}" for m in steps))
     for failure in sorted(set(load.failures))[:5]:
         click.echo(f"failed: {failure}")
     sys.exit(1 if load.failures or (most and peak > most) else 0)
