@@ -131,7 +131,7 @@ def test_check_counts_splits_and_labels(tmp_path):
     result = CliRunner().invoke(check, [spec], catch_exceptions=False)
     lines = [line.split() for line in result.output.splitlines()]
     assert lines[0][:2] == ["2", "faces"]
-    assert lines[1:] == [
+    assert lines[1:7] == [
         ["train", "1"],
         ["no", "split", "1"],
         [],
