@@ -36,7 +36,7 @@ class DemoSettings(Settings):
 
     seed: int = Field(0, ge=0)
     faces: int = Field(2500, ge=100)
-    size: int = Field(64, ge=32)
+    size: int = Field(64, ge=64, le=1024, multiple_of=32)
     parser_pairs: int = Field(30, ge=1)
     parser_steps: int = Field(600, ge=1)
     labels: int = Field(100, ge=10)

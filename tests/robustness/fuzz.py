@@ -45,19 +45,24 @@ from sspl.data.adapters.maad import read_maad
 from sspl.data.adapters.source import read_split_list
 from sspl.data.adapters.table import read_table
 from sspl.data.images import WHOLE_FRAME, image_canvas, read_canvas, read_image, read_mask
+from sspl.data.packs.layout import INDEX_FILE, Index, Plan
 from sspl.data.packs.read import read_pack
+from sspl.data.packs.write import Encoded, write_shard
 from sspl.data.settings import parse_data_spec
 from sspl.data.skipping import Skipped
 from sspl.domain.attributes import load_schema
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.errors import SsplError
 from sspl.evaluation.predictions import Predictions, load_predictions, save_predictions
-from sspl.files import write_text
+from sspl.faces.photographs import _entry
+from sspl.files import write_csv, write_text
+from sspl.inference.drawing import inside
 from sspl.labelling.journal import Journal
 from sspl.models.attributes import HeadSettings
 from sspl.models.bundle import AttributeModel, load_model, save_model
 from sspl.models.splnet import build_attribute_network
 from sspl.models.trunk import TrunkSettings
+from sspl.names import path_below
 from sspl.runs import versions
 from sspl.serving.reader import open_picture
 from sspl.settings import build, dump_yaml, read_settings
@@ -495,6 +500,59 @@ def packs() -> Reader:
     return Reader([b"x" * i + mark + files[name] for i, name in enumerate(targets)], read)
 
 
+def names() -> Reader:
+    """Names in every carrier of names: where one that passes leads to is below one folder."""
+    between = b"|"
+    seeds = [
+        b"a.png|sub/e.png|../x.png|/tmp/x.png", b"C:\\x.png|..\\x.png|a/../../x.png|nul.png",
+        b"=a.png|-1.png|@b/c.png|./d.png", "ä.png|a\u202eb.png|a\tb.png|a..b/c.png".encode(),
+    ]  # fmt: skip
+
+    def packed(name: str, folder: Path) -> tuple[str, ...]:
+        shard = write_shard(folder, "faces-000000", "faces", [Encoded(name, b"x", ".png")])
+        plan = Plan(
+            source="x", canvas=None, box=None, encoding="as is", classes=None, attributes={},
+            groups=(), splits={"faces": 1}, shard_faces=9, fingerprint="0",
+        )  # fmt: skip
+        index = Index(plan=plan, faces=1, shards=(shard,))
+        _file(folder, INDEX_FILE, index.model_dump_json().encode())
+        return read_pack(folder).names
+
+    def detected(name: str, _: Path) -> tuple[str, ...]:
+        rows = [{"image": name}]
+        entry = _entry(json.dumps({"source": name, "bytes": 1, "faces": rows}))
+        if entry is None:
+            raise SsplError("no entry")
+        return tuple(row["image"] for row in entry.faces)
+
+    def listed(name: str, folder: Path) -> tuple[str, ...]:
+        path = folder / "x.csv"
+        write_csv(path, ("name", "split"), [(name, "train")])
+        return tuple(read_split_list(path))
+
+    def read(content: bytes, folder: Path) -> None:
+        out, said = folder / "out", Counter[str]()
+        for raw in content.split(between):
+            name = raw.decode("utf-8", "replace")
+            for number, carry in enumerate((packed, detected, listed)):
+                place = folder / str(number)
+                place.mkdir(exist_ok=True)
+                try:
+                    found = carry(name, place)
+                except SsplError:
+                    said["refused"] += 1
+                    continue
+                said["read"] += 1
+                for each in found:
+                    for path in (path_below(out, each), inside(out, each)):
+                        if not Path(os.path.realpath(path)).is_relative_to(out):
+                            raise WrongError(f"{each!r} leads to {path}")
+        if not said["read"]:
+            raise SsplError("no name is one")
+
+    return Reader(seeds, read)
+
+
 def predictions() -> Reader:
     labels = np.array([[1, 0], [-1, 1]], np.int8)
     seeds = []
@@ -560,7 +618,7 @@ READERS: Final[dict[str, Callable[[], Reader]]] = {
     "images": images, "masks": masks, "csv": tables, "celeba": celeba, "maad": maad, "lfwa": lfwa,
     "settings": settings, "specs": specs, "models": models, "tensors": tensors,
     "taxonomies": taxonomies, "lists": lists, "onnx": onnx_files, "packs": packs,
-    "predictions": predictions, "uploads": uploads, "journals": journals,
+    "names": names, "predictions": predictions, "uploads": uploads, "journals": journals,
 }  # fmt: skip
 
 

@@ -50,7 +50,10 @@ def check(
     from sspl.data.settings import parse_data_spec
     from sspl.data.skipping import Skipped, usable
     from sspl.domain.taxonomy import UNKNOWN
+    from sspl.errors import SettingsError
 
+    if out is not None and on_error != "skip":
+        raise SettingsError("--out: it is for the list of --on-error skip; give both or neither.")
     settings = parse_data_spec(spec)
     faces = settings.read()
     lines: list[str] = []

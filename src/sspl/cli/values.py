@@ -13,7 +13,7 @@ from sspl.files import require_file_place
 LARGEST: Final = 2**31 - 1
 """Largest number of anything that is counted."""
 
-_DEVICE: Final = re.compile(r"[a-z]{2,20}(:[0-9]{1,3})?")
+_DEVICE: Final = re.compile(r"auto|(cpu|cuda|mps|xpu|hpu|mtia|npu)(:[0-9]{1,3})?")
 
 LARGEST_SEED: Final = 2**63 - 1
 

@@ -2,13 +2,14 @@
 
 from pydantic import Field
 
+from sspl.serving.settings import Hosts
 from sspl.settings import Settings
 
 
 class LabelSettings(Settings):
     """How the page is served and how often suggestions are made anew."""
 
-    hosts: tuple[str, ...] = Field(
+    hosts: Hosts = Field(
         ("localhost", "127.0.0.1", "[::1]"), description="names by which it may be addressed"
     )
     every: int = Field(20, ge=1, description="answers after which suggestions are made anew")

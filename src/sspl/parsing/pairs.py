@@ -1,6 +1,5 @@
 """Pictures and their hand-made masks: what a parser is trained and tested on."""
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sspl.data.adapters.dialect import read_csv
 from sspl.data.images import fit_pair, read_image, read_mask
 from sspl.data.pairing import find_pairs_of
 from sspl.data.records import IMAGE_SUFFIXES
@@ -72,19 +72,18 @@ def _held_out(stem: str) -> str:
 def _read_splits(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise DataError(f"{path}: no such split file.")
+    rows = read_csv(path)
+    _, header = next(rows)
+    if not {"name", "split"} <= set(header):
+        raise DataError(f"{path}: needs the columns 'name' and 'split'.")
     splits: dict[str, str] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if not {"name", "split"} <= set(reader.fieldnames or ()):
-            raise DataError(f"{path}: needs the columns 'name' and 'split'.")
-        for row in reader:
-            if row["split"] not in {"train", "test"}:
-                raise DataError(
-                    f"{path}, line {reader.line_num}: split is '{row['split']}'; use train or test."
-                )
-            if row["name"] in splits:
-                raise DataError(f"{path}, line {reader.line_num}: '{row['name']}' comes twice.")
-            splits[row["name"]] = row["split"]
+    for line, row in rows:
+        name, split = row[header.index("name")], row[header.index("split")]
+        if split not in {"train", "test"}:
+            raise DataError(f"{path}, line {line}: split is '{split}'; use train or test.")
+        if name in splits:
+            raise DataError(f"{path}, line {line}: '{name}' comes twice.")
+        splits[name] = split
     return splits
 
 

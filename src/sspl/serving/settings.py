@@ -1,14 +1,21 @@
 """Limits of the server."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from sspl.settings import Settings
+
+Hosts = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^(\*|(\*\.)?[^\s*/]+)$")], ...], Field(min_length=1)
+]
+"""Names of a machine; `*.` may stand before one, or `*` for any."""
 
 
 class ServeSettings(Settings):
     """What one server takes on; everything beyond it is refused with a clear status."""
 
-    hosts: tuple[str, ...] = Field(
+    hosts: Hosts = Field(
         ("localhost", "127.0.0.1", "[::1]"), description="names by which it may be addressed"
     )
     max_bytes: int = Field(10_000_000, ge=1, description="size of an uploaded picture")
