@@ -12,6 +12,7 @@ any folder; the few whose value is fine may also end with 0. Lines are functions
 """
 
 import hashlib
+import importlib
 import io
 import json
 import logging
@@ -132,6 +133,8 @@ class Place:
 
 def make_place(root: Path) -> Place:
     """Make the folder."""
+    # At once: threads of one line would import it while the next one does.
+    importlib.import_module("torch._dynamo")
     for name in ("folder", "empty", "images", "masks", "model"):
         (root / name).mkdir(parents=True)
     (root / "folder" / "x.txt").write_text("x")
@@ -192,6 +195,10 @@ def plausible(parameter: click.Parameter) -> str:
 def _beyond(least: float | None, most: float | None) -> list[str]:
     edges = ((least, -1), (most, 1))
     return [str(edge + step) for edge, step in edges if edge is not None]
+
+
+UNUSED: Final = ((("data", "check"), "taxonomy"),)
+"""Options that are not looked at where the rest of a line does not need them."""
 
 
 def oddities(parameter: click.Parameter) -> list[tuple[str, bool]]:
@@ -260,7 +267,7 @@ def lines_of(words: tuple[str, ...], command: click.Command) -> Iterator[Line]:
     for parameter in command.params:
         for value, fine in oddities(parameter):
             about = f"{title}: {parameter.name}={value[:60]!a}"
-            yield Line(line(parameter, value), about, fine)
+            yield Line(line(parameter, value), about, fine or (words, parameter.name) in UNUSED)
         if isinstance(parameter, click.Option) and not parameter.is_flag:
             yield Line(
                 (*words, parameter.opts[0]), f"{' '.join(words)}: {parameter.name} without a value"

@@ -12,7 +12,7 @@ from tests.robustness.odd_commands import Ending, Line, all_lines, make_place, r
 
 from sspl.cli import main as entry
 
-PART = 90
+PART = 40
 
 
 def test_odd_command_lines_end_with_one_sentence(tmp_path: Path) -> None:
