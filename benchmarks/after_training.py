@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from sspl.data.canvases import Canvases, FaceSource
+from sspl.data.data_settings import parse_data_spec
 from sspl.data.records import Labels
-from sspl.data.settings import parse_data_spec
 from sspl.device import pick_device
 from sspl.evaluation.comparison import spread
 from sspl.metrics.attributes import all_figures, means
@@ -80,11 +80,16 @@ def judged(model: AttributeModel, canvases: Canvases, labels: Labels) -> dict[st
     device = pick_device("auto")
     logits = {
         flip: face_logits(
-            model.network.to(device), canvases, range(len(canvases)), model.input_size, flip,
-            device, "auto",
+            model.network.to(device),
+            canvases,
+            range(len(canvases)),
+            model.input_size,
+            flip,
+            device,
+            "auto",
         ).astype(np.float64)
         for flip in (False, True)
-    }  # fmt: skip
+    }
     found = {}
     for way, (flip, fit) in WAYS.items():
         probabilities, decided = (

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from sspl.board import read_rows
 from sspl.evaluation.comparison import PRETRAINED, SCRATCH, spread
-from sspl.files import atomic_path
+from sspl.io.files import atomic_path
+from sspl.io.tensorboard import read_rows
 
 ARMS = {PRETRAINED: "pre-trained", SCRATCH: "from-scratch"}
 FIGURES = ("val/accuracy", "val/balanced_accuracy", "val/average_precision")
@@ -40,9 +40,12 @@ def draw(rows: Sequence[Mapping[str, Sequence[Curve]]], titles: Sequence[str], p
             for number, (way, runs) in enumerate(ways.items()):
                 for again, run in enumerate(runs):
                     axes.plot(
-                        [int(row["epoch"]) for row in run], [100 * float(row[name]) for row in run],
-                        f"C{number}", alpha=0.7, label=None if again else way,
-                    )  # fmt: skip
+                        [int(row["epoch"]) for row in run],
+                        [100 * float(row[name]) for row in run],
+                        f"C{number}",
+                        alpha=0.7,
+                        label=None if again else way,
+                    )
             axes.set_title(f"{title}{name.removeprefix('val/').replace('_', ' ')}, %", fontsize=10)
             axes.set_xlabel("epoch (validation faces)")
         line[-1].legend()
@@ -67,10 +70,12 @@ def table(ways: Mapping[str, Sequence[Curve]], title: str) -> str:
 @click.option("--picture", type=click.Path(path_type=Path), help="PNG to draw.")
 def main(folders: tuple[Path, ...], picture: Path | None) -> None:
     found = [
-        {arm: [curve(run) for run in sorted((folder / name).glob("subset-*"))]
-         for arm, name in ARMS.items()}
+        {
+            arm: [curve(run) for run in sorted((folder / name).glob("subset-*"))]
+            for arm, name in ARMS.items()
+        }
         for folder in folders
-    ]  # fmt: skip
+    ]
     for folder, ways in zip(folders, found, strict=True):
         click.echo(table(ways, folder.name))
     if picture:

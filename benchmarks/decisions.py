@@ -17,13 +17,13 @@ from typing import Any
 
 import click
 
-from sspl.data.settings import DataSettings, parse_data_spec
+from sspl.data.data_settings import DataSettings, parse_data_spec
 from sspl.evaluation.comparison import finetune_subset, spread
-from sspl.files import write_csv, write_text
-from sspl.runs import METRICS_JSON, SETTINGS_FILE
+from sspl.io.files import write_csv, write_text
+from sspl.io.runs import METRICS_JSON, SETTINGS_FILE
 from sspl.settings import build, merge
 from sspl.training.pretrain import MODEL_FILE, pretrain
-from sspl.training.settings import FinetuneSettings, PretrainSettings, preset
+from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 
 NEAR_SCALE = {"geometry": {"scale": [0.5, 1.0]}}
 REFERENCE_SCALE = {"geometry": {"scale": [0.4375, 0.4375]}}
@@ -41,9 +41,13 @@ FIGURES = ("accuracy", "balanced_accuracy", "average_precision")
 
 
 def pretrained(
-    choice: str, preset_name: str, data: Sequence[DataSettings], overrides: Sequence[str],
-    seed: int, out: Path,
-) -> Path:  # fmt: skip
+    choice: str,
+    preset_name: str,
+    data: Sequence[DataSettings],
+    overrides: Sequence[str],
+    seed: int,
+    out: Path,
+) -> Path:
     """Return the folder of the choice's stage 1, run unless it is there."""
     folder = out / choice / f"seed-{seed}" / "pretrain"
     if not (folder / MODEL_FILE).exists():
@@ -55,9 +59,13 @@ def pretrained(
 
 
 def validated(
-    source: Path | None, content: Mapping[str, Any], data: DataSettings, labels: int, subset: int,
+    source: Path | None,
+    content: Mapping[str, Any],
+    data: DataSettings,
+    labels: int,
+    subset: int,
     out: Path,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Return the validation figures of one label subset's best epoch, run unless they are there.
 
     `source` is the folder of stage 1, None to start from scratch; runs go into `out`.
@@ -89,9 +97,17 @@ def table(rows: dict[str, list[dict[str, float]]], title: str) -> str:
 @click.option("--stage2", multiple=True, metavar="KEY=VALUE")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(
-    specs: tuple[str, ...], spec: str, labels: int, subsets: int, seeds: int, preset_name: str,
-    chosen: tuple[str, ...], stage1: tuple[str, ...], stage2: tuple[str, ...], out: Path,
-) -> None:  # fmt: skip
+    specs: tuple[str, ...],
+    spec: str,
+    labels: int,
+    subsets: int,
+    seeds: int,
+    preset_name: str,
+    chosen: tuple[str, ...],
+    stage1: tuple[str, ...],
+    stage2: tuple[str, ...],
+    out: Path,
+) -> None:
     unlabelled = [parse_data_spec(s).absolute() for s in specs]
     labelled = parse_data_spec(spec).absolute()
     content = build(FinetuneSettings, preset(preset_name, "finetune"), stage2).model_dump(

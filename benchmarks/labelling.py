@@ -27,23 +27,23 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sspl.apps.labelling.faces import images_root
+from sspl.apps.labelling.features import extract, load_source
+from sspl.apps.labelling.probe import opinions
+from sspl.apps.labelling.selection import choose, uncertainty
+from sspl.apps.labelling.suggest import box_of
 from sspl.cli.label import names_in
 from sspl.data.adapters.source import read_csv
+from sspl.data.data_settings import DataSettings, parse_data_spec
 from sspl.data.records import MISSING, FaceSet, Labels
-from sspl.data.settings import DataSettings, parse_data_spec
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import SettingsError
 from sspl.evaluation.comparison import finetune_subset, spread
 from sspl.evaluation.evaluate import evaluate
-from sspl.files import atomic_path, write_csv, write_text
-from sspl.labelling.faces import images_root
-from sspl.labelling.features import extract, load_source
-from sspl.labelling.probe import opinions
-from sspl.labelling.selection import choose, uncertainty
-from sspl.labelling.suggest import box_of
+from sspl.io.files import atomic_path, write_csv, write_text
 from sspl.metrics.attributes import all_figures, means, positive_rates
 from sspl.settings import build
-from sspl.training.settings import FinetuneSettings, RuntimeSettings, preset
+from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings, preset
 
 FIGURES = ("balanced_accuracy", "average_precision")
 CHANCE = "random"
@@ -55,23 +55,32 @@ Rule = Callable[
 
 
 def by_chance(
-    features: NDArray[np.float32], views: NDArray[np.float64], taken: NDArray[np.bool_],
-    count: int, rng: np.random.Generator,
-) -> Places:  # fmt: skip
+    features: NDArray[np.float32],
+    views: NDArray[np.float64],
+    taken: NDArray[np.bool_],
+    count: int,
+    rng: np.random.Generator,
+) -> Places:
     return rng.permutation(np.flatnonzero(~taken))[:count]
 
 
 def diverse(
-    features: NDArray[np.float32], views: NDArray[np.float64], taken: NDArray[np.bool_],
-    count: int, rng: np.random.Generator,
-) -> Places:  # fmt: skip
+    features: NDArray[np.float32],
+    views: NDArray[np.float64],
+    taken: NDArray[np.bool_],
+    count: int,
+    rng: np.random.Generator,
+) -> Places:
     return choose(features, views[:, :0], taken, count, rng)
 
 
 def uncertain(
-    features: NDArray[np.float32], views: NDArray[np.float64], taken: NDArray[np.bool_],
-    count: int, rng: np.random.Generator,
-) -> Places:  # fmt: skip
+    features: NDArray[np.float32],
+    views: NDArray[np.float64],
+    taken: NDArray[np.bool_],
+    count: int,
+    rng: np.random.Generator,
+) -> Places:
     left = np.flatnonzero(~taken)
     return left[np.argsort(-uncertainty(views[left]), kind="stable")[:count]]
 
@@ -124,9 +133,13 @@ def session(
 
 
 def probed(
-    features: NDArray[np.float32], truth: Labels, chosen: Places, test: NDArray[np.float32],
-    test_truth: Labels, names: tuple[str, ...],
-) -> dict[str, float]:  # fmt: skip
+    features: NDArray[np.float32],
+    truth: Labels,
+    chosen: Places,
+    test: NDArray[np.float32],
+    test_truth: Labels,
+    names: tuple[str, ...],
+) -> dict[str, float]:
     """Return the test figures of a linear probe that learnt from the chosen faces."""
     known = truth[chosen]
     both = np.concatenate([features[chosen], test])
@@ -150,9 +163,14 @@ def only(faces: FaceSet, attributes: tuple[str, ...]) -> FaceSet:
 
 
 def finetuned(
-    content: Mapping[str, Any], data: DataSettings, train: FaceSet, val: FaceSet | None,
-    test: FaceSet, run: Path, out: Path,
-) -> dict[str, float]:  # fmt: skip
+    content: Mapping[str, Any],
+    data: DataSettings,
+    train: FaceSet,
+    val: FaceSet | None,
+    test: FaceSet,
+    run: Path,
+    out: Path,
+) -> dict[str, float]:
     """Return the test figures of a network that was fine-tuned on all of `train`."""
     table = out / "labels.csv"
     parts = [("train", train), *([("val", val)] if val else [])]
@@ -167,7 +185,7 @@ def finetuned(
     write_csv(table, header, rows)
     spec = DataSettings(format="csv", root=table, images=images_root(train), crop=data.crop)
     folder = finetune_subset(content, spec.absolute(), run.absolute(), len(train), 0, out)
-    return kept(evaluate(folder, test, RuntimeSettings(), resamples=0).facts["mean"])
+    return kept(evaluate(folder, test, RuntimeSettings(), resamples=0).metadata["mean"])
 
 
 def table(cells: Sequence[Cell], judge: str) -> str:
@@ -246,10 +264,18 @@ def draw(path: Path, cells: Sequence[Cell], attributes: int) -> None:
 @click.option("--preset", "preset_name", default="small", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(
-    overrides: tuple[str, ...], spec: str, run: Path, attributes: str | None, step: int,
-    rounds: int, seeds: int, ways: tuple[str, ...], counts: tuple[int, ...], preset_name: str,
+    overrides: tuple[str, ...],
+    spec: str,
+    run: Path,
+    attributes: str | None,
+    step: int,
+    rounds: int,
+    seeds: int,
+    ways: tuple[str, ...],
+    counts: tuple[int, ...],
+    preset_name: str,
     out: Path,
-) -> None:  # fmt: skip
+) -> None:
     data = parse_data_spec(spec).absolute()
     faces = only(data.open(), names_in(attributes))
     pool, test = faces.split("train"), faces.split("test")
@@ -285,10 +311,13 @@ def main(
             cells.append(Cell(way, seed, labels, "fine-tuned", figures))
     header = ("way", "seed", "labels", "judge", *FIGURES)
     write_csv(
-        out / "curves.csv", header,
-        ((c.way, c.seed, c.labels, c.judge, *(round(v, 6) for v in c.figures.values()))
-         for c in cells),
-    )  # fmt: skip
+        out / "curves.csv",
+        header,
+        (
+            (c.way, c.seed, c.labels, c.judge, *(round(v, 6) for v in c.figures.values()))
+            for c in cells
+        ),
+    )
     judges = dict.fromkeys(cell.judge for cell in cells)
     text = f"{len(names)} attributes, {len(test)} test faces, {seeds} seeds, in percent\n\n"
     text += "\n".join(table(cells, judge) for judge in judges)

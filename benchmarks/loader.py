@@ -24,22 +24,22 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
+from sspl.data.data_settings import parse_data_spec
 from sspl.data.images import WHOLE_FRAME
 from sspl.data.packs.read import PackedFaces
 from sspl.data.packs.write import make_pack
 from sspl.data.records import Faces, FaceSet
-from sspl.data.settings import parse_data_spec
 from sspl.data.synthetic import write_synthetic
 from sspl.data.transforms import normalise
 from sspl.device import generator_for, keep_freed_memory
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
-from sspl.models.backbones import build_trunk
+from sspl.models.backbones import build_backbone
 from sspl.settings import build
 from sspl.tasks.base import Views
 from sspl.tasks.pct import class_counts, positive_classes
 from sspl.tasks.prt import PatchRotation, cell_edges, patch_side
 from sspl.training.pretrain import make_views
-from sspl.training.settings import PRESETS, PretrainSettings, preset
+from sspl.training.stage_settings import PRESETS, PretrainSettings, preset
 
 BATCH = 16
 Work = Callable[[], object]
@@ -71,14 +71,18 @@ class Samples:
     def __init__(self, settings: PretrainSettings, taxonomy: Taxonomy) -> None:
         self.settings, self.taxonomy = settings, taxonomy
         self.mirror = torch.from_numpy(taxonomy.mirror_table())
-        trunk = build_trunk(settings.trunk)
-        self.prt = PatchRotation(settings.prt, trunk, settings.input_size, taxonomy.background)
+        backbone = build_backbone(settings.backbone)
+        self.prt = PatchRotation(
+            settings.task["prt"], backbone, settings.input_size, taxonomy.background
+        )
 
     def canvases(self, faces: Faces) -> Canvases:
         return Canvases(
             [FaceSource(faces, faces.cut.box if faces.cut else WHOLE_FRAME)],
-            self.settings.canvas, len(self.taxonomy), 0.0,
-        )  # fmt: skip
+            self.settings.canvas,
+            len(self.taxonomy),
+            0.0,
+        )
 
     def read(self, faces: Faces) -> list[CanvasBatch]:
         """One thread, since one core is what is asked about."""
@@ -104,7 +108,7 @@ class Samples:
         for view in views:
             assert view.crop_mask is not None
             counts = class_counts(view.crop_mask, len(self.taxonomy))
-            made += [view.crop_mask.long(), positive_classes(counts, self.settings.pct)]
+            made += [view.crop_mask.long(), positive_classes(counts, self.settings.task["pct"])]
         return made
 
     def works(self, faces: FaceSet) -> dict[str, Work]:
@@ -135,7 +139,11 @@ class Samples:
     def straightforward(self, image: Path, mask: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A sample as a data set class usually makes it: face by face, patch by patch."""
         rng = np.random.default_rng(0)
-        canvas, size, grid = self.settings.canvas, self.settings.input_size, self.settings.prt.grid
+        canvas, size, grid = (
+            self.settings.canvas,
+            self.settings.input_size,
+            self.settings.task["prt"].grid,
+        )
         with Image.open(image) as opened:
             face = opened.convert("RGB").resize((canvas, canvas), Image.Resampling.BILINEAR)
         with Image.open(mask) as opened:
@@ -165,17 +173,20 @@ class Samples:
         stack = [self.straightforward_patch(patch, rng) for patch in patches]
         pixels = np.asarray(crop_mask)
         counts = [int((pixels == c).sum()) for c in range(len(self.taxonomy))]
-        ranked = sorted(range(len(counts)), key=lambda c: (-counts[c], c))[: self.settings.pct.top]
+        ranked = sorted(range(len(counts)), key=lambda c: (-counts[c], c))[
+            : self.settings.task["pct"].top
+        ]
         present = [float(c in ranked and counts[c] > 0) for c in range(len(counts))]
         return (
             normalise(torch.from_numpy(np.asarray(crop, dtype=np.float32).transpose(2, 0, 1))),
-            torch.from_numpy(np.concatenate(stack)), torch.from_numpy(pixels.astype(np.int64)),
+            torch.from_numpy(np.concatenate(stack)),
+            torch.from_numpy(pixels.astype(np.int64)),
             torch.tensor(present),
-        )  # fmt: skip
+        )
 
     def straightforward_patch(self, patch: Image.Image, rng: np.random.Generator) -> np.ndarray:
         pixels = np.asarray(patch, dtype=np.float32).transpose(2, 0, 1)
-        jitter = self.settings.prt.jitter
+        jitter = self.settings.task["prt"].jitter
         pixels = pixels + rng.uniform(-jitter, jitter, (3, 1, 1)).astype(np.float32)
         return (pixels - pixels.mean()) / (pixels.std() + 1)
 

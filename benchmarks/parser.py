@@ -21,9 +21,9 @@ from step import kind_of
 from timing import Work, timed
 from torch.profiler import ProfilerActivity, profile
 
+from sspl.data.data_settings import parse_data_spec
 from sspl.data.images import read_image
 from sspl.data.palette import write_mask
-from sspl.data.settings import parse_data_spec
 from sspl.data.transforms import normalise
 from sspl.device import has_fast_bf16, usable_cores
 from sspl.parsing.masks import make_masks

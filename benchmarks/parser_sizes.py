@@ -15,12 +15,12 @@ import torch
 
 from sspl.device import pick_device
 from sspl.domain.taxonomy import load_taxonomy
+from sspl.io.runs import METRICS_JSON
 from sspl.metrics.pixels import confusion_matrix
 from sspl.parsing.model import load_parser
 from sspl.parsing.pairs import find_pairs, load_pairs
 from sspl.parsing.report import parser_figures
 from sspl.parsing.training import mirror_ids, parse
-from sspl.runs import METRICS_JSON
 
 SIZES = ("1", "0.75", "0.75,1", "0.5,0.75,1", "0.75,1,1.25", "0.5,0.75,1,1.25")
 BATCH = 16
@@ -35,9 +35,14 @@ BATCH = 16
 @click.option("--sizes", multiple=True, default=SIZES, show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="The first pairs only.")
 def main(
-    model: Path, images: Path, masks: Path, classes: str, split_file: Path | None,
-    sizes: tuple[str, ...], limit: int | None,
-) -> None:  # fmt: skip
+    model: Path,
+    images: Path,
+    masks: Path,
+    classes: str,
+    split_file: Path | None,
+    sizes: tuple[str, ...],
+    limit: int | None,
+) -> None:
     parser, device = load_parser(model), pick_device("auto")
     learnt = set(json.loads((model / METRICS_JSON).read_text())["training_pairs"])
     pairs = find_pairs(images, masks, split_file).split("train")

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from sspl.models.activation import PReLU
-from sspl.models.trunk import Trunk
+from sspl.models.backbones.resnet import Backbone
 from sspl.settings import build
 from sspl.tasks.prt import PatchRotation
 from sspl.training import finetune as stage2
 from sspl.training import pretrain as stage1
-from sspl.training.settings import FinetuneSettings, PretrainSettings
+from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 
 S = TypeVar("S", PretrainSettings, FinetuneSettings)
 
@@ -30,7 +30,7 @@ def straightforward(run: stage1.Pretraining | stage2.Finetuning) -> None:
     """Lay a run's tensors out contiguously and update them one by one."""
     run.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for module in run.network.modules():
-        if isinstance(module, Trunk):
+        if isinstance(module, Backbone):
             module.register_forward_pre_hook(_contiguous)
         if isinstance(module, PatchRotation):
             module.reduce.register_forward_pre_hook(_contiguous)

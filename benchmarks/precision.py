@@ -20,13 +20,13 @@ from curves import FIGURES, Curve, draw
 from curves import curve as validated_epochs
 from plain import fp32, plainly
 
-from sspl.data.settings import DataSettings, parse_data_spec
+from sspl.data.data_settings import DataSettings, parse_data_spec
 from sspl.evaluation.comparison import finetune_subset, spread
-from sspl.files import write_csv, write_text
-from sspl.runs import SETTINGS_FILE
+from sspl.io.files import write_csv, write_text
+from sspl.io.runs import SETTINGS_FILE
 from sspl.settings import build, merge
 from sspl.training.pretrain import MODEL_FILE, pretrain
-from sspl.training.settings import FinetuneSettings, PretrainSettings, preset
+from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 
 WAYS = ("as shipped", "plain")
 
@@ -49,9 +49,14 @@ def pretrained(way: str, settings: PretrainSettings, folder: Path) -> Path:
 
 
 def curve(
-    way: str, settings: FinetuneSettings, data: DataSettings, source: Path | None, labels: int,
-    subset: int, out: Path,
-) -> Curve:  # fmt: skip
+    way: str,
+    settings: FinetuneSettings,
+    data: DataSettings,
+    source: Path | None,
+    labels: int,
+    subset: int,
+    out: Path,
+) -> Curve:
     """Return the validated epochs of one label subset, run unless they are there."""
     if way == "plain":
         settings = fp32(settings)
@@ -85,9 +90,15 @@ def table(curves: dict[str, list[Curve]]) -> str:
 @click.option("--stage2", multiple=True, metavar="KEY=VALUE")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(
-    spec: str, specs: tuple[str, ...], labels: int, subsets: int, name: str,
-    stage1: tuple[str, ...], stage2: tuple[str, ...], out: Path,
-) -> None:  # fmt: skip
+    spec: str,
+    specs: tuple[str, ...],
+    labels: int,
+    subsets: int,
+    name: str,
+    stage1: tuple[str, ...],
+    stage2: tuple[str, ...],
+    out: Path,
+) -> None:
     labelled = parse_data_spec(spec).absolute()
     unlabelled = [parse_data_spec(s).absolute().model_dump(mode="json") for s in specs]
     content = merge(preset(name, "pretrain"), {"data": unlabelled})

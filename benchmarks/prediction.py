@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from timing import Work, timed
 from torch.utils.flop_counter import FlopCounterMode
 
+from sspl.data.data_settings import parse_data_spec
 from sspl.data.records import FaceSet
-from sspl.data.settings import parse_data_spec
 from sspl.data.skipping import Skipped
 from sspl.data.streams import stream_canvases
 from sspl.data.transforms import normalise

@@ -17,11 +17,11 @@ import click
 from curves import curve
 from decisions import FIGURES, table
 
-from sspl.data.settings import parse_data_spec
+from sspl.data.data_settings import parse_data_spec
 from sspl.evaluation.comparison import finetune_subset
-from sspl.files import write_csv, write_text
+from sspl.io.files import write_csv, write_text
 from sspl.settings import build
-from sspl.training.settings import FinetuneSettings, preset
+from sspl.training.stage_settings import FinetuneSettings, preset
 
 
 def best_epoch(run: Path, figure: str) -> dict[str, float]:
@@ -46,9 +46,15 @@ def folder_name(tried: str) -> str:
 @click.option("--select-by", type=click.Choice(FIGURES), default=FIGURES[0], show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(
-    spec: str, source: str, labels: int, subsets: int, preset_name: str, tried: tuple[str, ...],
-    select_by: str, out: Path,
-) -> None:  # fmt: skip
+    spec: str,
+    source: str,
+    labels: int,
+    subsets: int,
+    preset_name: str,
+    tried: tuple[str, ...],
+    select_by: str,
+    out: Path,
+) -> None:
     data = parse_data_spec(spec).absolute()
     start = None if source == "none" else Path(source).absolute()
     rows: dict[str, list[dict[str, float]]] = {}

@@ -29,14 +29,14 @@ from tqdm import tqdm
 
 from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.images import WHOLE_FRAME
-from sspl.data.packs.layout import INDEX_FILE, Index, Plan, ShardFacts, shard_name
+from sspl.data.packs.layout import INDEX_FILE, Index, Plan, ShardMetadata, shard_name
 from sspl.data.packs.read import PackedFaces
 from sspl.data.packs.write import Encoded, encoded, write_shard
 from sspl.data.palette import write_mask
 from sspl.data.synthetic.render import render_face
 from sspl.device import generator_for
 from sspl.domain.taxonomy import built_in_taxonomy
-from sspl.files import write_json
+from sspl.io.files import write_json
 
 SHARD = 1000
 BATCH = 64
@@ -52,9 +52,14 @@ CLASSES = built_in_taxonomy("celebamask19").classes
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--stream", type=click.Path(path_type=Path), hidden=True)
 def main(
-    records: str, distinct: int, side: int, most: int, workers: int, folder: Path | None,
+    records: str,
+    distinct: int,
+    side: int,
+    most: int,
+    workers: int,
+    folder: Path | None,
     stream: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     if stream is not None:
         click.echo(json.dumps(streamed(stream, side, most, workers)))
         return
@@ -82,7 +87,7 @@ def main(
             )
 
 
-def write_shards(root: Path, shards: int, distinct: int, side: int) -> list[ShardFacts]:
+def write_shards(root: Path, shards: int, distinct: int, side: int) -> list[ShardMetadata]:
     faces = []
     for index in tqdm(range(distinct), "draw faces", leave=False):
         face = render_face(0, index, side)
@@ -102,12 +107,20 @@ def write_shards(root: Path, shards: int, distinct: int, side: int) -> list[Shar
     return [write_shard(root, shard_name("faces", n), "faces", records(n)) for n in bar]
 
 
-def write_index(root: Path, shards: list[ShardFacts], side: int) -> None:
+def write_index(root: Path, shards: list[ShardMetadata], side: int) -> None:
     faces = sum(shard.faces for shard in shards)
     plan = Plan(
-        source="drawn faces", canvas=side, box=WHOLE_FRAME, encoding="jpeg", classes=CLASSES,
-        attributes={}, groups=(), splits={"faces": faces}, shard_faces=SHARD, fingerprint="",
-    )  # fmt: skip
+        source="drawn faces",
+        canvas=side,
+        box=WHOLE_FRAME,
+        encoding="jpeg",
+        classes=CLASSES,
+        attributes={},
+        groups=(),
+        splits={"faces": faces},
+        shard_faces=SHARD,
+        fingerprint="",
+    )
     index = Index(plan=plan, faces=faces, shards=tuple(shards))
     write_json(root / INDEX_FILE, index.model_dump(mode="json"))
 
@@ -142,9 +155,14 @@ def streamed(root: Path, side: int, most: int, workers: int) -> dict[str, float]
     faces = sum(len(batch.index) for batch in tqdm(batches, total=steps - 1, leave=False))
     seconds, worked = time.perf_counter() - begun, time.process_time() - worked
     return {
-        "streamed": faces + BATCH, "rate": faces / seconds, "cpu": 1000 * worked / faces,
-        "start": start, "middle": middle, "peak": peak_mb(), "before": before,
-    }  # fmt: skip
+        "streamed": faces + BATCH,
+        "rate": faces / seconds,
+        "cpu": 1000 * worked / faces,
+        "start": start,
+        "middle": middle,
+        "peak": peak_mb(),
+        "before": before,
+    }
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from step import made_up
 from torch.utils.flop_counter import FlopCounterMode
 
 from sspl.device import usable_cores
-from sspl.distributed.dealing import Deal
+from sspl.distributed.sampler import MicroBatches
 from sspl.settings import build
 from sspl.training.pretrain import Pretraining
-from sspl.training.settings import PretrainSettings, preset
+from sspl.training.stage_settings import PretrainSettings, preset
 
 PRESETS: Final = ("paper-sspl", "paper-splnet")
 GPUS: Final = {1: 1.0, 8: 0.9, 64: 0.75}
@@ -43,7 +43,7 @@ def operations(run: Pretraining) -> float:
     faces = run.settings.optim.batch_size
     batch = made_up(faces, run.settings.canvas, len(run.taxonomy))
     with FlopCounterMode(display=False) as counter:
-        run.step([batch], Deal(faces), 0, 0)
+        run.step([batch], MicroBatches(faces), 0, 0)
     return counter.get_total_flops() / faces
 
 
@@ -54,7 +54,7 @@ def seconds_a_face(run: Pretraining, steps: int) -> float:
     taken = []
     for number in range(steps + 1):
         start = time.perf_counter()
-        run.step([batch], Deal(faces), 0, number)
+        run.step([batch], MicroBatches(faces), 0, number)
         taken.append(time.perf_counter() - start)
     return min(taken[1:]) / faces
 
@@ -92,9 +92,16 @@ def table(
 @click.option("--steps", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--batch-size", type=click.IntRange(2), default=16, show_default=True)
 def main(
-    overrides: tuple[str, ...], faces: tuple[int, ...], epochs: int, peak_tflops: float,
-    utilisation: float, loader_ms: float, measure: bool, steps: int, batch_size: int,
-) -> None:  # fmt: skip
+    overrides: tuple[str, ...],
+    faces: tuple[int, ...],
+    epochs: int,
+    peak_tflops: float,
+    utilisation: float,
+    loader_ms: float,
+    measure: bool,
+    steps: int,
+    batch_size: int,
+) -> None:
     counted = {name: operations(network(name, overrides, 2)) for name in PRESETS}
     for name, flops in counted.items():
         click.echo(f"counted: `{name}`: {flops / 1e9:.1f} GFLOP a face and step, both passes")

@@ -151,9 +151,16 @@ async def run(load: Load, process: int, clients: int, seconds: float, requests: 
 @click.option("--most", type=float, default=0, help="MB of memory beyond which it has failed.")
 @click.option("--detect/--no-detect", default=False, show_default=True)
 def main(
-    model: Path, clients: int, seconds: float, requests: int, side: int, large: bool, route: str,
-    most: float, detect: bool,
-) -> None:  # fmt: skip
+    model: Path,
+    clients: int,
+    seconds: float,
+    requests: int,
+    side: int,
+    large: bool,
+    route: str,
+    most: float,
+    detect: bool,
+) -> None:
     limits = ["--detect" if detect else "--no-detect", "rate=100000", "burst=100000"]
     with serving(model, limits) as (process, address, _):
         name = httpx.get(f"{address}/v1/model").json()["attributes"][0]

@@ -24,13 +24,13 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from sspl.data.canvases import CanvasBatch
 from sspl.data.synthetic import write_synthetic
 from sspl.device import has_fast_bf16, usable_cores
-from sspl.distributed.dealing import Deal
+from sspl.distributed.sampler import MicroBatches
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.settings import build, merge
 from sspl.tasks.prt import PatchRotation
 from sspl.training import finetune as stage2
 from sspl.training import pretrain as stage1
-from sspl.training.settings import FinetuneSettings, PretrainSettings, preset
+from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 
 KINDS = {
     "convolution and GEMM": ("conv", "mm", "linear"),
@@ -56,7 +56,7 @@ def pretraining_step(run: stage1.Pretraining) -> Work:
     batch = made_up(faces, settings.canvas, len(load_taxonomy(settings.taxonomy)))
     run.start()
     run.network.train()
-    return lambda: run.step([batch], Deal(faces), 0, 0)
+    return lambda: run.step([batch], MicroBatches(faces), 0, 0)
 
 
 def finetuning_step(run: stage2.Finetuning) -> Work:
@@ -87,9 +87,10 @@ def finetuning(overrides: list[str], name: str, compiled: bool, folder: Path) ->
     # A quarter of the drawn faces is not for training.
     write_synthetic(folder, 2 * faces, 0, min(settings.canvas, 256))
     settings = build(
-        FinetuneSettings, settings.model_dump(mode="json"),
+        FinetuneSettings,
+        settings.model_dump(mode="json"),
         [f"labels.count={faces}", "consistency.weight=0"],
-    )  # fmt: skip
+    )
     runs = {
         "plain": PlainFinetuning(settings),
         "fp32": stage2.Finetuning(fp32(settings)),
@@ -177,9 +178,14 @@ def table(faces: int, seconds: dict[str, float]) -> str:
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--compile", "compiled", is_flag=True)
 def main(
-    overrides: tuple[str, ...], stage: int, name: str, size: int | None, batch_size: int,
-    rounds: int, compiled: bool,
-) -> None:  # fmt: skip
+    overrides: tuple[str, ...],
+    stage: int,
+    name: str,
+    size: int | None,
+    batch_size: int,
+    rounds: int,
+    compiled: bool,
+) -> None:
     given = [f"optim.batch_size={batch_size}", *overrides]
     if size:
         given.insert(0, f"input_size={size}")

@@ -21,8 +21,8 @@ from sspl.data.canvases import CanvasBatch
 from sspl.data.transforms import GeometrySettings, draw_geometry, warp_masks
 from sspl.device import keep_freed_memory, usable_cores
 from sspl.domain.taxonomy import built_in_taxonomy
-from sspl.models.backbones import build_trunk
-from sspl.models.trunk import TrunkSettings
+from sspl.models.backbones import build_backbone
+from sspl.models.backbones.resnet import BackboneSettings
 from sspl.tasks.base import Views
 from sspl.tasks.pct import class_counts, largest_classes
 from sspl.tasks.prt import PatchRotation, PRTSettings, cell_edges, patch_side
@@ -36,9 +36,9 @@ def ours(batch: CanvasBatch, size: int, grid: int) -> dict[str, Work]:
     n, canvas = len(batch.index), batch.images.shape[-1]
     assert batch.masks is not None
     masks, generator = batch.masks, torch.Generator().manual_seed(0)
-    trunk = build_trunk(TrunkSettings(width=0.125))
+    backbone = build_backbone(BackboneSettings(width=0.125))
     settings = PRTSettings.model_validate({"grid": grid})
-    task = PatchRotation(settings, trunk, size, TAXONOMY.background)
+    task = PatchRotation(settings, backbone, size, TAXONOMY.background)
     geometry = GeometrySettings(scale=(size / canvas, size / canvas))
     mirror = torch.from_numpy(TAXONOMY.mirror_table())
     crops = masks[:, :size, :size].contiguous()

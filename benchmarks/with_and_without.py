@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from sspl.data.settings import parse_data_spec
+from sspl.data.data_settings import parse_data_spec
 from sspl.evaluation.comparison import (
     PRETRAINED,
     SCRATCH,
@@ -19,9 +19,9 @@ from sspl.evaluation.comparison import (
     run_arm,
     write_comparison,
 )
-from sspl.files import write_text
+from sspl.io.files import write_text
 from sspl.settings import build
-from sspl.training.settings import FinetuneSettings, preset
+from sspl.training.stage_settings import FinetuneSettings, preset
 
 
 @click.command()
@@ -33,9 +33,14 @@ from sspl.training.settings import FinetuneSettings, preset
 @click.option("--preset", "preset_name", default="small", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(
-    overrides: tuple[str, ...], spec: str, source: Path, labels: int, subsets: int,
-    preset_name: str, out: Path,
-) -> None:  # fmt: skip
+    overrides: tuple[str, ...],
+    spec: str,
+    source: Path,
+    labels: int,
+    subsets: int,
+    preset_name: str,
+    out: Path,
+) -> None:
     stage2 = build(FinetuneSettings, preset(preset_name, "finetune"), overrides)
     content = stage2.model_dump(mode="json")
     data = parse_data_spec(spec)

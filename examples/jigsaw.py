@@ -8,36 +8,44 @@ quarters exchanged, and one of the 24 orders to name.
 
 import itertools
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.data.transforms import cut_squares, normalise
-from sspl.domain.taxonomy import Taxonomy
-from sspl.draws import randint
-from sspl.models.trunk import Trunk, pooled
-from sspl.tasks.base import TaskResult, Views, accuracy_tally
-from sspl.tasks.loading import UserTask
-from sspl.tasks.prt import draw_offsets, frozen_running_averages, patch_side
+from sspl.distributed.random import randint
+from sspl.models.backbones.resnet import Backbone, pooled
+from sspl.settings import Settings
+from sspl.tasks import PretextTask, TaskContext, TaskResult, Views
+from sspl.tasks.base import accuracy_tally
+from sspl.tasks.prt import draw_offsets, patch_side
 
 GRID = 2
 ORDERS = torch.tensor(list(itertools.permutations(range(GRID**2))))
 
 
-class Jigsaw(UserTask):
+class JigsawSettings(Settings):
+    """Settings of the jigsaw, under `task.jigsaw`."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class Jigsaw(PretextTask):
     """A linear head on the pooled feature of the shuffled picture; one class for each order."""
 
     name: ClassVar[str] = "jigsaw"
     uses_crop: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False
+    Settings = JigsawSettings
 
-    def __init__(self, trunk: Trunk, taxonomy: Taxonomy, input_size: int) -> None:
-        super().__init__(trunk, taxonomy, input_size)
-        self.size = input_size // GRID * GRID
-        self.head = nn.Linear(trunk.widths[-1], len(ORDERS))
+    def __init__(self, settings: JigsawSettings, context: TaskContext) -> None:
+        super().__init__(settings, context)
+        self.size = context.input_size // GRID * GRID
+        self.smoothing = settings.label_smoothing
+        self.head = nn.Linear(context.features, len(ORDERS))
 
     def shuffle(self, views: Views) -> tuple[Tensor, Tensor]:
         """Return pictures float32 (n, 3, s, s) in [-1, 1] and the order of each, int64 (n,).
@@ -57,13 +65,17 @@ class Jigsaw(UserTask):
         return normalise(rows.reshape(n, 3, self.size, self.size)), order.to(device)
 
     def forward(
-        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        self,
+        backbone: Backbone,
+        views: Views,
+        maps: list[Tensor] | None,
         regions: Mapping[str, Tensor] | None = None,
-    ) -> TaskResult:  # fmt: skip
+    ) -> TaskResult:
         """Return the cross-entropy over the orders; metric `accuracy`."""
         pictures, order = self.shuffle(views)
         # Shuffled faces must not be averaged into what stage 2 knows of plain ones.
-        with nullcontext() if maps is None else frozen_running_averages(trunk):
-            logits = self.head(pooled(trunk(pictures))).float()
+        with self.beside_crops(backbone, maps):
+            logits = self.head(pooled(backbone(pictures))).float()
         accuracy = accuracy_tally(logits, order)
-        return TaskResult(F.cross_entropy(logits, order), {"accuracy": accuracy})
+        loss = F.cross_entropy(logits, order, label_smoothing=self.smoothing)
+        return TaskResult(loss, {"accuracy": accuracy})

@@ -23,9 +23,12 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs the program 
 
 PATIENCE: Final = 60.0
 KEYS: Final = {
-    "ArrowRight": ("ArrowRight", 39, ""), "ArrowLeft": ("ArrowLeft", 37, ""),
-    "ArrowDown": ("ArrowDown", 40, ""), "Enter": ("Enter", 13, "\r"), "Space": (" ", 32, " "),
-}  # fmt: skip
+    "ArrowRight": ("ArrowRight", 39, ""),
+    "ArrowLeft": ("ArrowLeft", 37, ""),
+    "ArrowDown": ("ArrowDown", 40, ""),
+    "Enter": ("Enter", 13, "\r"),
+    "Space": (" ", 32, " "),
+}
 """Key, code and text of the keys that are no letter or digit."""
 
 Message = dict[str, Any]
@@ -45,9 +48,12 @@ class Browser:
         # The browser reads from its file 3 and writes to its file 4.
         joined = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
         self._process = subprocess.Popen(
-            ["bash", "-c", joined, "bash", *arguments], pass_fds=(theirs_in, theirs_out),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            ["bash", "-c", joined, "bash", *arguments],
+            pass_fds=(theirs_in, theirs_out),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(theirs_in)
         os.close(theirs_out)
         self._left = b""
@@ -69,8 +75,13 @@ class Browser:
         attached = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})
         session = attached["sessionId"]
         page = self._pages[session] = Page(self, session)
-        page.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                  deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
+        page.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
         for domain in ("Page", "Runtime", "Network", "Log"):
             page.call(f"{domain}.enable")
         return page
@@ -148,21 +159,21 @@ class Page:
     def call(self, method: str, **parameters: Any) -> Message:
         return self._browser.call(method, parameters, self._session)
 
-    def hear(self, event: str, facts: Message) -> None:
+    def hear(self, event: str, metadata: Message) -> None:
         if event == "Runtime.consoleAPICalled":
-            self.complaints += [str(a.get("value", a)) for a in facts["args"]]
+            self.complaints += [str(a.get("value", a)) for a in metadata["args"]]
         elif event == "Runtime.exceptionThrown":
-            self.complaints.append(facts["exceptionDetails"]["text"])
+            self.complaints.append(metadata["exceptionDetails"]["text"])
         elif event == "Log.entryAdded":
-            self.complaints.append(facts["entry"]["text"])
+            self.complaints.append(metadata["entry"]["text"])
         elif event == "Network.requestWillBeSent":
-            self.asked.append(facts["request"]["url"])
+            self.asked.append(metadata["request"]["url"])
         elif event == "Page.loadEventFired":
             self._loaded = True
         elif event == "Fetch.requestPaused":
             # Nobody waits here: somebody else does already, for the result of a command.
-            number = {"requestId": facts["requestId"]}
-            if self.refuse(facts["request"]["url"]):
+            number = {"requestId": metadata["requestId"]}
+            if self.refuse(metadata["request"]["url"]):
                 reason = {"errorReason": "Failed"}
                 self._browser.tell("Fetch.failRequest", number | reason, self._session)
             else:

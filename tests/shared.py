@@ -18,16 +18,20 @@ from sspl.cli.main import cli
 from sspl.data.images import Box
 from sspl.data.synthetic.render import render_face
 from sspl.domain.attributes import AttributeSchema
+from sspl.domain.taxonomy import Taxonomy, built_in_taxonomy
 from sspl.errors import SsplError
 from sspl.inference.scorers import TorchScorer
 from sspl.models.attributes import HeadSettings
+from sspl.models.backbones.resnet import Backbone, BackboneSettings
 from sspl.models.branches import Architecture
 from sspl.models.bundle import AttributeModel
+from sspl.models.segmentation import SegmentationSettings
 from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
-from sspl.models.trunk import TrunkSettings
-from sspl.tasks.pst import SegmentationSettings
+from sspl.tasks import PretextTask, TaskContext
+from sspl.tasks.loading import build_tasks
 from sspl.training.finetune import freeze_statistics, parameter_groups
-from sspl.training.settings import FinetuneSettings
+from sspl.training.pretrain import task_context
+from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 
 SCHEMA: Final = AttributeSchema(("Smiling", "Eyeglasses", "Big_Nose"), ("whole", "upper", "middle"))
 CANVAS: Final = 40
@@ -92,13 +96,23 @@ def make_model(architecture: Architecture, flip_average: bool) -> AttributeModel
     torch.manual_seed(1)
     head = HeadSettings(pooling="regions" if architecture == "sspl" else "average", region_map=4)
     network = build_attribute_network(
-        architecture, TrunkSettings(width=0.125, stem_stride=2), head, SCHEMA,
-        SegmentationSettings(maps=3, width=8), ("background", "skin", "hair"),
-    ).eval()  # fmt: skip
+        architecture,
+        BackboneSettings(width=0.125, stem_stride=2),
+        head,
+        SCHEMA,
+        SegmentationSettings(maps=3, width=8),
+        ("background", "skin", "hair"),
+    ).eval()
     model = AttributeModel(
-        network, SCHEMA, BOX, CANVAS, INPUT_SIZE, flip_average, np.full(3, 0.5),
+        network,
+        SCHEMA,
+        BOX,
+        CANVAS,
+        INPUT_SIZE,
+        flip_average,
+        np.full(3, 0.5),
         np.array([0.5, 1.0, 2.0]),
-    )  # fmt: skip
+    )
     plain = TorchScorer(replace(model, temperatures=np.ones(3)), torch.device("cpu"), "fp32")
     logits = torch.from_numpy(logit(plain.probabilities(drawn(16)))).float()
     mean, spread = logits.mean(0), logits.std(0)
@@ -130,3 +144,34 @@ def post(address: str, key: str, path: str, body: dict[str, Any]) -> dict[str, A
     with urllib.request.urlopen(request, timeout=30) as reply:
         found: dict[str, Any] = json.load(reply)
     return found
+
+
+class Widths:
+    """All that most tasks look at of a backbone."""
+
+    def __init__(self, *widths: int) -> None:
+        self.widths = widths
+
+
+def context(
+    *widths: int,
+    backbone: Backbone | None = None,
+    taxonomy: Taxonomy | None = None,
+    input_size: int = 32,
+    architecture: Architecture = "sspl",
+    head_width: int = 8,
+) -> TaskContext:
+    """What a task is built with, around a backbone or the widths of one."""
+    return TaskContext(
+        backbone or Widths(*widths),  # type: ignore[arg-type]
+        taxonomy or built_in_taxonomy("celebamask19"),
+        input_size,
+        architecture,
+        SegmentationSettings(width=head_width),
+    )
+
+
+def tasks_of(settings: PretrainSettings, backbone: Backbone) -> dict[str, PretextTask]:
+    """The tasks that settings name, on a backbone."""
+    taxonomy = built_in_taxonomy("celebamask19")
+    return build_tasks(settings.tasks, settings.task, task_context(settings, backbone, taxonomy))

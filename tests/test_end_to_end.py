@@ -22,9 +22,13 @@ from sspl.evaluation.predictions import load_predictions
 from sspl.models.bundle import load_model
 
 TINY = (
-    "canvas=48", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2",
-    "optim.batch_size=16", "runtime.precision=fp32",
-)  # fmt: skip
+    "canvas=48",
+    "input_size=32",
+    "backbone.width=0.125",
+    "backbone.stem_stride=2",
+    "optim.batch_size=16",
+    "runtime.precision=fp32",
+)
 
 
 @pytest.fixture(scope="session")
@@ -38,19 +42,39 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parser(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("parser") / "run"
     sspl(
-        "parser", "train", faces / "img_align_celeba", faces / "masks", "--out", out,
-        "--pairs", 30, "size=64", "view=64", "steps=120", "batch_size=8", "model.width=0.125",
+        "parser",
+        "train",
+        faces / "img_align_celeba",
+        faces / "masks",
+        "--out",
+        out,
+        "--pairs",
+        30,
+        "size=64",
+        "view=64",
+        "steps=120",
+        "batch_size=8",
+        "model.width=0.125",
         "precision=fp32",
-    )  # fmt: skip
+    )
     return out
 
 
 def pretrain(faces: Path, out: Path, *more: str) -> Result:
     data = f"celeba:{faces},masks={faces / 'masks'}"
     return sspl(
-        "pretrain", "--preset", "demo", "--data", data, "--out", out, *TINY, "prt.patch_size=32",
-        "optim.epochs=3", *more,
-    )  # fmt: skip
+        "pretrain",
+        "--preset",
+        "demo",
+        "--data",
+        data,
+        "--out",
+        out,
+        *TINY,
+        "task.prt.patch_size=32",
+        "optim.epochs=3",
+        *more,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -64,10 +88,23 @@ def pretrained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finetuned(faces: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finetune") / "run"
     sspl(
-        "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from", pretrained,
-        "--labels", 40, "--subset-seed", 5, "--out", out, *TINY, "optim.epochs=4",
+        "finetune",
+        "--preset",
+        "demo",
+        "--data",
+        f"celeba:{faces}",
+        "--from",
+        pretrained,
+        "--labels",
+        40,
+        "--subset-seed",
+        5,
+        "--out",
+        out,
+        *TINY,
+        "optim.epochs=4",
         "evaluate_every=1",
-    )  # fmt: skip
+    )
     return out
 
 
@@ -111,9 +148,9 @@ def test_pretraining_lowers_every_loss(pretrained: Path) -> None:
 def test_run_folder_holds_what_makes_it_again(
     pretrained: Path, faces: Path, tmp_path: Path
 ) -> None:
-    facts = json.loads((pretrained / "run.json").read_text())
-    assert facts["seed"] == 0
-    assert facts["versions"]["torch"].split("+")[0].count(".") == 2
+    metadata = json.loads((pretrained / "run.json").read_text())
+    assert metadata["seed"] == 0
+    assert metadata["versions"]["torch"].split("+")[0].count(".") == 2
     out = tmp_path / "again"
     sspl("pretrain", "--settings", pretrained / "settings.yaml", "--out", out)
     assert_same_weights(out / "pretrained.safetensors", pretrained / "pretrained.safetensors")
@@ -194,11 +231,26 @@ def semi_supervised(
     """Like `finetuned`, with a teacher, unlabelled faces and features pooled by region."""
     out = tmp_path_factory.mktemp("semi") / "run"
     sspl(
-        "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from", pretrained,
-        "--labels", 30, "--out", out, *TINY, "optim.epochs=4", "evaluate_every=1", "ema=0.9",
-        "consistency.weight=1", "consistency.threshold=0.6", "head.pooling=regions",
+        "finetune",
+        "--preset",
+        "demo",
+        "--data",
+        f"celeba:{faces}",
+        "--from",
+        pretrained,
+        "--labels",
+        30,
+        "--out",
+        out,
+        *TINY,
+        "optim.epochs=4",
+        "evaluate_every=1",
+        "ema=0.9",
+        "consistency.weight=1",
+        "consistency.threshold=0.6",
+        "head.pooling=regions",
         f"consistency.data=[{{format: folder, root: {faces / 'img_align_celeba'}}}]",
-    )  # fmt: skip
+    )
     return out
 
 
@@ -219,7 +271,7 @@ def test_unlabelled_faces_change_what_is_learnt(semi_supervised: Path, tmp_path:
     again = tmp_path / "run"
     settings = semi_supervised / "settings.yaml"
     sspl("finetune", "--settings", settings, "--out", again, "consistency.weight=3")
-    weight = "network.network.trunk.stem.0.weight"
+    weight = "network.network.backbone.stem.0.weight"
     one, other = (load_file(run / "state.safetensors")[weight] for run in (semi_supervised, again))
     assert not np.array_equal(one, other)
 
@@ -232,7 +284,7 @@ def test_interrupted_finetuning_resumes_to_the_same_model(
     finetuned: Path = request.getfixturevalue(which)
     from sspl.settings import build, read_settings
     from sspl.training import finetune as stage2
-    from sspl.training.settings import FinetuneSettings
+    from sspl.training.stage_settings import FinetuneSettings
 
     out = tmp_path / "resumed"
     settings = build(FinetuneSettings, read_settings(finetuned / "settings.yaml"))
@@ -312,8 +364,19 @@ def test_labels_in_a_csv_without_splits_hold_some_out(
         csv.writer(file).writerows([("image", "Smiling", "Bald"), *rows])
     out = tmp_path / "run"
     spec = f"csv:{table},images={faces / 'img_align_celeba'}"
-    sspl("finetune", "--preset", "demo", "--data", spec, "--from", "none", "--out", out, *TINY,
-         "optim.epochs=2")  # fmt: skip
+    sspl(
+        "finetune",
+        "--preset",
+        "demo",
+        "--data",
+        spec,
+        "--from",
+        "none",
+        "--out",
+        out,
+        *TINY,
+        "optim.epochs=2",
+    )
     labelled = set((out / "labelled.txt").read_text().split())
     validation = set((out / "validation.txt").read_text().split())
     assert len(labelled) == 32
@@ -324,8 +387,9 @@ def test_labels_in_a_csv_without_splits_hold_some_out(
 
 def test_undefined_labels_of_maad_stay_out_from_loss_to_report(faces: Path, tmp_path: Path) -> None:
     """Yes, no and undefined by turns; every count is made from the table itself."""
-    values = {f"{i:06d}.jpg": [("1", "-1", "0")[(i + a) % 3] for a in range(2)]
-              for i in range(1, 121)}  # fmt: skip
+    values = {
+        f"{i:06d}.jpg": [("1", "-1", "0")[(i + a) % 3] for a in range(2)] for i in range(1, 121)
+    }
     table, splits = tmp_path / "MAAD_Face.csv", tmp_path / "split.csv"
     rows = [",".join([name, str(i), *marks]) for i, (name, marks) in enumerate(values.items())]
     table.write_text("\n".join(["Filename,Identity,Smiling,Bald", *rows]) + "\n")
@@ -335,8 +399,21 @@ def test_undefined_labels_of_maad_stay_out_from_loss_to_report(faces: Path, tmp_
     splits.write_text("\n".join(["name,split", *lines]) + "\n")
     spec = f"maad:{table},images={faces / 'img_align_celeba'},split_file={splits}"
     out = tmp_path / "run"
-    sspl("finetune", "--preset", "demo", "--data", spec, "--from", "none", "--labels", 20,
-         "--out", out, *TINY, "optim.epochs=2")  # fmt: skip
+    sspl(
+        "finetune",
+        "--preset",
+        "demo",
+        "--data",
+        spec,
+        "--from",
+        "none",
+        "--labels",
+        20,
+        "--out",
+        out,
+        *TINY,
+        "optim.epochs=2",
+    )
     sspl("evaluate", out, "--split", "test")
 
     labelled = (out / "labelled.txt").read_text().split()
@@ -388,9 +465,17 @@ def test_truncated_picture_is_named(faces: Path, tmp_path: Path) -> None:
     victim = copy / "img_align_celeba" / "000001.jpg"
     victim.write_bytes(victim.read_bytes()[:300])
     sentence = refused(
-        "finetune", "--preset", "demo", "--data", copy, "--from", "none", "--out", tmp_path / "x",
+        "finetune",
+        "--preset",
+        "demo",
+        "--data",
+        copy,
+        "--from",
+        "none",
+        "--out",
+        tmp_path / "x",
         *TINY,
-    )  # fmt: skip
+    )
     assert str(victim) in sentence
 
 
@@ -400,9 +485,15 @@ def test_mask_of_another_size_is_named(faces: Path, tmp_path: Path) -> None:
     with Image.open(masks / "000001.png") as mask:
         mask.resize((20, 20), Image.Resampling.NEAREST).save(masks / "000001.png")
     sentence = refused(
-        "pretrain", "--preset", "demo", "--data", f"{faces},masks={masks}", "--out",
-        tmp_path / "x", *TINY,
-    )  # fmt: skip
+        "pretrain",
+        "--preset",
+        "demo",
+        "--data",
+        f"{faces},masks={masks}",
+        "--out",
+        tmp_path / "x",
+        *TINY,
+    )
     assert "20 x 20" in sentence
     assert "48 x 48" in sentence
     assert "000001.png" in sentence
@@ -413,8 +504,19 @@ def test_missing_masks_are_refused_only_where_a_task_needs_them(
 ) -> None:
     sentence = refused("pretrain", "--preset", "demo", "--data", faces, "--out", tmp_path / "x")
     assert "masks" in sentence
-    sspl("pretrain", "--preset", "demo", "--data", faces, "--out", tmp_path / "y", *TINY,
-         "tasks=[prt]", "prt.patch_size=32", "optim.epochs=1")  # fmt: skip
+    sspl(
+        "pretrain",
+        "--preset",
+        "demo",
+        "--data",
+        faces,
+        "--out",
+        tmp_path / "y",
+        *TINY,
+        "tasks=[prt]",
+        "task.prt.patch_size=32",
+        "optim.epochs=1",
+    )
     assert (tmp_path / "y" / "pretrained.safetensors").exists()
 
 
@@ -434,9 +536,17 @@ def test_a_run_folder_is_never_overwritten(pretrained: Path, faces: Path) -> Non
     sentence = refused("pretrain", "--preset", "demo", "--data", data, "--out", pretrained, *TINY)
     assert "already holds a run" in sentence
     sentence = refused(
-        "pretrain", "--preset", "demo", "--data", data, "--out", pretrained, *TINY, "--resume",
+        "pretrain",
+        "--preset",
+        "demo",
+        "--data",
+        data,
+        "--out",
+        pretrained,
+        *TINY,
+        "--resume",
         "seed=9",
-    )  # fmt: skip
+    )
     assert "other settings" in sentence
     assert (pretrained / "metrics.csv").read_bytes() == before
 
@@ -450,7 +560,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
     from sspl.settings import build, read_settings
     from sspl.tasks.pct import PatchClassification
     from sspl.training.pretrain import pretrain as stage1
-    from sspl.training.settings import PretrainSettings
+    from sspl.training.stage_settings import PretrainSettings
 
     settings = build(PretrainSettings, read_settings(pretrained / "settings.yaml"))
     original = PatchClassification.forward
@@ -496,18 +606,31 @@ def test_stage_two_wants_to_know_where_it_starts(faces: Path, tmp_path: Path) ->
     assert sentence.startswith("--from:")
 
 
-def test_both_stages_can_start_from_a_file_of_trunk_weights(
+def test_both_stages_can_start_from_a_file_of_backbone_weights(
     pretrained: Path, faces: Path, tmp_path: Path
 ) -> None:
-    """With next to no learning, or a frozen trunk, what was in the file is what comes out."""
+    """With next to no learning, or a frozen backbone, what was in the file is what comes out."""
     source = pretrained / "pretrained.safetensors"
-    start = {n: t for n, t in load_file(source).items() if n.startswith("trunk.")}
-    given = f"trunk_weights={source}"
+    start = {n: t for n, t in load_file(source).items() if n.startswith("backbone.")}
+    given = f"backbone_weights={source}"
     pretrain(faces, tmp_path / "one", given, "optim.lr=1e-12", "tasks=[pct]", "optim.epochs=1")
     sspl(
-        "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from", "none", "--labels",
-        40, "--out", tmp_path / "two", *TINY, "optim.epochs=1", "freeze=5", given,
-    )  # fmt: skip
+        "finetune",
+        "--preset",
+        "demo",
+        "--data",
+        f"celeba:{faces}",
+        "--from",
+        "none",
+        "--labels",
+        40,
+        "--out",
+        tmp_path / "two",
+        *TINY,
+        "optim.epochs=1",
+        "freeze=5",
+        given,
+    )
     for file in ("one/pretrained.safetensors", "two/model.safetensors"):
         tensors = load_file(tmp_path / file)
         for name, tensor in start.items():

@@ -9,7 +9,7 @@ import yaml
 from sspl.errors import SettingsError
 from sspl.settings import apply_override, build, dump_yaml, merge, read_settings
 from sspl.tasks.prt import PRTSettings
-from sspl.training.settings import PRESETS, FinetuneSettings, PretrainSettings, preset
+from sspl.training.stage_settings import PRESETS, FinetuneSettings, PretrainSettings, preset
 
 STAGES = [("pretrain", PretrainSettings), ("finetune", FinetuneSettings)]
 
@@ -28,8 +28,8 @@ def test_unknown_key_is_refused_with_the_names_allowed() -> None:
 
 
 def test_unknown_nested_key_names_its_own_level() -> None:
-    assert message(PretrainSettings, {}, "prt.gird=3") == (
-        "prt.gird: unknown setting; allowed are angle_zero, background_limit, grid, jitter, "
+    assert message(PretrainSettings, {}, "task.prt.gird=3") == (
+        "task.prt.gird: unknown setting; allowed are angle_zero, background_limit, grid, jitter, "
         "norm_averages, patch_size."
     )
     assert message(PretrainSettings, {"optim": {"schedule": {"warmup": 1}}}) == (
@@ -52,14 +52,18 @@ def test_unknown_key_inside_a_list_and_an_optional_part_names_its_own_level() ->
     ("overrides", "start", "got"),
     [
         (["optim.lr=0"], "optim.lr: input should be greater than 0", "got 0"),
-        (["prt.grid=5"], "prt.grid: input should be 2, 3 or 4", "got 5"),
+        (["task.prt.grid=5"], "task.prt.grid: input should be 2, 3 or 4", "got 5"),
         (["canvas=16"], "canvas: input should be greater than or equal to 32", "got 16"),
         (["optim.epochs=many"], "optim.epochs: input should be a valid integer", "got 'many'"),
-        (["pst.label_smoothing=1"], "pst.label_smoothing: input should be less than 1", "got 1"),
+        (
+            ["task.pst.label_smoothing=1"],
+            "task.pst.label_smoothing: input should be less than 1",
+            "got 1",
+        ),
         (["tasks=[prt,prt]"], "settings: tasks needs each task once", "prt"),
         (["tasks=[]"], "settings: tasks needs each task once and at least one", ""),
         (["weights.prt=-1"], "settings: weights.prt must be at least 0", ""),
-        (["tasks=[prt,xyz]"], "settings: tasks: 'xyz' is none of prt, pst, pct, rotnet", ""),
+        (["tasks=[prt,xyz]"], "tasks: 'xyz' is none of prt, pst, pct, rotnet", ""),
     ],
 )
 def test_bad_value_names_its_path(overrides: list[str], start: str, got: str) -> None:
@@ -85,17 +89,23 @@ def test_overrides_are_read_as_yaml() -> None:
         PretrainSettings,
         {"seed": 1, "optim": {"epochs": 5, "lr": 0.1}},
         [
-            "seed=7", "optim.lr=5e-4", "tasks=[pct, prt]", "geometry.scale=[0.5, 0.75]",
-            "optim.schedule.steps=[[3, 1.0], [5, 0.1]]", "runtime.compile=true",
-            "prt.patch_size=null", "weights.pct=2", "taxonomy=a=b",
+            "seed=7",
+            "optim.lr=5e-4",
+            "tasks=[pct, prt]",
+            "geometry.scale=[0.5, 0.75]",
+            "optim.schedule.steps=[[3, 1.0], [5, 0.1]]",
+            "runtime.compile=true",
+            "task.prt.patch_size=null",
+            "weights.pct=2",
+            "taxonomy=a=b",
         ],
-    )  # fmt: skip
+    )
     assert (settings.seed, settings.optim.lr, settings.optim.epochs) == (7, 0.0005, 5)
     assert settings.tasks == ("pct", "prt")
     assert settings.geometry.scale == (0.5, 0.75)
     assert settings.optim.schedule.steps == ((3, 1.0), (5, 0.1))
     assert settings.runtime.compile is True
-    assert settings.prt.patch_size is None
+    assert settings.task["prt"].patch_size is None
     assert settings.weights == {"pct": 2.0}
     assert settings.taxonomy == "a=b"
 
@@ -146,9 +156,7 @@ def test_every_preset_survives_being_written_and_read(
 
 
 def test_paths_and_odd_numbers_survive_being_written() -> None:
-    content = {
-        "pretrained": "runs/größe: 1", "optim": {"lr": 1e-12}, "labels": {"fraction": 0.002},
-    }  # fmt: skip
+    content = {"pretrained": "runs/größe: 1", "optim": {"lr": 1e-12}, "labels": {"fraction": 0.002}}
     settings = build(FinetuneSettings, content)
     again = build(FinetuneSettings, yaml.safe_load(dump_yaml(settings)))
     assert again == settings
@@ -157,14 +165,19 @@ def test_paths_and_odd_numbers_survive_being_written() -> None:
 
 def test_presets_by_hand() -> None:
     paper = build(PretrainSettings, preset("paper-sspl", "pretrain"))
-    assert (paper.canvas, paper.input_size, paper.prt.grid, paper.pct.top) == (512, 224, 3, 9)
-    assert paper.pst.label_smoothing == 0.1
+    assert (paper.canvas, paper.input_size, paper.task["prt"].grid, paper.task["pct"].top) == (
+        512,
+        224,
+        3,
+        9,
+    )
+    assert paper.task["pst"].label_smoothing == 0.1
     assert paper.geometry.scale == (0.4375, 0.4375)  # 224 of 512
-    assert (paper.trunk.depth, paper.trunk.width, paper.trunk.stem_stride) == (18, 1.0, 4)
+    assert (paper.backbone.depth, paper.backbone.width, paper.backbone.stem_stride) == (18, 1.0, 4)
     for name in PRESETS:
         first = build(PretrainSettings, preset(name, "pretrain"))
         second = build(FinetuneSettings, preset(name, "finetune"))
-        assert first.trunk == second.trunk  # else stage 1 cannot be carried over
+        assert first.backbone == second.backbone  # else stage 1 cannot be carried over
         assert (first.canvas, first.input_size) == (second.canvas, second.input_size)
         assert second.geometry.rotation <= 15  # METHOD.md "Do not repeat" 2
 

@@ -42,8 +42,11 @@ def test_the_commands_of_the_tutorial_work(tmp_path: Path) -> None:
     environment = {**os.environ, **TOY, "PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         ["bash", "-c", script(PAGE.read_text(encoding="utf-8"))],
-        cwd=tmp_path, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
     assert [row["image"] for row in rows] == ["000001.jpg", "000002.jpg", "000003.jpg"]

@@ -15,12 +15,12 @@ from shared import refused
 from sspl.cli.main import cli
 from sspl.domain.attributes import AttributeSchema, attribute_fault
 from sspl.errors import DataError, SettingsError, SsplError
-from sspl.files import atomic_path, cell, plain_cell, write_csv, write_text
-from sspl.inference.portable import PortableFacts
-from sspl.models.bundle import ModelFacts
+from sspl.inference.portable import PortableMetadata
+from sspl.io.files import atomic_path, cell, plain_cell, write_csv, write_text
+from sspl.io.yaml_files import parse_yaml
+from sspl.models.bundle import ModelMetadata
 from sspl.settings import build, read_settings
-from sspl.training.settings import FinetuneSettings, PretrainSettings
-from sspl.yaml_files import parse_yaml
+from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 
 ODD_YAML = (
     "2001-99-99", "!!int abc", "!!float x", "0b_", "!!timestamp foo", "[", "{a: 1, a: 2}", "? [1]",
@@ -82,8 +82,13 @@ def test_only_a_file_is_written_over(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("/dev/full")
     before = sorted(tmp_path.iterdir())
-    for path, kind in ((pipe, "a pipe"), (plug, "a socket"), (folder, "a folder"),
-                       (Path("/dev/full"), "a device"), (link, "a device")):  # fmt: skip
+    for path, kind in (
+        (pipe, "a pipe"),
+        (plug, "a socket"),
+        (folder, "a folder"),
+        (Path("/dev/full"), "a device"),
+        (link, "a device"),
+    ):
         with pytest.raises(SsplError, match=f"is {kind}, which is not written over"):
             write_text(path, "x")
         said = usage("report", tmp_path, "--out", path)
@@ -102,17 +107,21 @@ def test_options_are_finite(number: str, tmp_path: Path) -> None:
         ("tensorboard", tmp_path, "--out", "o", "--watch"),
         ("faces", "detect", tmp_path, "--out", "o", "--min-score"),
         ("finetune", "--out", "o", "--fraction"),
-    ):  # fmt: skip
+    ):
         assert "Invalid value" in usage(*words, number)
 
 
-FACTS = {
-    "attributes": {"A": "whole", "B": "upper"}, "box": [0, 0, 1, 1], "canvas": 4, "input_size": 4,
+METADATA = {
+    "attributes": {"A": "whole", "B": "upper"},
+    "box": [0, 0, 1, 1],
+    "canvas": 4,
+    "input_size": 4,
     "flip_average": True,
-}  # fmt: skip
-PORTABLE = FACTS | {"thresholds": [0.5, 0.5], "opset": 18, "versions": {}}
-MODEL = FACTS | {
-    "trunk": {}, "head": {"pooling": "average"}, "training_rates": [0, 1], "temperatures": [1, 1],
+}
+PORTABLE = METADATA | {"thresholds": [0.5, 0.5], "opset": 18, "versions": {}}
+MODEL = METADATA | {
+    "backbone": {}, "head": {"pooling": "average"}, "training_rates": [0, 1],
+    "temperatures": [1, 1],
 }  # fmt: skip
 
 
@@ -128,16 +137,16 @@ MODEL = FACTS | {
         *({"thresholds": [0.5, x]} for x in (float("nan"), float("inf"), 5, -1e9)),
     ],
 )  # fmt: skip
-def test_facts_of_a_model_are_within_range(odd: dict[str, object]) -> None:
-    assert build(PortableFacts, PORTABLE).canvas == build(ModelFacts, MODEL).canvas == 4
+def test_metadata_of_a_model_are_within_range(odd: dict[str, object]) -> None:
+    assert build(PortableMetadata, PORTABLE).canvas == build(ModelMetadata, MODEL).canvas == 4
     with pytest.raises(SettingsError):
-        build(PortableFacts, PORTABLE | odd)
+        build(PortableMetadata, PORTABLE | odd)
     if "attributes" in odd:
         return  # which the schema of a model refuses
     if "thresholds" in odd:
         odd = {"thresholds": {"A": odd["thresholds"][1]}}  # type: ignore[index]
     with pytest.raises(SettingsError):
-        build(ModelFacts, MODEL | odd)
+        build(ModelMetadata, MODEL | odd)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ when constraints.txt changes: a test holds the page to it.
 import re
 import sys
 import tomllib
-from importlib import metadata
+from importlib import metadata as installed
 from pathlib import Path
 from typing import Final
 
@@ -45,15 +45,15 @@ def pins(text: str) -> dict[str, str]:
 
 def licence(name: str) -> str:
     """Return the licence that an installed package names."""
-    facts = metadata.metadata(name)
-    if facts.get("License-Expression"):
-        return str(facts["License-Expression"])
-    given = facts.get("License") or ""
+    metadata = installed.metadata(name)
+    if metadata.get("License-Expression"):
+        return str(metadata["License-Expression"])
+    given = metadata.get("License") or ""
     # Some put a whole licence there, of which the first line says little.
     first = given.strip() if "\n" not in given.strip() else ""
     known = [
         value.split(" :: ")[-1]
-        for value in facts.get_all("Classifier") or []
+        for value in metadata.get_all("Classifier") or []
         if value.startswith("License ::") and value != "License :: OSI Approved"
     ]
     if first and len(first) <= LONGEST and first.upper() != "UNKNOWN":
@@ -89,7 +89,7 @@ def page(before: str) -> str:
         parts = ", ".join(wanted.get(plain(name), []))
         try:
             named = licence(name)
-        except metadata.PackageNotFoundError:
+        except installed.PackageNotFoundError:
             if (name, version) not in kept:
                 raise
             named = kept[name, version]
@@ -101,5 +101,5 @@ if __name__ == "__main__":
     try:
         before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
         PAGE.write_text(page(before), encoding="utf-8")
-    except metadata.PackageNotFoundError as missing:
+    except installed.PackageNotFoundError as missing:
         sys.exit(f"{missing.name} is not installed; run pip install -c constraints.txt '.[dev]'.")

@@ -47,7 +47,7 @@ TESTS: Final = {
     "tasks/pst.py": ("test_pst.py", "test_criss_cross.py", "test_method_settings.py"),
     "tasks/prt.py": ("test_prt.py", "test_method_settings.py"),
     "tasks/base.py": ("test_task_base.py",),
-    "tasks/criss_cross.py": ("test_criss_cross.py",),
+    "models/criss_cross.py": ("test_criss_cross.py",),
     "training/adversarial.py": ("test_splnet.py", "test_method_settings.py"),
     "training/losses.py": ("test_losses.py", "test_method_settings.py"),
     "training/partition.py": ("test_partition.py",),
@@ -69,9 +69,14 @@ SLOW: Final = "end_to_end or pretraining"
 """Tests that cost more than they could tell of these files."""
 
 QUICK: Final = (
-    "-x", "-q", "--tb=native", "--assert=plain", "-k", f"not ({SLOW})",
+    "-x",
+    "-q",
+    "--tb=native",
+    "--assert=plain",
+    "-k",
+    f"not ({SLOW})",
     *(f"-pno:{plugin}" for plugin in ("cacheprovider", "logging", "warnings", "faulthandler")),
-)  # fmt: skip
+)
 """What is not needed to tell whether a test fails takes longer than most tests."""
 
 LEAST_LIMIT: Final = 3.0
@@ -306,9 +311,12 @@ def main(only: tuple[str, ...], again: bool) -> None:
         # Read again: another run may have written its files meanwhile.
         found = read_record()
         found[file] = {
-            "file": file, "source": subject.digest(), "noticed": noticed, "equivalent": equivalent,
+            "file": file,
+            "source": subject.digest(),
+            "noticed": noticed,
+            "equivalent": equivalent,
             "survivors": [s.text for s in left],
-        }  # fmt: skip
+        }
         write_record(found)
         click.echo(f"{file}: {noticed} noticed, {equivalent} without difference, {len(left)} left")
         unexplained = unexplained or bool(left)

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sspl.errors import SettingsError
-from sspl.yaml_files import parse_yaml, read_yaml
+from sspl.io.yaml_files import parse_yaml, read_yaml
 
 
 class Settings(BaseModel):
@@ -67,11 +67,13 @@ def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def build(model: type[S], content: dict[str, Any], overrides: Sequence[str] = ()) -> S:
-    """Validate a mapping plus overrides.
+def build(model: type[S], content: Any, overrides: Sequence[str] = (), where: str = "") -> S:
+    """Validate a mapping plus overrides; `where` is the path at which it stands in a larger one.
 
     Raises `SettingsError` naming each wrong field by its path, and what is allowed.
     """
+    if isinstance(content, model):
+        return content
     try:
         content = copy.deepcopy(content)
         for override in overrides:
@@ -79,7 +81,7 @@ def build(model: type[S], content: dict[str, Any], overrides: Sequence[str] = ()
         _refuse_huge(content)
         return model.model_validate(content)
     except ValidationError as error:
-        raise SettingsError(_explain(model, error)) from None
+        raise SettingsError(_explain(model, error, where)) from None
     except RecursionError:
         raise SettingsError("the settings are nested too deeply.") from None
 
@@ -98,10 +100,11 @@ def _refuse_huge(content: Any) -> None:
             waiting += [(f"{path}.{k}".removeprefix("settings."), v) for k, v in parts]
 
 
-def _explain(model: type[BaseModel], error: ValidationError) -> str:
+def _explain(model: type[BaseModel], error: ValidationError, where: str) -> str:
     lines = []
     for problem in error.errors():
-        path = ".".join(str(part) for part in problem["loc"]) or "settings"
+        parts = (*where.split("."), *problem["loc"]) if where else problem["loc"]
+        path = ".".join(str(part) for part in parts) or "settings"
         if problem["type"] == "extra_forbidden":
             allowed = ", ".join(_fields_at(model, problem["loc"][:-1]))
             lines.append(f"{path}: unknown setting; allowed are {allowed}")

@@ -28,7 +28,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib import metadata
+from importlib import metadata as installed
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,35 +39,35 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
+from sspl.apps.labelling.journal import Journal
+from sspl.apps.serving.reader import open_picture
 from sspl.data.adapters.celeba import read_celeba
 from sspl.data.adapters.lfwa import read_lfwa
 from sspl.data.adapters.maad import read_maad
 from sspl.data.adapters.source import read_split_list
 from sspl.data.adapters.table import read_table
+from sspl.data.data_settings import parse_data_spec
 from sspl.data.images import WHOLE_FRAME, image_canvas, read_canvas, read_image, read_mask
 from sspl.data.packs.layout import INDEX_FILE, Index, Plan
 from sspl.data.packs.read import read_pack
 from sspl.data.packs.write import Encoded, write_shard
-from sspl.data.settings import parse_data_spec
 from sspl.data.skipping import Skipped
 from sspl.domain.attributes import load_schema
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.errors import SsplError
 from sspl.evaluation.predictions import Predictions, load_predictions, save_predictions
 from sspl.faces.photographs import _entry
-from sspl.files import write_csv, write_text
 from sspl.inference.drawing import inside
-from sspl.labelling.journal import Journal
+from sspl.io.files import write_csv, write_text
+from sspl.io.names import path_below
+from sspl.io.runs import versions
+from sspl.io.weights import CHECKSUM_KEY, METADATA_KEY, read_tensors
 from sspl.models.attributes import HeadSettings
+from sspl.models.backbones.resnet import BackboneSettings
 from sspl.models.bundle import AttributeModel, load_model, save_model
 from sspl.models.splnet import build_attribute_network
-from sspl.models.trunk import TrunkSettings
-from sspl.names import path_below
-from sspl.runs import versions
-from sspl.serving.reader import open_picture
 from sspl.settings import build, dump_yaml, read_settings
-from sspl.training.settings import FinetuneSettings, PretrainSettings
-from sspl.weights import CHECKSUM_KEY, FACTS_KEY, read_tensors
+from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 
 BATCH: Final = 250
 ALIKE: Final = 30
@@ -246,9 +246,12 @@ def celeba() -> Reader:
         _pictures(folder)
         first, _, second = content.partition(middle)
         faces = read_celeba(
-            folder, folder, _file(folder, "a.txt", first), _file(folder, "p.txt", second),
+            folder,
+            folder,
+            _file(folder, "a.txt", first),
+            _file(folder, "p.txt", second),
             missing="skip",
-        )  # fmt: skip
+        )
         lines = [line for line in _lines(first) if line.strip()]
         names = lines[1].split()
         expected = {
@@ -344,9 +347,13 @@ def settings() -> Reader:
 
 def specs() -> Reader:
     seeds = [
-        b"celeba:faces,masks=masks,crop=celeba", b"csv:labels.csv,images=faces,on_missing=skip",
-        b"folder:.,crop=0.1:0.1:0.9:0.9", b"csv:x.csv,ignore_columns=a:b", b"maad:x", b".",
-    ]  # fmt: skip
+        b"celeba:faces,masks=masks,crop=celeba",
+        b"csv:labels.csv,images=faces,on_missing=skip",
+        b"folder:.,crop=0.1:0.1:0.9:0.9",
+        b"csv:x.csv,ignore_columns=a:b",
+        b"maad:x",
+        b".",
+    ]
 
     def read(content: bytes, folder: Path) -> None:
         os.chdir(folder)
@@ -367,8 +374,8 @@ def _model(folder: Path) -> bytes:
     from sspl.domain.attributes import AttributeSchema
 
     schema = AttributeSchema(("Smiling", "Young"), ("whole", "whole"))
-    trunk = TrunkSettings(width=0.02, stem_stride=2)
-    network = build_attribute_network("sspl", trunk, HeadSettings(), schema).eval()
+    backbone = BackboneSettings(width=0.02, stem_stride=2)
+    network = build_attribute_network("sspl", backbone, HeadSettings(), schema).eval()
     ones = np.ones(2)
     save_model(folder, AttributeModel(network, schema, WHOLE_FRAME, 40, 32, True, ones, ones))
     return (folder / "model.safetensors").read_bytes()
@@ -379,20 +386,20 @@ def models() -> Reader:
         content = _model(Path(folder))
         load_model(Path(folder))  # torch imports much at the first one, which each process would
     length = int.from_bytes(content[:8], "little")
-    facts, body = json.loads(content[8 : 8 + length]), content[8 + length :]
+    metadata, body = json.loads(content[8 : 8 + length]), content[8 + length :]
     # The checksum would give away every change before anything else is looked at.
-    del facts["__metadata__"][CHECKSUM_KEY]
+    del metadata["__metadata__"][CHECKSUM_KEY]
     header, said = (
-        json.dumps(facts, sort_keys=True).encode(),
-        facts["__metadata__"][FACTS_KEY].encode(),
+        json.dumps(metadata, sort_keys=True).encode(),
+        metadata["__metadata__"][METADATA_KEY].encode(),
     )
 
     def read(content: bytes, folder: Path) -> None:
-        """Take the header, or in it the facts alone, changed; the rest is only numbers."""
+        """Take the header, or in it the metadata alone, changed; the rest is only numbers."""
         which, changed = content[:1], content[1:]
         if which == b"f":
-            metadata = {FACTS_KEY: changed.decode("utf-8", "replace")}
-            changed = json.dumps(facts | {"__metadata__": metadata}).encode()
+            metadata = {METADATA_KEY: changed.decode("utf-8", "replace")}
+            changed = json.dumps(metadata | {"__metadata__": metadata}).encode()
         file = len(changed).to_bytes(8, "little") + changed + body
         load_model(_file(folder, "model.safetensors", file))
 
@@ -412,8 +419,9 @@ def taxonomies() -> Reader:
         b"name: mine\nclasses: [background, skin, l_eye, r_eye]\nmirror: [[l_eye, r_eye]]\n"
         b"regions: {upper: [l_eye, r_eye]}\nfrom: {lapa11: {eye: l_eye}}\n",
         b"0 background\n1 skin\n2 l_eye\n3 r_eye\n",
-        b"attributes: {Smiling: whole, Bald: upper}\n", b"attributes: [A, B]\n",
-    ]  # fmt: skip
+        b"attributes: {Smiling: whole, Bald: upper}\n",
+        b"attributes: [A, B]\n",
+    ]
 
     def read(content: bytes, folder: Path) -> None:
         readers: tuple[Callable[[], object], ...] = (
@@ -459,11 +467,11 @@ def onnx_files() -> Reader:
     graph = helper.make_graph(nodes, "g", [image], [out], [weight])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     proto.ir_version = 9
-    facts = {
+    metadata = {
         "attributes": {"A": "whole", "B": "upper"}, "thresholds": [0.5, 0.5], "box": [0, 0, 1, 1],
         "canvas": 4, "input_size": 4, "flip_average": True, "opset": 18, "versions": {},
     }  # fmt: skip
-    helper.set_model_props(proto, {METADATA_KEY: json.dumps(facts)})
+    helper.set_model_props(proto, {METADATA_KEY: json.dumps(metadata)})
 
     def read(content: bytes, folder: Path) -> None:
         load_portable(_file(folder, "x.onnx", content))
@@ -504,16 +512,26 @@ def names() -> Reader:
     """Names in every carrier of names: where one that passes leads to is below one folder."""
     between = b"|"
     seeds = [
-        b"a.png|sub/e.png|../x.png|/tmp/x.png", b"C:\\x.png|..\\x.png|a/../../x.png|nul.png",
-        b"=a.png|-1.png|@b/c.png|./d.png", "ä.png|a\u202eb.png|a\tb.png|a..b/c.png".encode(),
-    ]  # fmt: skip
+        b"a.png|sub/e.png|../x.png|/tmp/x.png",
+        b"C:\\x.png|..\\x.png|a/../../x.png|nul.png",
+        b"=a.png|-1.png|@b/c.png|./d.png",
+        "ä.png|a\u202eb.png|a\tb.png|a..b/c.png".encode(),
+    ]
 
     def packed(name: str, folder: Path) -> tuple[str, ...]:
         shard = write_shard(folder, "faces-000000", "faces", [Encoded(name, b"x", ".png")])
         plan = Plan(
-            source="x", canvas=None, box=None, encoding="as is", classes=None, attributes={},
-            groups=(), splits={"faces": 1}, shard_faces=9, fingerprint="0",
-        )  # fmt: skip
+            source="x",
+            canvas=None,
+            box=None,
+            encoding="as is",
+            classes=None,
+            attributes={},
+            groups=(),
+            splits={"faces": 1},
+            shard_faces=9,
+            fingerprint="0",
+        )
         index = Index(plan=plan, faces=1, shards=(shard,))
         _file(folder, INDEX_FILE, index.model_dump_json().encode())
         return read_pack(folder).names
@@ -772,7 +790,7 @@ def fuzz_on(record: Path, cases: int, seed: int, names: list[str]) -> int:
         line = {
             "reader": name, **wanted, "cases": result.cases, "ended": result.by_reader[name],
             "findings": result.findings, "seconds": result.seconds,
-            "versions": versions() | {n: metadata.version(n) for n in VERSIONED},
+            "versions": versions() | {n: installed.version(n) for n in VERSIONED},
         }  # fmt: skip
         # Read again: another run may have written its readers meanwhile.
         write_lines(record, read_lines(record) | {name: line})

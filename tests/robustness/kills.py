@@ -7,7 +7,7 @@ random moment after that with SIGKILL, SIGTERM or SIGINT, up to `--together` tim
 finish. Kills of commands that had ended already do not count. After every kill each file under a
 final name must be whole; in the end all weights must be bit-equal and all tables equal to those of
 a run that nobody disturbed. The labelling page is answered all the while, and must have kept every
-answer that it has acknowledged. Prints a record as JSON; exits with 1 when something was not as it
+answer that it has acknowledged. Prints a record as JSON; exits with 1 when something was it
 should be.
 """
 
@@ -41,17 +41,26 @@ from tests.shared import post
 
 from sspl.cli.main import main as command_line
 from sspl.domain.taxonomy import built_in_taxonomy
+from sspl.io.runs import versions
+from sspl.io.weights import read_tensors
 from sspl.parsing.model import ParserModel, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
-from sspl.runs import versions
-from sspl.weights import read_tensors
 
 # Imported here, so that the processes that are forked off have it all at once.
 for module in (
-    "data.packs.write", "data.synthetic", "faces.photographs", "inference.predict",
-    "labelling.app", "labelling.run", "parsing.commands",
-    "parsing.masks", "study.estimate", "study.run", "training.finetune", "training.pretrain",
-):  # fmt: skip
+    "data.packs.write",
+    "data.synthetic",
+    "faces.photographs",
+    "inference.predict",
+    "labelling.app",
+    "labelling.run",
+    "parsing.commands",
+    "parsing.masks",
+    "study.estimate",
+    "study.run",
+    "training.finetune",
+    "training.pretrain",
+):
     importlib.import_module(f"sspl.{module}")
 
 SIGNALS: Final = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -70,9 +79,13 @@ MOST_TRIES: Final = 3
 
 ASKED: Final = "Smiling,Wearing_Hat"
 TINY: Final = (
-    "canvas=40", "input_size=32", "trunk.width=0.05", "trunk.stem_stride=2",
-    "optim.batch_size=8", "runtime.precision=fp32",
-)  # fmt: skip
+    "canvas=40",
+    "input_size=32",
+    "backbone.width=0.05",
+    "backbone.stem_stride=2",
+    "optim.batch_size=8",
+    "runtime.precision=fp32",
+)
 
 
 @dataclass
@@ -215,11 +228,11 @@ def damage(folder: Path) -> list[str]:
 def content(path: Path) -> object:
     """Return what two runs must have in common of a file."""
     if path.suffix == ".safetensors":
-        tensors, facts = read_tensors(path)
-        return facts, {n: (t.dtype, t.shape, t.numpy().tobytes()) for n, t in tensors.items()}
+        tensors, metadata = read_tensors(path)
+        return metadata, {n: (t.dtype, t.shape, t.numpy().tobytes()) for n, t in tensors.items()}
     if path.suffix == ".json":
-        facts = json.loads(path.read_text())
-        return {k: v for k, v in facts.items() if k not in CLOCKS}
+        metadata = json.loads(path.read_text())
+        return {k: v for k, v in metadata.items() if k not in CLOCKS}
     if path.suffix == ".csv":
         rows = csv.DictReader(path.open(newline=""))
         return [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
@@ -305,7 +318,8 @@ class Trials:
                "--batch-size", 4)  # fmt: skip
         pre = (
             "pretrain", "--preset", "demo", "--data", f"celeba:{faces},masks={masks}", *TINY,
-            "prt.patch_size=32", "prt.grid=2", "optim.epochs=3", "save_every=2", "--resume",
+            "task.prt.patch_size=32", "task.prt.grid=2", "optim.epochs=3", "save_every=2",
+            "--resume",
         )  # fmt: skip
         fine = (
             "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from",
@@ -313,24 +327,32 @@ class Trials:
             "--resume",
         )  # fmt: skip
         benchmark = ("benchmark", "--config", self.folder / "study.json")
-        pack = (
-            "data", "pack", f"celeba:{faces},masks={masks}", "--canvas", 32, "--shard-faces", 4
-        )  # fmt: skip
+        pack = ("data", "pack", f"celeba:{faces},masks={masks}", "--canvas", 32, "--shard-faces", 4)
         predict = (
-            "predict", self._kept("finetune"), pictures, "--batch-size", 2, "--annotate",
+            "predict",
+            self._kept("finetune"),
+            pictures,
+            "--batch-size",
+            2,
+            "--annotate",
             self.out / "drawn",
-        )  # fmt: skip
+        )
         detect = (
             "faces", "detect", pictures, "--detector", "haar", "--min-score", 0, "--min-size", 8,
             "--format", "png",
         )  # fmt: skip
         label = ("label", pictures, "--attributes", ASKED, "--port", 0)
         return {
-            "pretrain": Work(pre), "finetune": Work(fine), "parser train": Work(train),
-            "parser run": Work(run), "benchmark": Work(benchmark), "pack": Work(pack),
+            "pretrain": Work(pre),
+            "finetune": Work(fine),
+            "parser train": Work(train),
+            "parser run": Work(run),
+            "benchmark": Work(benchmark),
+            "pack": Work(pack),
             "labelling": Work(label, "labels.csv", self.labeller),
-            "predict": Work(predict, "p.csv"), "faces detect": Work(detect, "crops"),
-        }  # fmt: skip
+            "predict": Work(predict, "p.csv"),
+            "faces detect": Work(detect, "crops"),
+        }
 
     def _make_parser(self) -> None:
         torch.manual_seed(0)
@@ -456,20 +478,26 @@ class Trials:
 def study(faces: Path) -> dict[str, Any]:
     """Return a study of two methods, one of them with a stage 1, over two label subsets."""
     tiny = {
-        "canvas": 40, "input_size": 32, "trunk": {"width": 0.05, "stem_stride": 2},
-        "optim": {"batch_size": 8, "epochs": 2}, "runtime": {"precision": "fp32"},
-    }  # fmt: skip
+        "canvas": 40,
+        "input_size": 32,
+        "backbone": {"width": 0.05, "stem_stride": 2},
+        "optim": {"batch_size": 8, "epochs": 2},
+        "runtime": {"precision": "fp32"},
+    }
     head = {"head": {"pooling": "average"}, "evaluate_every": 1}
     return {
-        "name": "toy", "data": f"celeba:{faces}", "preset": "demo",
+        "name": "toy",
+        "data": f"celeba:{faces}",
+        "preset": "demo",
         "unlabelled": [f"celeba:{faces},masks={faces / 'masks'}"],
-        "pretrain": {**tiny, "save_every": 2}, "finetune": {**tiny, **head},
+        "pretrain": {**tiny, "save_every": 2},
+        "finetune": {**tiny, **head},
         "methods": {"scratch": {}, "pct": {"pretrain": {"tasks": ["pct"]}}},
         "sections": [
             {"methods": ["scratch", "pct"], "labels": [12], "subsets": [0, 1]},
             {"methods": ["pct"], "labels": [12], "subsets": [0], "protocols": ["knn"]},
         ],
-    }  # fmt: skip
+    }
 
 
 @click.command()

@@ -22,8 +22,8 @@ from sspl.training import finetune, pretrain
 FILE: Final = Path(__file__).with_name("losses.json")
 STEPS: Final = 20
 TINY: Final = (
-    "canvas=40", "input_size=32", "trunk.width=0.1", "trunk.stem_stride=2", "optim.batch_size=8",
-    "optim.epochs=20", "runtime.precision=fp32", "runtime.device=cpu",
+    "canvas=40", "input_size=32", "backbone.width=0.1", "backbone.stem_stride=2",
+    "optim.batch_size=8", "optim.epochs=20", "runtime.precision=fp32", "runtime.device=cpu",
 )  # fmt: skip
 
 
@@ -62,14 +62,34 @@ def first_losses() -> dict[str, list[float]]:
             data, masks = f"celeba:{faces}", faces / "masks"
             return {
                 "pretrain": losses_of(
-                    pretrain, "pretrain", "--preset", "demo", "--data", f"{data},masks={masks}",
-                    "--out", Path(folder) / "pre", *TINY, "prt.patch_size=32", "prt.grid=2",
+                    pretrain,
+                    "pretrain",
+                    "--preset",
+                    "demo",
+                    "--data",
+                    f"{data},masks={masks}",
+                    "--out",
+                    Path(folder) / "pre",
+                    *TINY,
+                    "task.prt.patch_size=32",
+                    "task.prt.grid=2",
                 ),
                 "finetune": losses_of(
-                    finetune, "finetune", "--preset", "demo", "--data", data, "--from", "none",
-                    "--labels", 20, "--out", Path(folder) / "fine", *TINY,
+                    finetune,
+                    "finetune",
+                    "--preset",
+                    "demo",
+                    "--data",
+                    data,
+                    "--from",
+                    "none",
+                    "--labels",
+                    20,
+                    "--out",
+                    Path(folder) / "fine",
+                    *TINY,
                 ),
-            }  # fmt: skip
+            }
     finally:
         torch.set_num_threads(threads)
 

@@ -39,12 +39,12 @@ from PIL import Image
 from sspl.cli import main as entry
 from sspl.cli.values import FileOut, Finite, FolderOut, Host, Name, Text
 from sspl.domain.attributes import AttributeSchema
-from sspl.files import write_text
+from sspl.io.files import write_text
+from sspl.io.runs import versions
 from sspl.models.attributes import HeadSettings
+from sspl.models.backbones.resnet import BackboneSettings
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.splnet import build_attribute_network
-from sspl.models.trunk import TrunkSettings
-from sspl.runs import versions
 
 SECONDS: Final = 60
 
@@ -127,8 +127,9 @@ class Place:
             "socket",
         )
         return {name: str(self.root / name) for name in names} | {
-            "pipeless": str(self.root / "none" / "x.csv"), "readme": str(self.root / "file"),
-        }  # fmt: skip
+            "pipeless": str(self.root / "none" / "x.csv"),
+            "readme": str(self.root / "file"),
+        }
 
 
 def make_place(root: Path) -> Place:
@@ -152,7 +153,7 @@ def make_place(root: Path) -> Place:
         os.chdir(here)
     schema = AttributeSchema(("Smiling", "Young"), ("whole", "whole"))
     network = build_attribute_network(
-        "sspl", TrunkSettings(width=0.02, stem_stride=2), HeadSettings(), schema
+        "sspl", BackboneSettings(width=0.02, stem_stride=2), HeadSettings(), schema
     ).eval()
     ones = np.ones(2)
     save_model(

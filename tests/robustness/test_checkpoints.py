@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from sspl.checkpoint import load_state, save_state
 from sspl.errors import DataError
-from sspl.weights import load_tensors, read_tensors, save_tensors
+from sspl.io.checkpoints import load_state, save_state
+from sspl.io.weights import load_tensors, read_tensors, save_tensors
 
 NEWEST, BEFORE = "state.safetensors", "state.previous.safetensors"
 
@@ -38,10 +38,10 @@ def run(tmp_path: Path) -> Path:
 def epoch_of(run: Path) -> int:
     """Resume the run; return after which epoch it stands, by its log and by its weights."""
     network, optimiser = learner(0)
-    facts = load_state(run, network, optimiser)
-    assert facts is not None
+    metadata = load_state(run, network, optimiser)
+    assert metadata is not None
     (weight,) = {float(w) for w in network.state_dict()["weight"].flatten()}
-    assert len(facts["rows"]) == weight
+    assert len(metadata["rows"]) == weight
     return int(weight)
 
 
@@ -108,7 +108,7 @@ def test_a_state_that_cannot_be_written_leaves_both(
         raise OSError(28, "No space left on device")
 
     before = {p.name: p.read_bytes() for p in run.iterdir()}
-    monkeypatch.setattr("sspl.weights.save_file", full)
+    monkeypatch.setattr("sspl.io.weights.save_file", full)
     with pytest.raises(Exception, match="No space left"):
         save_state(run, *learner(4), {"rows": []})
     assert {p.name: p.read_bytes() for p in run.iterdir()} == before
@@ -142,7 +142,7 @@ def test_a_log_that_is_none_is_refused(tmp_path: Path, rows: object) -> None:
         load_state(tmp_path, *learner(0))
 
 
-def test_the_checksum_covers_names_shapes_kinds_and_facts(tmp_path: Path) -> None:
+def test_the_checksum_covers_names_shapes_kinds_and_metadata(tmp_path: Path) -> None:
     """Files that differ in one of them have different checksums; equal ones have the same."""
     ones = torch.ones(4)
     variants: list[tuple[dict[str, torch.Tensor], dict[str, int]]] = [
@@ -154,13 +154,13 @@ def test_the_checksum_covers_names_shapes_kinds_and_facts(tmp_path: Path) -> Non
         ({"a": ones, "c": ones[:0]}, {"x": 1}),
     ]
     sums = []
-    for tensors, facts in (*variants, variants[0]):
+    for tensors, metadata in (*variants, variants[0]):
         path = tmp_path / "x.safetensors"
-        save_tensors(path, tensors, facts)
+        save_tensors(path, tensors, metadata)
         content = path.read_bytes()
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         sums.append(header["__metadata__"]["sspl_sha256"])
-        assert load_tensors(path)[1] == facts
+        assert load_tensors(path)[1] == metadata
     assert sums[0] == sums[-1]
     assert len(set(sums)) == len(variants)
 
@@ -169,6 +169,6 @@ def test_files_without_a_checksum_are_read(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"a": torch.ones(2)}, tmp_path / "x.safetensors")
-    tensors, facts = read_tensors(tmp_path / "x.safetensors")
-    assert facts is None
+    tensors, metadata = read_tensors(tmp_path / "x.safetensors")
+    assert metadata is None
     assert tensors["a"].tolist() == [1, 1]

@@ -33,7 +33,7 @@ def wrong(_: bytes, __: Path) -> None:
 
 
 def crash(_: bytes, __: Path) -> None:
-    raise KeyError("trunk")
+    raise KeyError("backbone")
 
 
 def die(_: bytes, __: Path) -> None:
@@ -53,7 +53,7 @@ def swell(_: bytes, __: Path) -> None:
     ("read", "what"),
     [
         (wrong, "WrongError: label 1 where the file says 0"),
-        (crash, "KeyError: 'trunk'"),
+        (crash, "KeyError: 'backbone'"),
         (die, "the process ended with -9"),
         (hang, "TimeoutError: more than 0.2 s of CPU"),
         (swell, "MemoryError: "),

@@ -14,8 +14,8 @@ from tests.robustness.kills import damage, differences
 
 from sspl.cli.main import cli, main
 from sspl.errors import DataError
-from sspl.files import remove_leftovers
-from sspl.weights import save_tensors
+from sspl.io.files import remove_leftovers
+from sspl.io.weights import save_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,9 +62,12 @@ def test_a_file_that_differs_or_is_not_whole_would_be_seen(tmp_path: Path) -> No
     ],
 )  # fmt: skip
 def test_what_stops_a_command_is_one_sentence(
-    raised: BaseException, code: int, sentence: str,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    raised: BaseException,
+    code: int,
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def stopped(**_: object) -> None:
         raise raised
 

@@ -31,8 +31,12 @@ def test_every_command_and_every_option_has_odd_lines() -> None:
             if not (isinstance(parameter, click.Option) and parameter.is_flag):
                 start = f"{' '.join(words)}: {parameter.name}="
                 assert any(text.startswith(start) for text in about) or parameter.name in (
-                    "every", "classes", "judge_by", "split", "by"
-                ), start  # fmt: skip
+                    "every",
+                    "classes",
+                    "judge_by",
+                    "split",
+                    "by",
+                ), start
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,14 @@ import uvicorn
 from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
+from sspl.apps.serving.app import make_app
+from sspl.apps.serving.limits import ServeSettings
+from sspl.apps.serving.reader import Reader
 from sspl.domain.attributes import AttributeSchema
 from sspl.models.attributes import HeadSettings
+from sspl.models.backbones.resnet import BackboneSettings
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.splnet import build_attribute_network
-from sspl.models.trunk import TrunkSettings
-from sspl.serving.app import make_app
-from sspl.serving.reader import Reader
-from sspl.serving.settings import ServeSettings
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server on the loopback with a tiny model."""
     torch.manual_seed(0)
     schema = AttributeSchema(("Smiling",), ("whole",))
-    trunk, one = TrunkSettings(width=0.05, stem_stride=2), np.ones(1)
-    network = build_attribute_network("sspl", trunk, HeadSettings(), schema).eval()
+    backbone, one = BackboneSettings(width=0.05, stem_stride=2), np.ones(1)
+    network = build_attribute_network("sspl", backbone, HeadSettings(), schema).eval()
     folder = tmp_path_factory.mktemp("served")
     save_model(folder, AttributeModel(network, schema, (0, 0, 1, 1), 40, 32, True, one / 2, one))
     app = make_app(Reader(folder, None, "cpu", "fp32"), ServeSettings(max_bytes=50_000))

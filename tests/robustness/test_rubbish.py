@@ -24,7 +24,7 @@ from sspl.errors import DataError, SsplError
 from sspl.parsing.model import ParserModel, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
 from sspl.settings import build, read_settings
-from sspl.training.settings import FinetuneSettings
+from sspl.training.stage_settings import FinetuneSettings
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 
@@ -166,9 +166,10 @@ def test_names_in_any_script_are_joined_with_their_labels(tmp_path: Path) -> Non
     labels = dict(zip(faces.names, faces.labels[:, 0].tolist(), strict=True))
     assert labels == {name: i % 2 for i, name in enumerate(names)}
     assert set(read_folder(folder).names) == set(names)
-    assert f"{len(names)} can be used" in sspl(
-        "data", "check", f"folder:{folder}", "--on-error", "skip"
-    ).output  # fmt: skip
+    assert (
+        f"{len(names)} can be used"
+        in sspl("data", "check", f"folder:{folder}", "--on-error", "skip").output
+    )
 
 
 def test_a_circle_of_links_is_walked_once(tmp_path: Path) -> None:
@@ -208,7 +209,12 @@ def test_very_many_names_are_looked_at_once(tmp_path: Path) -> None:
     within(5, lambda: AttributeSchema((*names, "99999"), ("whole",) * 100_001))
     blank = (None,) * 100_000
     faces = FaceSet(
-        "here", AttributeSchema((), ()), (*(f"{i}.jpg" for i in range(99_999)), "99998.png"),
-        (tmp_path,) * 100_000, blank, blank, np.empty((100_000, 0), np.int8),
-    )  # fmt: skip
+        "here",
+        AttributeSchema((), ()),
+        (*(f"{i}.jpg" for i in range(99_999)), "99998.png"),
+        (tmp_path,) * 100_000,
+        blank,
+        blank,
+        np.empty((100_000, 0), np.int8),
+    )
     within(10, lambda: faces.with_masks(tmp_path))

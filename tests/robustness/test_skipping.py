@@ -15,12 +15,12 @@ from sspl.domain.attributes import AttributeSchema
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError
 from sspl.models.attributes import HeadSettings
+from sspl.models.backbones.resnet import BackboneSettings
 from sspl.models.bundle import AttributeModel, save_model
+from sspl.models.segmentation import SegmentationSettings
 from sspl.models.splnet import build_attribute_network
-from sspl.models.trunk import TrunkSettings
 from sspl.parsing.model import ParserModel, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
-from sspl.tasks.pst import SegmentationSettings
 
 DAMAGED = ("000003.jpg", "000007.jpg")
 
@@ -124,9 +124,13 @@ def test_parser_run_makes_the_other_masks(faces: Path, tmp_path: Path) -> None:
 def test_predict_leaves_them_out(faces: Path, tmp_path: Path) -> None:
     schema = AttributeSchema(("Smiling",), ("whole",))
     network = build_attribute_network(
-        "sspl", TrunkSettings(width=0.125, stem_stride=2), HeadSettings(), schema,
-        SegmentationSettings(), ("background", "skin"),
-    ).eval()  # fmt: skip
+        "sspl",
+        BackboneSettings(width=0.125, stem_stride=2),
+        HeadSettings(),
+        schema,
+        SegmentationSettings(),
+        ("background", "skin"),
+    ).eval()
     ones = torch.ones(1).double().numpy()
     save_model(
         tmp_path, AttributeModel(network, schema, (0, 0, 1, 1), 40, 32, True, ones / 2, ones)
@@ -149,8 +153,8 @@ def test_pretraining_learns_from_the_others_and_keeps_to_its_list(
     pictures, out = faces / "img_align_celeba", tmp_path / "run"
     arguments = (
         "pretrain", "--preset", "demo", "--data", f"folder:{pictures}", "--out", out, "tasks=[prt]",
-        "canvas=32", "input_size=32", "trunk.width=0.125", "trunk.stem_stride=2", "prt.grid=2",
-        "optim.batch_size=4", "optim.epochs=1", "prt.patch_size=32",
+        "canvas=32", "input_size=32", "backbone.width=0.125", "backbone.stem_stride=2",
+        "task.prt.grid=2", "optim.batch_size=4", "optim.epochs=1", "task.prt.patch_size=32",
     )  # fmt: skip
     assert "000003.jpg" in refused(*arguments)
     assert not out.exists()

@@ -23,27 +23,27 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 import sspl
-from sspl.checkpoint import STATE_FILE, load_state
 from sspl.data.adapters.lfwa import read_lfwa
 from sspl.domain.attributes import AttributeSchema
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError, SsplError
 from sspl.inference.portable import load_portable
+from sspl.io.checkpoints import STATE_FILE, load_state
+from sspl.io.weights import read_tensors, save_tensors
 from sspl.models.attributes import HeadSettings
+from sspl.models.backbones.resnet import BackboneSettings
 from sspl.models.bundle import AttributeModel, load_model, save_model
 from sspl.models.splnet import build_attribute_network
-from sspl.models.trunk import TrunkSettings
 from sspl.parsing.model import ParserModel, load_parser, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
 from sspl.settings import read_settings
+from sspl.training.backbone_weights import load_backbone
 from sspl.training.pretrain import MODEL_FILE, build_network
-from sspl.training.settings import PretrainSettings
+from sspl.training.stage_settings import PretrainSettings
 from sspl.training.transfer import transfer
-from sspl.training.trunk_weights import load_trunk
-from sspl.weights import read_tensors, save_tensors
 
 SCHEMA = AttributeSchema(("Smiling", "Eyeglasses"), ("whole", "upper"))
-TRUNK = TrunkSettings(width=0.05, stem_stride=2)
+TRUNK = BackboneSettings(width=0.05, stem_stride=2)
 SOURCE = Path(sspl.__file__).resolve().parent
 
 
@@ -66,18 +66,18 @@ def make_parser(folder: Path) -> Path:
 
 
 def make_pretrained(folder: Path) -> Path:
-    settings = PretrainSettings(trunk=TRUNK, tasks=("pct",), input_size=32, canvas=40)
+    settings = PretrainSettings(backbone=TRUNK, tasks=("pct",), input_size=32, canvas=40)
     taxonomy = built_in_taxonomy("celebamask19")
-    facts = {
+    metadata = {
         "kind": "pretrained",
         "architecture": "sspl",
-        "trunk": TRUNK.model_dump(mode="json"),
+        "backbone": TRUNK.model_dump(mode="json"),
         "segmentation": settings.segmentation.model_dump(mode="json"),
         "tasks": ["pct"],
         "classes": list(taxonomy.classes),
     }
     network = build_network(settings, taxonomy)
-    save_tensors(folder / MODEL_FILE, network.state_dict(), facts)
+    save_tensors(folder / MODEL_FILE, network.state_dict(), metadata)
     return folder / MODEL_FILE
 
 
@@ -95,8 +95,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def parts(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     with safe_open(path, "pt") as file:
-        facts = json.loads(file.metadata()["sspl"])
-        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+        metadata = json.loads(file.metadata()["sspl"])
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
 
 
 def write_raw(path: Path, header: object, data: bytes = b"", length: int | None = None) -> Path:
@@ -162,8 +162,8 @@ def test_a_sound_header_is_not_refused(tmp_path: Path) -> None:
         "a": entry([], [0, 4]),
     }
     path = write_raw(tmp_path / "x", header, np.arange(3, dtype="<f4").tobytes())
-    tensors, facts = read_tensors(path)
-    assert facts == {"a": 1}
+    tensors, metadata = read_tensors(path)
+    assert metadata == {"a": 1}
     assert tensors["a"].item() == 0
     assert tensors["b"].tolist() == [[1], [2]]
 
@@ -182,17 +182,22 @@ def test_another_kind_of_file_is_named(sound: dict[str, Path], kind: str) -> Non
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_missing_fact_is_named(sound: dict[str, Path], kind: str, tmp_path: Path) -> None:
-    tensors, facts = parts(sound[kind])
+    tensors, metadata = parts(sound[kind])
     optional = {
         "model": {
-            "architecture", "segmentation", "classes", "thresholds", "unsure", "normalisation",
+            "architecture",
+            "segmentation",
+            "classes",
+            "thresholds",
+            "unsure",
+            "normalisation",
         },
         "parser": set[str](),
         "pretrained": {"architecture", "segmentation", "tasks", "classes"},
-    }  # fmt: skip
-    for key in facts.keys() - {"kind"} - optional[kind]:
+    }
+    for key in metadata.keys() - {"kind"} - optional[kind]:
         path = tmp_path / "x.safetensors"
-        save_tensors(path, tensors, {k: v for k, v in facts.items() if k != key})
+        save_tensors(path, tensors, {k: v for k, v in metadata.items() if k != key})
         with pytest.raises(DataError, match=f"{key}: is missing"):
             KINDS[kind][1](path)
 
@@ -224,17 +229,17 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(data=st.data())
-def test_facts_of_any_content_are_read_or_refused(
+def test_metadata_of_any_content_are_read_or_refused(
     sound: dict[str, Path], kind: str, tmp_path: Path, data: st.DataObject
 ) -> None:
-    tensors, facts = parts(sound[kind])
-    place = data.draw(st.sampled_from(list(places(facts))))
-    node: Any = facts
+    tensors, metadata = parts(sound[kind])
+    place = data.draw(st.sampled_from(list(places(metadata))))
+    node: Any = metadata
     for key in place[:-1]:
         node = node[key]
     node[place[-1]] = data.draw(JSON)
     path = tmp_path / "x.safetensors"
-    save_tensors(path, tensors, facts)
+    save_tensors(path, tensors, metadata)
     with suppress(DataError):
         KINDS[kind][1](path)
 
@@ -243,9 +248,9 @@ def test_a_file_that_describes_a_huge_network_costs_nothing(
     sound: dict[str, Path], tmp_path: Path
 ) -> None:
     """Width 4 and depth 50 are some 370 million numbers; the file brings those of a small one."""
-    tensors, facts = parts(sound["model"])
-    facts["trunk"] |= {"depth": 50, "width": 4}
-    save_tensors(tmp_path / "x.safetensors", tensors, facts)
+    tensors, metadata = parts(sound["model"])
+    metadata["backbone"] |= {"depth": 50, "width": 4}
+    save_tensors(tmp_path / "x.safetensors", tensors, metadata)
     before = peak_memory()
     with pytest.raises(DataError, match=r"tensor '.*'"):
         load_model(tmp_path / "x.safetensors")
@@ -262,29 +267,29 @@ def peak_memory() -> int:
 def test_weights_that_are_no_numbers_are_refused(
     sound: dict[str, Path], tmp_path: Path, value: float
 ) -> None:
-    tensors, facts = parts(sound["model"])
+    tensors, metadata = parts(sound["model"])
     tensors["head.bias"][1] = value
-    save_tensors(tmp_path / "x", tensors, facts)
+    save_tensors(tmp_path / "x", tensors, metadata)
     with pytest.raises(DataError, match=r"'head\.bias' holds values that are no finite numbers"):
         load_model(tmp_path / "x")
 
 
 def test_whole_numbers_are_no_weights(sound: dict[str, Path], tmp_path: Path) -> None:
-    tensors, facts = parts(sound["model"])
+    tensors, metadata = parts(sound["model"])
     tensors["head.bias"] = torch.ones(2, dtype=torch.int64)
-    save_tensors(tmp_path / "x", tensors, facts)
+    save_tensors(tmp_path / "x", tensors, metadata)
     with pytest.raises(DataError, match=r"'head\.bias' holds torch\.int64"):
         load_model(tmp_path / "x")
 
 
 @pytest.mark.parametrize("name", ["hf-hub:someone/model", "local-dir:/tmp/x", "a/b", "../x"])
-def test_a_trunk_is_never_looked_up_elsewhere(
+def test_a_backbone_is_never_looked_up_elsewhere(
     sound: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
-    tensors, facts = parts(sound["model"])
-    facts["trunk"] = {"timm": name}
-    save_tensors(tmp_path / "x", tensors, facts)
-    with pytest.raises(DataError, match=r"trunk\.timm"):
+    tensors, metadata = parts(sound["model"])
+    metadata["backbone"] = {"timm": name}
+    save_tensors(tmp_path / "x", tensors, metadata)
+    with pytest.raises(DataError, match=r"backbone\.timm"):
         load_model(tmp_path / "x")
 
 
@@ -328,7 +333,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
         ("parser.safetensors", load_parser),
         (MODEL_FILE, lambda path: transfer(attribute_network(), path)),
         (STATE_FILE, lambda path: load_state(path.parent, network, optimiser)),
-        ("trunk.safetensors", lambda path: load_trunk(network.trunk, path)),
+        ("backbone.safetensors", lambda path: load_backbone(network.backbone, path)),
         ("model.onnx", load_portable),
         ("settings.yaml", read_settings),
         ("lfw_att_40.mat", read_lfwa),

@@ -17,19 +17,23 @@ from tests.robustness.kills import Process, damage, differences
 from tests.shared import refused, sspl
 from torch import Tensor, nn
 
-from sspl import weights
 from sspl.data.canvases import Canvases
 from sspl.errors import TrainingError
+from sspl.io import weights
+from sspl.io.weights import load_tensors
+from sspl.optim.optimiser import back_propagate, update
 from sspl.parsing import training as parser_training_code
 from sspl.tasks.pct import PatchClassification
 from sspl.training import finetune
-from sspl.training.optimiser import back_propagate, update
-from sspl.weights import load_tensors
 
 TINY = (
-    "canvas=40", "input_size=32", "trunk.width=0.05", "trunk.stem_stride=2",
-    "optim.batch_size=8", "runtime.precision=fp32",
-)  # fmt: skip
+    "canvas=40",
+    "input_size=32",
+    "backbone.width=0.05",
+    "backbone.stem_stride=2",
+    "optim.batch_size=8",
+    "runtime.precision=fp32",
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,24 +46,57 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pretraining(faces: Path, out: Path) -> tuple[Any, ...]:
     data = f"celeba:{faces},masks={faces / 'masks'}"
     return (
-        "pretrain", "--preset", "demo", "--data", data, "--out", out, *TINY, "tasks=[pct]",
+        "pretrain",
+        "--preset",
+        "demo",
+        "--data",
+        data,
+        "--out",
+        out,
+        *TINY,
+        "tasks=[pct]",
         "optim.epochs=3",
-    )  # fmt: skip
+    )
 
 
 def finetuning(faces: Path, out: Path) -> tuple[Any, ...]:
     return (
-        "finetune", "--preset", "demo", "--data", f"celeba:{faces}", "--from", "none", "--labels",
-        12, "--out", out, *TINY, "optim.epochs=4", "evaluate_every=1", "head.pooling=average",
-    )  # fmt: skip
+        "finetune",
+        "--preset",
+        "demo",
+        "--data",
+        f"celeba:{faces}",
+        "--from",
+        "none",
+        "--labels",
+        12,
+        "--out",
+        out,
+        *TINY,
+        "optim.epochs=4",
+        "evaluate_every=1",
+        "head.pooling=average",
+    )
 
 
 def parser_training(faces: Path, out: Path) -> tuple[Any, ...]:
     return (
-        "parser", "train", faces / "img_align_celeba", faces / "masks", "--out", out, "--pairs", 12,
-        "size=64", "view=32", "steps=8", "batch_size=4", "model.width=0.125", "precision=fp32",
+        "parser",
+        "train",
+        faces / "img_align_celeba",
+        faces / "masks",
+        "--out",
+        out,
+        "--pairs",
+        12,
+        "size=64",
+        "view=32",
+        "steps=8",
+        "batch_size=4",
+        "model.width=0.125",
+        "precision=fp32",
         "save_every=2",
-    )  # fmt: skip
+    )
 
 
 COMMANDS = {"pretrain": pretraining, "finetune": finetuning, "parser train": parser_training}

@@ -30,10 +30,17 @@ from sspl.cli.values import at_least, folder_in, folder_out
 @click.option("--dry-run", is_flag=True, help="List the cells and how long they will take.")
 @json_option
 def benchmark(
-    overrides: tuple[str, ...], config: str, out: Path, spec: str | None,
-    unlabelled: tuple[str, ...], stage1: Path | None, only: tuple[str, ...],
-    labels: tuple[int, ...], dry_run: bool, as_json: bool,
-) -> None:  # fmt: skip
+    overrides: tuple[str, ...],
+    config: str,
+    out: Path,
+    spec: str | None,
+    unlabelled: tuple[str, ...],
+    stage1: Path | None,
+    only: tuple[str, ...],
+    labels: tuple[int, ...],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Compare methods over label counts, label subsets and protocols.
 
     Repeat the command to go on: what is done is not done again, what failed is tried again. Two
@@ -43,8 +50,8 @@ def benchmark(
     from sspl.study.cells import list_cells
     from sspl.study.estimate import report, survey
     from sspl.study.results import RESULTS_FILE, results_table
-    from sspl.study.run import Study
-    from sspl.study.settings import load_study
+    from sspl.study.runner import Study
+    from sspl.study.study_settings import load_study
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     given = {} if spec is None else {"data": spec}

@@ -11,8 +11,8 @@ from sspl.cli.options import json_option, say
 from sspl.cli.values import file_out
 
 if TYPE_CHECKING:
+    from sspl.data.data_settings import DataSettings
     from sspl.data.records import FaceSet
-    from sspl.data.settings import DataSettings
     from sspl.data.skipping import OnError
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ def check(
     DATA is [FORMAT:]ROOT[,key=value...], such as celeba:FOLDER,masks=FOLDER. With masks, every one
     is read, and the share of each class said.
     """
-    from sspl.data.mask_facts import mask_lines
-    from sspl.data.settings import parse_data_spec
+    from sspl.data.data_settings import parse_data_spec
+    from sspl.data.mask_shares import mask_lines
     from sspl.data.skipping import Skipped, usable
     from sspl.domain.taxonomy import UNKNOWN
     from sspl.errors import SettingsError
@@ -57,7 +57,7 @@ def check(
     settings = parse_data_spec(spec)
     faces = settings.read()
     lines: list[str] = []
-    facts: dict[str, object] = {}
+    metadata: dict[str, object] = {}
     if on_error is not None:
         skipped = Skipped(on_error)
         # Which classes the masks are of is said later, when they are learnt from.
@@ -66,21 +66,21 @@ def check(
             skipped.write(out)
         lines = [*(reason for _, _, reason in skipped.rows)]
         lines.append(f"{len(skipped)} pictures skipped, {len(faces):,} can be used")
-        facts["skipped"] = [
+        metadata["skipped"] = [
             dict(zip(("source", "image", "reason"), row, strict=True)) for row in skipped.rows
         ]
     lines += [*_split_lines(faces), "", *_attribute_lines(faces), *_lacking_lines(faces)]
     lines += _group_lines(faces)
     if len(faces) and faces.has_masks:
-        seen = _mask_facts(faces, settings, taxonomy)
+        seen = _mask_metadata(faces, settings, taxonomy)
         lines += ["", *mask_lines(seen)]
-        facts["masks"] = seen
-    say("\n".join(lines), facts | _facts(faces), as_json)
+        metadata["masks"] = seen
+    say("\n".join(lines), metadata | _metadata(faces), as_json)
 
 
-def _mask_facts(faces: "FaceSet", settings: "DataSettings", named: str | None) -> dict[str, Any]:
+def _mask_metadata(faces: "FaceSet", settings: "DataSettings", named: str | None) -> dict[str, Any]:
     """Count the masks; remarks on what hardly is as it should be go to the log, too."""
-    from sspl.data.mask_facts import count_masks, mask_facts
+    from sspl.data.mask_shares import count_masks, mask_metadata
     from sspl.data.packs.layout import read_index
     from sspl.domain.taxonomy import UNKNOWN, Taxonomy, load_taxonomy
 
@@ -89,13 +89,13 @@ def _mask_facts(faces: "FaceSet", settings: "DataSettings", named: str | None) -
         taxonomy = Taxonomy("the pack", packed)
     else:
         taxonomy = load_taxonomy(named or "celebamask19")
-    facts = mask_facts(count_masks(faces, UNKNOWN), taxonomy)
-    for remark in facts["remarks"]:
+    metadata = mask_metadata(count_masks(faces, UNKNOWN), taxonomy)
+    for remark in metadata["remarks"]:
         log.warning("%s: %s.", faces.source, remark)
-    return facts
+    return metadata
 
 
-def _facts(faces: "FaceSet") -> dict[str, object]:
+def _metadata(faces: "FaceSet") -> dict[str, object]:
     """Return what the lines say, as JSON values."""
     from sspl.data.records import MISSING
 

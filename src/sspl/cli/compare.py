@@ -26,24 +26,29 @@ FIGURES: Final = ("accuracy", "balanced_accuracy", "f1", "average_precision", "a
 @click.option("--out", type=file_out, help="Write all figures as JSON.")
 @json_option
 def compare(
-    run_a: Path, run_b: Path, split: str, figure: str, resamples: int, out: Path | None,
+    run_a: Path,
+    run_b: Path,
+    split: str,
+    figure: str,
+    resamples: int,
+    out: Path | None,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Say where RUN_A is better than RUN_B, and where that cannot be said.
 
     Both were judged on the same faces by 'sspl evaluate'; a RUN is a run folder or a file of
     predictions. One is called better only where the bootstrap interval of the difference
     excludes zero.
     """
-    from sspl.evaluation.paired import paired_facts, paired_table
+    from sspl.evaluation.paired import paired_metadata, paired_table
     from sspl.evaluation.predictions import load_predictions, predictions_file
-    from sspl.files import write_json
+    from sspl.io.files import write_json
 
     files = [run if run.is_file() else predictions_file(run, split) for run in (run_a, run_b)]
     a, b = (load_predictions(file) for file in files)
-    facts = paired_facts([a], [b], f"{run_a} and {run_b}", resamples)
-    named = {"a": str(files[0]), "b": str(files[1]), **facts}
+    metadata = paired_metadata([a], [b], f"{run_a} and {run_b}", resamples)
+    named = {"a": str(files[0]), "b": str(files[1]), **metadata}
     if out is not None:
         write_json(out, named)
-    title = f"A: {run_a}\nB: {run_b}\n{facts['faces']:,} faces\n"
-    say(f"{title}\n{paired_table(facts, figure)}", named, as_json)
+    title = f"A: {run_a}\nB: {run_b}\n{metadata['faces']:,} faces\n"
+    say(f"{title}\n{paired_table(metadata, figure)}", named, as_json)

@@ -60,20 +60,26 @@ def synthetic(out: Path, count: int, seed: int, size: int, as_json: bool) -> Non
 @on_error_option
 @json_option
 def pack(
-    spec: str, out: Path, canvas: int | None, lossless: bool, taxonomy: str, shard_faces: int,
-    on_error: "OnError", as_json: bool,
-) -> None:  # fmt: skip
+    spec: str,
+    out: Path,
+    canvas: int | None,
+    lossless: bool,
+    taxonomy: str,
+    shard_faces: int,
+    on_error: "OnError",
+    as_json: bool,
+) -> None:
     """Pack many faces, their masks and labels into a few large files.
 
     DATA is [FORMAT:]ROOT[,key=value...], such as celeba:FOLDER,masks=FOLDER,crop=celeba; its crop
     is cut with --canvas. An interrupted pack goes on when the command is given again.
     """
+    from sspl.data.data_settings import parse_data_spec
     from sspl.data.packs.write import make_pack
-    from sspl.data.settings import parse_data_spec
     from sspl.data.skipping import SKIPPED_FILE, Skipped, usable
     from sspl.domain.taxonomy import load_taxonomy
     from sspl.errors import SettingsError
-    from sspl.locks import claimed
+    from sspl.io.locks import claimed
 
     settings = parse_data_spec(spec)
     if canvas is None and (settings.crop != "none" or lossless):
@@ -96,11 +102,14 @@ def pack(
         )
     size = sum(shard.bytes for shard in index.shards)
     lines.append(f"{index.faces:,} faces in {len(index.shards)} shards of {out}, {size:,} bytes")
-    facts = {
-        "faces": index.faces, "skipped": left_out, "shards": len(index.shards), "bytes": size,
+    metadata = {
+        "faces": index.faces,
+        "skipped": left_out,
+        "shards": len(index.shards),
+        "bytes": size,
         "out": str(out),
-    }  # fmt: skip
-    say("\n".join(lines), facts, as_json)
+    }
+    say("\n".join(lines), metadata, as_json)
 
 
 @data.command("merge-masks")

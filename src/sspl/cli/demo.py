@@ -15,9 +15,9 @@ from sspl.cli.values import folder_out
 @json_option
 def demo(overrides: tuple[str, ...], out: Path, as_json: bool) -> None:
     """Run the whole method on synthetic faces and draw what pre-training is worth."""
-    from sspl.demo import DemoSettings, clear, run_demo
+    from sspl.demo.run_demo import DemoSettings, clear, run_demo
     from sspl.evaluation.comparison import comparison_table
-    from sspl.locks import claimed
+    from sspl.io.locks import claimed
     from sspl.settings import build
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -26,5 +26,8 @@ def demo(overrides: tuple[str, ...], out: Path, as_json: bool) -> None:
         clear(out)
         results, picture = run_demo(settings, out), out / "comparison.png"
     table = comparison_table(results, settings.labels)
-    facts = {"arms": {arm: found.means for arm, found in results.items()}, "picture": str(picture)}
-    say(f"{table}\npicture: {picture}", facts, as_json)
+    metadata = {
+        "arms": {arm: found.means for arm, found in results.items()},
+        "picture": str(picture),
+    }
+    say(f"{table}\npicture: {picture}", metadata, as_json)

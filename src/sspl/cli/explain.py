@@ -31,10 +31,21 @@ from sspl.cli.values import at_least, device_value, folder_in, folder_out
 @click.option("--device", type=device_value, default="auto", show_default=True)
 @json_option
 def explain(
-    model: Path, inputs: tuple[str, ...], out: Path, attributes: str | None, top: int,
-    detect: bool | None, detector: str, min_score: float | None, min_size: int, every_face: bool,
-    every: int, frames: int | None, device: str, as_json: bool,
-) -> None:  # fmt: skip
+    model: Path,
+    inputs: tuple[str, ...],
+    out: Path,
+    attributes: str | None,
+    top: int,
+    detect: bool | None,
+    detector: str,
+    min_score: float | None,
+    min_size: int,
+    every_face: bool,
+    every: int,
+    frames: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
     """Show which parts of the faces of INPUTS move the attributes of MODEL, and by how much.
 
     INPUTS are as in 'sspl predict'. Each face gets a folder with sheet.png, a heat map for each
@@ -43,7 +54,7 @@ def explain(
     from sspl.inference.explain import explain as run
     from sspl.inference.predict import PredictSettings
     from sspl.inference.scorers import load_scorer
-    from sspl.locks import claimed
+    from sspl.io.locks import claimed
     from sspl.settings import build
 
     given = detection(detect, detector, min_score, min_size, every_face) | {"top": top}

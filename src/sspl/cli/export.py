@@ -11,7 +11,7 @@ from sspl.cli.values import at_least, file_out, folder_in
 if TYPE_CHECKING:
     from sspl.data.images import Box
     from sspl.data.records import FaceSet
-    from sspl.inference.portable import PortableFacts
+    from sspl.inference.portable import PortableMetadata
 
 
 @click.command()
@@ -30,9 +30,15 @@ if TYPE_CHECKING:
 @opset_option
 @json_option
 def export(
-    run: Path, out: Path, kind: str, int8: bool, spec: str | None, calibration_faces: int,
-    opset: int, as_json: bool,
-) -> None:  # fmt: skip
+    run: Path,
+    out: Path,
+    kind: str,
+    int8: bool,
+    spec: str | None,
+    calibration_faces: int,
+    opset: int,
+    as_json: bool,
+) -> None:
     """Write the model of RUN as one file that runs without torch, checked against the model.
 
     The file takes uint8 RGB faces (n, side, side, 3) and gives probabilities; what it needs
@@ -40,7 +46,7 @@ def export(
     """
     from sspl.errors import SettingsError
     from sspl.inference.export import export_onnx
-    from sspl.locks import claimed
+    from sspl.io.locks import claimed
     from sspl.models.bundle import load_model
 
     if int8 != (spec is not None):
@@ -48,8 +54,8 @@ def export(
     with claimed(out):
         model = load_model(run)
         faces = _calibration(spec, model.box) if spec else None
-        facts = export_onnx(model, out, opset, faces, calibration_faces)
-    say(_summary(facts, out), facts.model_dump(mode="json"), as_json)
+        metadata = export_onnx(model, out, opset, faces, calibration_faces)
+    say(_summary(metadata, out), metadata.model_dump(mode="json"), as_json)
 
 
 def _calibration(spec: str, box: "Box") -> "FaceSet":
@@ -61,13 +67,14 @@ def _calibration(spec: str, box: "Box") -> "FaceSet":
     return data.open()
 
 
-def _summary(facts: "PortableFacts", out: Path) -> str:
+def _summary(metadata: "PortableMetadata", out: Path) -> str:
     lines = [
-        f"{out}: {len(facts.attributes)} attributes, {facts.numbers}, ONNX opset {facts.opset}, "
-        f"input uint8 (n, {facts.canvas}, {facts.canvas}, 3)"
+        f"{out}: {len(metadata.attributes)} attributes, {metadata.numbers}, "
+        f"ONNX opset {metadata.opset}, "
+        f"input uint8 (n, {metadata.canvas}, {metadata.canvas}, 3)"
     ]
-    if facts.int8 is not None:
-        found = facts.int8
+    if metadata.int8 is not None:
+        found = metadata.int8
         lines.append(
             f"int8 against float on {found.held_out_faces:,} held-out faces "
             f"(calibrated on {found.calibration_faces:,} others): probabilities differ by "

@@ -44,9 +44,17 @@ def faces() -> None:
 @on_error_option
 @json_option
 def detect(
-    photos: Path, out: Path, detector: str, min_score: float | None, min_size: int, every: bool,
-    height: int, crop_format: str, on_error: "OnError", as_json: bool,
-) -> None:  # fmt: skip
+    photos: Path,
+    out: Path,
+    detector: str,
+    min_score: float | None,
+    min_size: int,
+    every: bool,
+    height: int,
+    crop_format: str,
+    on_error: "OnError",
+    as_json: bool,
+) -> None:
     """Crop the faces of the photographs under PHOTOS in CelebA's frame, eyes level.
 
     Goes on where an earlier run stopped. Also writes faces.csv (where each face was) and
@@ -65,4 +73,4 @@ def detect(
     }
     settings = build(DetectSettings, given)
     found = detect_folder(photos, out, settings, on_error)
-    say(found.text(out), found.facts() | {"out": str(out)}, as_json)
+    say(found.text(out), found.metadata() | {"out": str(out)}, as_json)

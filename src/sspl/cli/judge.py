@@ -44,9 +44,14 @@ if TYPE_CHECKING:
 @click.option("--device", type=device_value, default="auto", show_default=True)
 @json_option
 def evaluate(
-    run: Path, split: str, spec: str | None, by: tuple[str, ...], resamples: int, device: str,
+    run: Path,
+    split: str,
+    spec: str | None,
+    by: tuple[str, ...],
+    resamples: int,
+    device: str,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Judge RUN attribute by attribute on a split and write the figures into it.
 
     The mean figures come with 95 % intervals from resamples of the test faces, the pictures of
@@ -54,9 +59,9 @@ def evaluate(
     """
     from sspl.errors import SettingsError
     from sspl.evaluation import evaluate as evaluation
-    from sspl.runs import SETTINGS_FILE
+    from sspl.io.runs import SETTINGS_FILE
     from sspl.settings import build, read_settings
-    from sspl.training.settings import FinetuneSettings, RuntimeSettings
+    from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
 
     data = (
         data_without(spec, MODEL_DECIDES, "crop", "masks")
@@ -69,7 +74,7 @@ def evaluate(
     faces = faces.split(split) if split != "all" else faces
     found = evaluation.evaluate(run, faces, RuntimeSettings(device=device), by, resamples)
     evaluation.write_evaluation(run, split, found)
-    say(evaluation.table(found), found.facts, as_json)
+    say(evaluation.table(found), found.metadata, as_json)
 
 
 @click.command()
@@ -106,11 +111,24 @@ def evaluate(
 @on_error_option
 @json_option
 def predict(
-    model: Path, inputs: tuple[str, ...], out: Path, annotate: Path | None, top: int,
-    detect: bool | None, detector: str, min_score: float | None, min_size: int, every_face: bool,
-    every: int, frames: int | None, batch_size: int, workers: int, device: str,
-    on_error: "OnError", as_json: bool,
-) -> None:  # fmt: skip
+    model: Path,
+    inputs: tuple[str, ...],
+    out: Path,
+    annotate: Path | None,
+    top: int,
+    detect: bool | None,
+    detector: str,
+    min_score: float | None,
+    min_size: int,
+    every_face: bool,
+    every: int,
+    frames: int | None,
+    batch_size: int,
+    workers: int,
+    device: str,
+    on_error: "OnError",
+    as_json: bool,
+) -> None:
     """Write probabilities and decisions of MODEL for the faces of INPUTS.
 
     MODEL is a run folder, a packed model, or a .onnx file made by 'sspl export'. Each of INPUTS is
@@ -121,7 +139,7 @@ def predict(
     from sspl.inference.predict import PredictSettings, model_digest, skipped_list
     from sspl.inference.predict import predict as run
     from sspl.inference.scorers import load_scorer
-    from sspl.locks import claimed
+    from sspl.io.locks import claimed
     from sspl.settings import build
 
     given = detection(detect, detector, min_score, min_size, every_face)

@@ -39,18 +39,26 @@ if TYPE_CHECKING:
 @on_error_option
 @json_option
 def suggest(
-    faces: str, source: Path, labelled: str | None, attributes: str | None, count: int, seed: int,
-    out: Path, device: str, on_error: "OnError", as_json: bool,
-) -> None:  # fmt: skip
+    faces: str,
+    source: Path,
+    labelled: str | None,
+    attributes: str | None,
+    count: int,
+    seed: int,
+    out: Path,
+    device: str,
+    on_error: "OnError",
+    as_json: bool,
+) -> None:
     """Write a list of those of FACES that are most worth labelling next.
 
     FACES is a folder, or FORMAT:PATH[,crop=celeba] as in --data. Without labels and with stage 1
     alone the list is of faces unlike each other; with either of them it is of faces that a model
     is unsure of, and unlike each other.
     """
-    from sspl.labelling.features import load_source
-    from sspl.labelling.suggest import suggest as run
-    from sspl.locks import claimed
+    from sspl.apps.labelling.features import load_source
+    from sspl.apps.labelling.suggest import suggest as run
+    from sspl.io.locks import claimed
 
     data = data_without(faces, "no mask is looked at here", "masks")
     known = None
@@ -58,9 +66,16 @@ def suggest(
         known = data_without(labelled, "the faces say how they are cut", "crop", "masks")
     with claimed(out):
         found = run(
-            load_source(source), data, known, count, out, attributes=names_in(attributes),
-            seed=seed, device=device, on_error=on_error,
-        )  # fmt: skip
+            load_source(source),
+            data,
+            known,
+            count,
+            out,
+            attributes=names_in(attributes),
+            seed=seed,
+            device=device,
+            on_error=on_error,
+        )
     say(f"{found} faces in {out}", {"faces": found, "out": str(out)}, as_json)
 
 
@@ -90,25 +105,43 @@ def suggest(
 @click.option("--device", type=device_value, default="auto", show_default=True)
 @on_error_option
 def label(
-    faces: str, overrides: tuple[str, ...], attributes: str, out: Path, source: Path | None,
-    order: Path | None, without: Path | None, seed: int, host: str, port: int, device: str,
+    faces: str,
+    overrides: tuple[str, ...],
+    attributes: str,
+    out: Path,
+    source: Path | None,
+    order: Path | None,
+    without: Path | None,
+    seed: int,
+    host: str,
+    port: int,
+    device: str,
     on_error: "OnError",
-) -> None:  # fmt: skip
+) -> None:
     """Label FACES by keyboard on a local page; every answer is saved at once.
 
     FACES is a folder, or FORMAT:PATH[,crop=celeba] as in --data. Without --from and --order the
     faces come by chance, which is right for faces to judge a model by. Limits follow as key=value,
     such as every=50.
     """
-    from sspl.labelling.run import run_labelling
-    from sspl.labelling.settings import LabelSettings
+    from sspl.apps.labelling.limits import LabelSettings
+    from sspl.apps.labelling.start import run_labelling
     from sspl.settings import build
 
     run_labelling(
-        data_without(faces, "no mask is looked at here", "masks"), names_in(attributes), out,
-        build(LabelSettings, {}, overrides), source=source, order=order, without=without,
-        seed=seed, host=host, port=port, device=device, on_error=on_error,
-    )  # fmt: skip
+        data_without(faces, "no mask is looked at here", "masks"),
+        names_in(attributes),
+        out,
+        build(LabelSettings, {}, overrides),
+        source=source,
+        order=order,
+        without=without,
+        seed=seed,
+        host=host,
+        port=port,
+        device=device,
+        on_error=on_error,
+    )
 
 
 def names_in(text: str | None) -> tuple[str, ...]:

@@ -52,13 +52,26 @@ def cli() -> None:
 
 data.add_command(check)
 for command in (
-    demo, data, faces, parser,
-    pretrain, finetune,
-    evaluate, compare, report, benchmark, results,
-    suggest, label,
-    predict, explain, model, export, serve,
+    demo,
+    data,
+    faces,
+    parser,
+    pretrain,
+    finetune,
+    evaluate,
+    compare,
+    report,
+    benchmark,
+    results,
+    suggest,
+    label,
+    predict,
+    explain,
+    model,
+    export,
+    serve,
     tensorboard,
-):  # fmt: skip
+):
     cli.add_command(command)
 complete(cli)
 
@@ -98,7 +111,7 @@ def _run() -> None:
         error.show()
         sys.exit(EXIT_BAD_INPUT)
     except ReportedElsewhereError:
-        # torchrun ends the others as soon as one has left; the one that reports needs a moment.
+        # torchrun ends the others as one has left; the one that reports needs a moment.
         time.sleep(REPORT_TAKES)
         sys.exit(EXIT_BAD_INPUT)
     except SsplError as error:

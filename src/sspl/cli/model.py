@@ -25,9 +25,13 @@ def model() -> None:
 @click.option("--data-description", "description", help="What it was trained on, in words.")
 @json_option
 def pack(
-    run: Path, out: Path, name: str | None, licence: str | None, description: str | None,
+    run: Path,
+    out: Path,
+    name: str | None,
+    licence: str | None,
+    description: str | None,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Write the model of RUN as weights, config.json and MODEL_CARD.md.
 
     The folder holds no path and no picture's name. 'sspl predict' and sspl.load read it; look
@@ -61,9 +65,15 @@ def pack(
 @click.option("--device", type=device_value, default="auto", show_default=True)
 @json_option
 def decide(
-    run: Path, given: tuple[str, ...], rule: "ThresholdRule", sure_accuracy: float | None,
-    spec: str | None, split: str | None, device: str, as_json: bool,
-) -> None:  # fmt: skip
+    run: Path,
+    given: tuple[str, ...],
+    rule: "ThresholdRule",
+    sure_accuracy: float | None,
+    spec: str | None,
+    split: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
     """Choose from which probability on RUN says yes, attribute by attribute.
 
     The choice is made on the faces that RUN was selected on, and takes the place of the one
@@ -73,7 +83,7 @@ def decide(
     from sspl.errors import SettingsError
     from sspl.evaluation.deciding import decide as run_decide
     from sspl.evaluation.deciding import other_faces, validation_faces
-    from sspl.training.settings import RuntimeSettings
+    from sspl.training.stage_settings import RuntimeSettings
 
     if split is not None and spec is None:
         raise SettingsError("--split: it is for --data; the run itself names its faces.")
@@ -83,10 +93,15 @@ def decide(
         data = data_without(spec, MODEL_DECIDES, "crop", "masks")
         faces = other_faces(run, data, split or "val")
     found = run_decide(
-        run, faces, spec is None, rule, sure_accuracy, _thresholds(given),
+        run,
+        faces,
+        spec is None,
+        rule,
+        sure_accuracy,
+        _thresholds(given),
         RuntimeSettings(device=device),
-    )  # fmt: skip
-    say(found.text(), found.facts, as_json)
+    )
+    say(found.text(), found.metadata, as_json)
 
 
 def _thresholds(given: tuple[str, ...]) -> dict[str, float]:

@@ -11,8 +11,8 @@ import click
 from sspl.cli.values import Finite, at_least, path_in, text_value
 
 if TYPE_CHECKING:
+    from sspl.data.data_settings import DataSettings
     from sspl.data.records import FaceSet
-    from sspl.data.settings import DataSettings
     from sspl.data.skipping import Skipped
     from sspl.inference.sources import Source
 
@@ -76,9 +76,14 @@ workers_option = click.option(
 )
 
 LOOKING: Final = (
-    detect_option, detector_option, min_score_option, min_size_option, largest_option,
-    every_option, frames_option,
-)  # fmt: skip
+    detect_option,
+    detector_option,
+    min_score_option,
+    min_size_option,
+    largest_option,
+    every_option,
+    frames_option,
+)
 
 
 def looking_options(command: Callable[..., object]) -> Callable[..., object]:
@@ -116,10 +121,12 @@ def detection(
     return {
         "detect": "auto" if detect is None else "yes" if detect else "no",
         "detection": {
-            "detector": detector, "min_score": min_score, "min_size": min_size,
+            "detector": detector,
+            "min_score": min_score,
+            "min_size": min_size,
             "largest": not every_face,
         },
-    }  # fmt: skip
+    }
 
 
 opset_option = click.option(
@@ -130,9 +137,9 @@ json_option = click.option(
 )
 
 
-def say(text: str, facts: object, as_json: bool) -> None:
-    """Print a result in words, or its facts as one line of JSON."""
-    click.echo(json.dumps(facts, ensure_ascii=False) if as_json else text)
+def say(text: str, metadata: object, as_json: bool) -> None:
+    """Print a result in words, or its metadata as one line of JSON."""
+    click.echo(json.dumps(metadata, ensure_ascii=False) if as_json else text)
 
 
 def _silence(context: click.Context, parameter: click.Parameter, quiet: bool) -> None:
@@ -166,7 +173,7 @@ def data_without(spec: str, why: str, *options: str) -> "DataSettings":
 
     Raises `SettingsError` naming the first of `options` that the spec sets.
     """
-    from sspl.data.settings import parse_data_spec
+    from sspl.data.data_settings import parse_data_spec
     from sspl.errors import SettingsError
 
     data = parse_data_spec(spec)

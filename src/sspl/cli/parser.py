@@ -42,10 +42,17 @@ def parser() -> None:
 @resume_option
 @json_option
 def train(
-    images: Path, masks: Path, overrides: tuple[str, ...], out: Path, classes: str | None,
-    split_file: Path | None, pairs: int | None, settings_file: Path | None, resume: bool,
+    images: Path,
+    masks: Path,
+    overrides: tuple[str, ...],
+    out: Path,
+    classes: str | None,
+    split_file: Path | None,
+    pairs: int | None,
+    settings_file: Path | None,
+    resume: bool,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Train a parser on IMAGES and their MASKS, then test it on the held-out pairs.
 
     Settings follow as key=value, such as steps=2000 model.width=0.25.
@@ -74,9 +81,16 @@ def train(
 @click.option("--out", type=file_out, help="Also write the figures to this JSON file.")
 @json_option
 def test(
-    model: str, images: Path, masks: Path, classes: str | None, judge_by: str | None,
-    split_file: Path | None, only: str | None, out: Path | None, as_json: bool,
-) -> None:  # fmt: skip
+    model: str,
+    images: Path,
+    masks: Path,
+    classes: str | None,
+    judge_by: str | None,
+    split_file: Path | None,
+    only: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
     """Test MODEL on the held-out pairs of IMAGES and MASKS, by its classes or coarser ones.
 
     MODEL is a run folder, a .onnx file with a .yaml beside it, or the word landmarks.
@@ -103,9 +117,16 @@ def test(
 @on_error_option
 @json_option
 def run(
-    model: str, images: str, out: Path, short_side: int | None, average: bool | None,
-    batch_size: int, device: str, on_error: "OnError", as_json: bool,
-) -> None:  # fmt: skip
+    model: str,
+    images: str,
+    out: Path,
+    short_side: int | None,
+    average: bool | None,
+    batch_size: int,
+    device: str,
+    on_error: "OnError",
+    as_json: bool,
+) -> None:
     """Make a mask for every picture of IMAGES (a folder, or FORMAT:PATH as in --data).
 
     MODEL is a run folder, a .onnx file with a .yaml beside it, or the word landmarks (or
@@ -114,7 +135,7 @@ def run(
     Goes on where an earlier run stopped. Also writes a summary, a list of suspicious masks and
     a contact sheet of overlays.
     """
-    from sspl.locks import claimed
+    from sspl.io.locks import claimed
     from sspl.parsing.commands import open_parser
     from sspl.parsing.masks import make_masks, summary_text
 
@@ -148,7 +169,7 @@ def export_command(
     from sspl.parsing.export import export_parser
     from sspl.parsing.model import load_parser
 
-    facts = export_parser(load_parser(model), out, short_side, average, opset)
-    height, width = facts.input_size
-    text = f"{out}: {len(facts.classes)} classes, looks at {width} x {height} px; see its YAML"
-    say(text, facts.model_dump(mode="json") | {"out": str(out)}, as_json)
+    metadata = export_parser(load_parser(model), out, short_side, average, opset)
+    height, width = metadata.input_size
+    text = f"{out}: {len(metadata.classes)} classes, looks at {width} x {height} px; see its YAML"
+    say(text, metadata.model_dump(mode="json") | {"out": str(out)}, as_json)

@@ -38,21 +38,27 @@ from sspl.cli.values import file_out, folder_in
 )
 @json_option
 def report(
-    run: Path, out: Path, split: str, show: bool, spec: str | None,
-    pair: tuple[str, str] | None, resamples: int, as_json: bool,
-) -> None:  # fmt: skip
+    run: Path,
+    out: Path,
+    split: str,
+    show: bool,
+    spec: str | None,
+    pair: tuple[str, str] | None,
+    resamples: int,
+    as_json: bool,
+) -> None:
     """Write a report of RUN as one HTML file that needs nothing else.
 
     RUN is a run folder, or the folder of a study ('sspl benchmark'). Judge a fine-tuned run first
     ('sspl evaluate'). The page opens without a network and prints.
     """
     from sspl.errors import SettingsError
-    from sspl.files import write_text
-    from sspl.locks import claimed
+    from sspl.io.files import write_text
+    from sspl.io.locks import claimed
     from sspl.reporting.differences import DIFFERENCES_FILE, write_differences
     from sspl.reporting.faces import faces_of_run, faces_of_study
-    from sspl.reporting.run import run_report
-    from sspl.reporting.study import study_report
+    from sspl.reporting.run_report import run_report
+    from sspl.reporting.study_report import study_report
     from sspl.study.results import RESULTS_FILE
 
     if (run / RESULTS_FILE).is_file():
@@ -62,8 +68,8 @@ def report(
             page, differences = study_report(run, pair, resamples, faces, box)
             write_text(out, page)
             write_differences(found, differences)
-        facts = {"out": str(out), "differences": str(found)}
-        say(f"report in {out}, its differences in {found}", facts, as_json)
+        metadata = {"out": str(out), "differences": str(found)}
+        say(f"report in {out}, its differences in {found}", metadata, as_json)
         return
     if pair is not None:
         raise SettingsError(f"--pair: {run} is no study; leave it out.")

@@ -23,10 +23,10 @@ def tensorboard(runs: tuple[Path, ...], out: Path, watch: float | None, as_json:
 
     Needs pip install 'sspl[tensorboard]'.
     """
-    from sspl.board import write_events
-    from sspl.locks import claimed
+    from sspl.io.locks import claimed
+    from sspl.io.tensorboard import write_events
 
     with claimed(out, folder=True):
         rows = write_events(runs, out, watch)
-    facts = {"rows": rows, "runs": len(runs), "out": str(out)}
-    say(f"{rows} rows of {len(runs)} runs in {out}", facts, as_json)
+    metadata = {"rows": rows, "runs": len(runs), "out": str(out)}
+    say(f"{rows} rows of {len(runs)} runs in {out}", metadata, as_json)

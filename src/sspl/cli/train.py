@@ -22,16 +22,19 @@ preset_option = click.option(
 
 
 def gather(
-    stage: Any, preset_name: str, settings_file: Path | None, given: dict[str, Any],
+    stage: Any,
+    preset_name: str,
+    settings_file: Path | None,
+    given: dict[str, Any],
     run: Path | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Lay a settings file over a preset, and what the options gave over both.
 
     With `run` the settings of that run take the place of the two.
     """
-    from sspl.runs import SETTINGS_FILE
+    from sspl.io.runs import SETTINGS_FILE
     from sspl.settings import merge, read_settings
-    from sspl.training.settings import preset
+    from sspl.training.stage_settings import preset
 
     if run is not None:
         return merge(read_settings(run / SETTINGS_FILE), given)
@@ -54,18 +57,25 @@ def gather(
 @on_error_option
 @json_option
 def pretrain(
-    overrides: tuple[str, ...], specs: tuple[str, ...], out: Path, seed: int | None, preset: str,
-    settings_file: Path | None, resume: bool, on_error: str, as_json: bool,
-) -> None:  # fmt: skip
+    overrides: tuple[str, ...],
+    specs: tuple[str, ...],
+    out: Path,
+    seed: int | None,
+    preset: str,
+    settings_file: Path | None,
+    resume: bool,
+    on_error: str,
+    as_json: bool,
+) -> None:
     """Stage 1: learn from unlabelled faces and their masks.
 
     Settings follow as key=value, such as tasks=[prt,pst] optim.epochs=40.
     """
-    from sspl.data.settings import parse_data_spec
+    from sspl.data.data_settings import parse_data_spec
     from sspl.distributed.group import agreed, is_first, joined
     from sspl.settings import build
     from sspl.training.pretrain import pretrain as run
-    from sspl.training.settings import PretrainSettings
+    from sspl.training.stage_settings import PretrainSettings
 
     def chosen() -> PretrainSettings:
         given: dict[str, Any] = {} if seed is None else {"seed": seed}
@@ -89,7 +99,7 @@ def going_on(out: Path, resume: bool, *given: object) -> Path | None:
 
     So `--out RUN --resume` is enough, and `optim.epochs=N` behind it makes the run longer.
     """
-    from sspl.runs import SETTINGS_FILE
+    from sspl.io.runs import SETTINGS_FILE
 
     return out if resume and not any(given) and (out / SETTINGS_FILE).is_file() else None
 
@@ -118,17 +128,26 @@ def _log(speaks: bool) -> None:
 @resume_option
 @json_option
 def finetune(
-    overrides: tuple[str, ...], spec: str | None, source: str | None, out: Path, labels: int | None,
-    fraction: float | None, subset_seed: int | None, seed: int | None, preset: str,
-    settings_file: Path | None, resume: bool, as_json: bool,
-) -> None:  # fmt: skip
+    overrides: tuple[str, ...],
+    spec: str | None,
+    source: str | None,
+    out: Path,
+    labels: int | None,
+    fraction: float | None,
+    subset_seed: int | None,
+    seed: int | None,
+    preset: str,
+    settings_file: Path | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
     """Stage 2: learn attributes from a few labelled faces."""
-    from sspl.data.settings import parse_data_spec
+    from sspl.data.data_settings import parse_data_spec
     from sspl.distributed.group import agreed, is_first, joined
     from sspl.errors import SettingsError
     from sspl.settings import build
     from sspl.training.finetune import finetune as run
-    from sspl.training.settings import FinetuneSettings
+    from sspl.training.stage_settings import FinetuneSettings
 
     def chosen() -> FinetuneSettings:
         subset = {"count": labels, "fraction": fraction, "subset_seed": subset_seed}

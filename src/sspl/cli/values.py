@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from sspl.errors import SsplError
-from sspl.files import require_file_place
+from sspl.io.files import require_file_place
 
 LARGEST: Final = 2**31 - 1
 """Largest number of anything that is counted."""
@@ -112,10 +112,10 @@ class Host(click.ParamType):  # type: ignore[type-arg]
         plain = text.isascii() and text.isprintable() and not any(map(str.isspace, text))
         if not text or not plain or len(text) > 253 or "/" in text:
             self.fail(
-                f"{text!r} is no address; give a name or number of this machine such as "
-                "127.0.0.1.",
-                param, ctx,
-            )  # fmt: skip
+                f"{text!r} is no address; give a name or number of this machine such as 127.0.0.1.",
+                param,
+                ctx,
+            )
         return text
 
 

@@ -20,7 +20,7 @@ from sspl.data.records import Faces, box_in
 from sspl.data.streams import read_ahead
 from sspl.device import usable_cores
 from sspl.errors import DataError, SsplError
-from sspl.progress import watched
+from sspl.io.progress import watched
 
 GIB: Final = 2**30
 BLOCK: Final = 1024
@@ -69,9 +69,13 @@ class Canvases:
     """
 
     def __init__(
-        self, sources: Sequence[FaceSource], canvas: int, classes: int | None,
-        cache_gb: float = 4.0, workers: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        sources: Sequence[FaceSource],
+        canvas: int,
+        classes: int | None,
+        cache_gb: float = 4.0,
+        workers: int = 0,
+    ) -> None:
         self.sources = list(sources)
         self.canvas = canvas
         self.classes = classes
@@ -122,10 +126,14 @@ class Canvases:
 
     def _blocks(self) -> Places:
         starts = [
-            start + (source.faces.starts[:-1] if isinstance(source.faces, PackedFaces)
-            else np.arange(0, len(source.faces), BLOCK))
+            start
+            + (
+                source.faces.starts[:-1]
+                if isinstance(source.faces, PackedFaces)
+                else np.arange(0, len(source.faces), BLOCK)
+            )
             for start, source in zip(self.starts, self.sources, strict=False)
-        ]  # fmt: skip
+        ]
         return np.concatenate([*starts, [len(self)]])
 
     def batches(
@@ -203,9 +211,12 @@ def _as_it_is(batch: Any) -> Any:
 def _from_processes(canvases: Canvases, chunks: Chunks) -> Iterator[Canvas]:
     # The loader's own generator spares the global one, whose state decides what is learnt.
     loader = DataLoader(
-        _WorkersView(canvases), batch_sampler=chunks, num_workers=canvases.workers,
-        collate_fn=_as_it_is, generator=torch.Generator(),
-    )  # fmt: skip
+        _WorkersView(canvases),
+        batch_sampler=chunks,
+        num_workers=canvases.workers,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),
+    )
     with _deaths_wait():
         batches = iter(loader)
     while True:

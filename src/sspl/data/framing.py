@@ -5,9 +5,9 @@ from typing import Final
 
 import numpy as np
 
+from sspl.data.data_settings import CELEBA_BOX
 from sspl.data.images import Box, read_format
 from sspl.data.records import Faces
-from sspl.data.settings import CELEBA_BOX
 
 log = logging.getLogger(__name__)
 

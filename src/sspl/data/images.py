@@ -89,9 +89,11 @@ def _reduced(
     left = over[0] if turned in RIGHT_FIRST else 0.0
     top = over[1] if turned in BOTTOM_FIRST else 0.0
     return (
-        left + square[0] / scale, top + square[1] / scale,
-        min(decoded[0], left + square[2] / scale), min(decoded[1], top + square[3] / scale),
-    )  # fmt: skip
+        left + square[0] / scale,
+        top + square[1] / scale,
+        min(decoded[0], left + square[2] / scale),
+        min(decoded[1], top + square[3] / scale),
+    )
 
 
 def read_mask(path: Picture, size: tuple[int, int] | None, classes: int) -> Image.Image:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from sspl.data.pictures import Content, Member, Picture
 from sspl.data.records import Faces, FaceSet
 from sspl.errors import DataError
-from sspl.files import ARCHIVE_DAMAGES, write_bytes
+from sspl.io.files import ARCHIVE_DAMAGES, write_bytes
 
 INPUTS_FILE: Final = "inputs.json.gz"
 PIECE: Final = 1 << 20
@@ -50,12 +50,12 @@ class Stamp:
 
     @classmethod
     def parsed(cls, content: Any) -> "Stamp | None":
-        """Return the stamp that `facts` gave; None for anything else."""
+        """Return the stamp that `metadata` gave; None for anything else."""
         if not (isinstance(content, list) and len(content) == 3):
             return None
         return cls(*content) if all(type(value) is int for value in content) else None
 
-    def facts(self) -> list[int]:
+    def metadata(self) -> list[int]:
         """Return it as JSON values."""
         return [self.bytes, self.mtime_ns, self.crc]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sspl.files import write_bytes
+from sspl.io.files import write_bytes
 
 JPEG_QUALITY: Final = 95
 GOLDEN: Final = 0.61803398875

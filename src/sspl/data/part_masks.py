@@ -25,8 +25,8 @@ from sspl.data.palette import write_mask
 from sspl.data.records import IMAGE_SUFFIXES
 from sspl.domain.taxonomy import Taxonomy, built_in_taxonomy
 from sspl.errors import DataError
-from sspl.locks import claimed
-from sspl.progress import watched
+from sspl.io.locks import claimed
+from sspl.io.progress import watched
 
 PARTS: Final = (
     "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth",

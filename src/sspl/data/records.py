@@ -155,9 +155,12 @@ class FaceSet:
         masks = pair_faces(self.names, self.images, root, self.source, bool(len(self.schema)))
         if len(masks) < len(self):
             log.warning(
-                "%s: %s of its %s files are masks in %s, and no faces.", self.source,
-                f"{len(self) - len(masks):,}", f"{len(self):,}", root,
-            )  # fmt: skip
+                "%s: %s of its %s files are masks in %s, and no faces.",
+                self.source,
+                f"{len(self) - len(masks):,}",
+                f"{len(self):,}",
+                root,
+            )
         return replace(self.select(list(masks)), masks=tuple(masks.values()))
 
 

@@ -9,8 +9,8 @@ from sspl.data.images import read_image, read_mask
 from sspl.data.records import FaceRecord, FaceSet
 from sspl.device import usable_cores
 from sspl.errors import DataError
-from sspl.files import write_csv
-from sspl.progress import watched
+from sspl.io.files import write_csv
+from sspl.io.progress import watched
 
 OnError = Literal["fail", "skip"]
 """What to do with a picture or mask that cannot be read."""

@@ -12,7 +12,7 @@ from sspl.data.adapters.dialect import read_lines
 from sspl.data.adapters.lookup import alike
 from sspl.data.records import FaceSet, Labels
 from sspl.errors import DataError, SettingsError
-from sspl.files import write_text
+from sspl.io.files import write_text
 
 Rule = Literal["seeded", "every_kth"]
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from sspl.distributed.random import rand, uniform
 from sspl.domain.taxonomy import UNKNOWN
-from sspl.draws import rand, uniform
 from sspl.settings import Settings
 
 
@@ -185,9 +185,12 @@ def jitter_colour(images: Tensor, settings: ColourSettings, generator: torch.Gen
 
 
 def random_view(
-    images: Tensor, geometry: GeometrySettings, colour: ColourSettings, size: int,
+    images: Tensor,
+    geometry: GeometrySettings,
+    colour: ColourSettings,
+    size: int,
     generator: torch.Generator,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Return one random view of each picture uint8 (n, 3, h, w), float (n, 3, size, size)."""
     drawn = draw_geometry(len(images), geometry, generator).to(images.device)
     return normalise(jitter_colour(warp_images(images, drawn, size), colour, generator))

@@ -6,11 +6,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from sspl.draws import bernoulli
+from sspl.distributed.random import bernoulli
 
 KEPT_WHOLE: Final[dict[str, int | None]] = {
-    "Dropout": None, "Dropout1d": 2, "Dropout2d": 2, "Dropout3d": 2, "DropPath": 1,
-}  # fmt: skip
+    "Dropout": None,
+    "Dropout1d": 2,
+    "Dropout2d": 2,
+    "Dropout3d": 2,
+    "DropPath": 1,
+}
 """Kind of layer to the leading dimensions that are drawn for; None: each number by itself.
 
 `DropPath` (stochastic depth) is timm's, which may not be installed.

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that `torchrun` started, for as long as the block runs.
+    """Join the processes that `torchrun` started, for as the block runs.
 
     Alone, it does nothing. Raises `SsplError` when they cannot reach each other; inside the
     block the death of another process becomes one, too.

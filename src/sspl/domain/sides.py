@@ -14,7 +14,7 @@ _DOUBLE: Final = frozenset({
     "b", "br", "brow", "brows", "eb", "eyebrow", "eyebrows", "e", "ey", "eye", "eyes", "eyelid",
     "r", "ea", "ear", "ears", "earring", "c", "cheek", "cheeks", "i", "iris", "p", "pupil",
 })  # fmt: skip
-"""What a face has twice, as far as one letter may stand right before it: `lb`, `leye`, `lr`."""
+"""What a face has twice, as one letter may stand right before it: `lb`, `leye`, `lr`."""
 
 _LIPS: Final = frozenset({"lip", "lips"})
 """Before these `l` is for lower, as in CelebAMask-HQ's l_lip."""

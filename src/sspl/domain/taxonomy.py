@@ -15,8 +15,8 @@ import yaml
 from sspl.domain.regions import REGIONS, WHOLE
 from sspl.domain.sides import side_pairs, unpaired_sides
 from sspl.errors import DataError
-from sspl.files import read_text
-from sspl.yaml_files import read_yaml
+from sspl.io.files import read_text
+from sspl.io.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -171,8 +171,10 @@ def _warn_of_lone_sides(taxonomy: Taxonomy, where: str) -> None:
         log.warning(
             "%s: %s: named after one side of the face, but no class of the other side was found, "
             "so a flipped picture keeps it; name both sides alike, such as l_eye and r_eye, or "
-            "list the pairs under 'mirror:' of a .yaml file.", where, ", ".join(alone),
-        )  # fmt: skip
+            "list the pairs under 'mirror:' of a .yaml file.",
+            where,
+            ", ".join(alone),
+        )
 
 
 def _is_pair(value: Any) -> bool:

@@ -8,13 +8,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sspl.data.settings import DataSettings
+from sspl.data.data_settings import DataSettings
 from sspl.evaluation.evaluate import evaluate, write_evaluation
-from sspl.files import write_csv
-from sspl.runs import SETTINGS_FILE, finished
+from sspl.io.files import write_csv
+from sspl.io.runs import SETTINGS_FILE, finished
 from sspl.settings import build, merge
 from sspl.training.finetune import finetune
-from sspl.training.settings import FinetuneSettings, RuntimeSettings
+from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
 
 SCRATCH: Final = "from scratch"
 PRETRAINED: Final = "SSPL pre-trained"
@@ -35,9 +35,13 @@ class ArmResult:
 
 
 def finetune_subset(
-    content: Mapping[str, Any], data: DataSettings, pretrained: Path | None, labels: int,
-    subset: int, out: Path,
-) -> Path:  # fmt: skip
+    content: Mapping[str, Any],
+    data: DataSettings,
+    pretrained: Path | None,
+    labels: int,
+    subset: int,
+    out: Path,
+) -> Path:
     """Fine-tune on one label subset into `out`; return the run folder.
 
     `content` holds the other settings of stage 2. A finished run is not run again, an interrupted
@@ -56,9 +60,13 @@ def finetune_subset(
 
 
 def run_arm(
-    content: Mapping[str, Any], data: DataSettings, pretrained: Path | None, labels: int,
-    subsets: int, out: Path,
-) -> ArmResult:  # fmt: skip
+    content: Mapping[str, Any],
+    data: DataSettings,
+    pretrained: Path | None,
+    labels: int,
+    subsets: int,
+    out: Path,
+) -> ArmResult:
     """Fine-tune on subset 0, 1, ... as `finetune_subset` does and judge each on the test split."""
     test = data.open().split("test")
     means, balanced = [], []
@@ -66,7 +74,7 @@ def run_arm(
         folder = finetune_subset(content, data, pretrained, labels, subset, out)
         found = evaluate(folder, test, RuntimeSettings())
         write_evaluation(folder, "test", found)
-        means.append(found.facts["mean"])
+        means.append(found.metadata["mean"])
         balanced.append(
             [np.nan if f.balanced_accuracy is None else f.balanced_accuracy for f in found.figures]
         )

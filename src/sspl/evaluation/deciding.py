@@ -7,20 +7,20 @@ from typing import Any, Final
 
 import numpy as np
 
+from sspl.data.data_settings import DataSettings
 from sspl.data.records import FaceSet
-from sspl.data.settings import DataSettings
 from sspl.data.subsets import load_subset
 from sspl.errors import SettingsError
-from sspl.evaluation.decided import decided_facts, decided_lines, own_decisions
+from sspl.evaluation.decided import decided_lines, decided_metadata, own_decisions
 from sspl.evaluation.evaluate import Evaluation, judge, labelled_probabilities, write_evaluation
 from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
-from sspl.files import read_json, write_json
+from sspl.io.files import read_json, write_json
+from sspl.io.runs import SETTINGS_FILE
 from sspl.models.bundle import AttributeModel, load_model, save_decisions
-from sspl.runs import SETTINGS_FILE
 from sspl.settings import build, read_settings
 from sspl.training.deciding import ThresholdRule, choose_decisions
 from sspl.training.finetune import LABELLED_FILE, VALIDATION_FILE
-from sspl.training.settings import FinetuneSettings, RuntimeSettings
+from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
 
 DECISIONS_FILE: Final = "decisions.json"
 
@@ -30,20 +30,20 @@ class Decided:
     """What was chosen on which faces.
 
     Args:
-        facts: rule and number of faces, and for each attribute what the choice is worth on them;
+        metadata: rule and number of faces, and for each attribute what the choice is worth on them;
             JSON-able.
         evaluations: the splits whose evaluation in the folder now tells of the new decisions.
     """
 
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     evaluations: tuple[str, ...]
 
     def text(self) -> str:
         """Return a plain table and what to think of it."""
-        faces, own = self.facts["faces"], self.facts["validation"]
+        faces, own = self.metadata["faces"], self.metadata["validation"]
         what = "the validation faces" if own else "the faces"
         lines = [
-            *decided_lines(self.facts["attributes"]),
+            *decided_lines(self.metadata["attributes"]),
             "",
             f"These figures are of {what} that it was chosen on, {faces:,}, and flatter it;",
             "'sspl evaluate' says what it is worth on others.",
@@ -88,9 +88,14 @@ def other_faces(run: Path, data: DataSettings, split: str) -> FaceSet:
 
 
 def decide(
-    run: Path, faces: FaceSet, own: bool, rule: ThresholdRule, accuracy: float | None,
-    given: Mapping[str, float], runtime: RuntimeSettings,
-) -> Decided:  # fmt: skip
+    run: Path,
+    faces: FaceSet,
+    own: bool,
+    rule: ThresholdRule,
+    accuracy: float | None,
+    given: Mapping[str, float],
+    runtime: RuntimeSettings,
+) -> Decided:
     """Choose thresholds and bands, write them into the model, and into what was said of it.
 
     Args:
@@ -109,13 +114,13 @@ def decide(
     names = model.schema.names
     decisions = choose_decisions(names, probabilities, labels, rule, accuracy, given)
     found = Predictions(faces.names, names, labels, probabilities.astype(np.float32))
-    facts = {
+    metadata = {
         "rule": rule, "sure_accuracy": accuracy, "given": dict(given), "faces": len(faces),
-        "validation": own, "attributes": decided_facts(found, decisions),
+        "validation": own, "attributes": decided_metadata(found, decisions),
     }  # fmt: skip
     save_decisions(run, model, decisions)
-    write_json(run / DECISIONS_FILE, facts)
-    return Decided(facts, _tell_anew(run, replace(model, decisions=decisions)))
+    write_json(run / DECISIONS_FILE, metadata)
+    return Decided(metadata, _tell_anew(run, replace(model, decisions=decisions)))
 
 
 def _tell_anew(run: Path, model: AttributeModel) -> tuple[str, ...]:
@@ -124,10 +129,10 @@ def _tell_anew(run: Path, model: AttributeModel) -> tuple[str, ...]:
         split = file.stem.removeprefix("evaluation-")
         if not predictions_file(run, split).is_file():
             continue
-        predictions, facts = load_predictions(predictions_file(run, split)), read_json(file)
-        facts.pop("decisions", None)
-        facts |= own_decisions(predictions, model.decisions)
+        predictions, metadata = load_predictions(predictions_file(run, split)), read_json(file)
+        metadata.pop("decisions", None)
+        metadata |= own_decisions(predictions, model.decisions)
         figures = judge(predictions, model.training_rates)
-        write_evaluation(run, split, Evaluation(predictions, figures, facts))
+        write_evaluation(run, split, Evaluation(predictions, figures, metadata))
         splits.append(split)
     return tuple(splits)

@@ -19,18 +19,18 @@ from sspl.evaluation.statistics import (
     RESAMPLED,
     RESAMPLES,
     drawn_text,
-    interval_facts,
+    interval_metadata,
     resampling_of,
 )
 from sspl.evaluation.subgroups import (
     ROW_TITLES,
     groupings,
     groups_of,
-    subgroup_facts,
     subgroup_lines,
+    subgroup_metadata,
     subgroup_rows,
 )
-from sspl.files import write_csv, write_json, write_text
+from sspl.io.files import write_csv, write_json, write_text
 from sspl.metrics.attributes import (
     FIGURES,
     AttributeFigures,
@@ -43,7 +43,7 @@ from sspl.metrics.attributes import (
 )
 from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.scoring import face_probabilities
-from sspl.training.settings import RuntimeSettings
+from sspl.training.stage_settings import RuntimeSettings
 
 COLUMNS = ("positives", "negatives", *FIGURES, "majority_accuracy")
 
@@ -57,18 +57,21 @@ class Evaluation:
     Args:
         predictions: of every face.
         figures: of each attribute.
-        facts: means and per-attribute figures, JSON-able.
+        metadata: means and per-attribute figures, JSON-able.
     """
 
     predictions: Predictions
     figures: list[AttributeFigures]
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def evaluate(
-    run: Path, faces: FaceSet, runtime: RuntimeSettings, by: Sequence[str] = (),
+    run: Path,
+    faces: FaceSet,
+    runtime: RuntimeSettings,
+    by: Sequence[str] = (),
     resamples: int = RESAMPLES,
-) -> Evaluation:  # fmt: skip
+) -> Evaluation:
     """Judge a run on labelled faces.
 
     `faces` must carry the model's attributes by name, in any order; raises `DataError` naming
@@ -78,13 +81,13 @@ def evaluate(
     model = load_model(run)
     predictions = predict_labelled(model, faces, runtime, by)
     figures = judge(predictions, model.training_rates)
-    facts = {"source": faces.source, "flip_average": model.flip_average}
+    metadata = {"source": faces.source, "flip_average": model.flip_average}
     reasons = left_out(predictions, model.training_rates)
-    facts |= describe(predictions, figures, by, resamples, reasons)
-    facts |= own_decisions(predictions, model.decisions)
+    metadata |= describe(predictions, figures, by, resamples, reasons)
+    metadata |= own_decisions(predictions, model.decisions)
     decided, _ = model.decisions.decide(predictions.attributes, predictions.probabilities)
-    facts["one_answer"] = one_answer(predictions.attributes, decided)
-    return Evaluation(predictions, figures, facts)
+    metadata["one_answer"] = one_answer(predictions.attributes, decided)
+    return Evaluation(predictions, figures, metadata)
 
 
 def predict_labelled(
@@ -96,9 +99,7 @@ def predict_labelled(
     """
     groups = groups_of(faces, model.schema.names, by)
     labels, found = labelled_probabilities(model, faces, runtime)
-    return Predictions(
-        faces.names, model.schema.names, labels, found.astype(np.float32), groups
-    )  # fmt: skip
+    return Predictions(faces.names, model.schema.names, labels, found.astype(np.float32), groups)
 
 
 def labelled_probabilities(
@@ -149,16 +150,19 @@ def left_out(predictions: Predictions, training_rates: NDArray[np.float64]) -> d
 
 
 def describe(
-    predictions: Predictions, figures: list[AttributeFigures], by: Sequence[str] = (),
-    resamples: int = RESAMPLES, reasons: Mapping[str, str] = NONE_LEFT_OUT,
-) -> dict[str, Any]:  # fmt: skip
-    """Return all that is known of some predictions as JSON-able facts.
+    predictions: Predictions,
+    figures: list[AttributeFigures],
+    by: Sequence[str] = (),
+    resamples: int = RESAMPLES,
+    reasons: Mapping[str, str] = NONE_LEFT_OUT,
+) -> dict[str, Any]:
+    """Return all that is known of some predictions as JSON-able metadata.
 
     Means and per-attribute figures, their bootstrap intervals, calibration, and figures by
     subgroup (`by` as in `sspl.evaluation.subgroups.groupings`). Without `resamples` there are
     neither intervals nor subgroups. Means are without the attributes that have `reasons`.
     """
-    facts: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "faces": len(predictions),
         "mean": means(figures, reasons),
         "left_out": dict(reasons),
@@ -168,9 +172,9 @@ def describe(
     if resamples:
         resampling = resampling_of(predictions, resamples)
         ways = groupings(predictions, by)
-        facts["intervals"] = interval_facts(predictions, resampling, reasons)
-        facts["subgroups"] = [subgroup_facts(predictions, way, resampling) for way in ways]
-    return facts
+        metadata["intervals"] = interval_metadata(predictions, resampling, reasons)
+        metadata["subgroups"] = [subgroup_metadata(predictions, way, resampling) for way in ways]
+    return metadata
 
 
 def write_evaluation(folder: Path, split: str, found: Evaluation) -> None:
@@ -180,12 +184,12 @@ def write_evaluation(folder: Path, split: str, found: Evaluation) -> None:
     subgroups `subgroups-SPLIT.csv`; one of an earlier evaluation is removed.
     """
     save_predictions(predictions_file(folder, split), found.predictions)
-    write_json(folder / f"evaluation-{split}.json", found.facts)
+    write_json(folder / f"evaluation-{split}.json", found.metadata)
     header, rows = _csv(found)
     write_csv(folder / f"evaluation-{split}.csv", header, rows)
     groups = folder / f"subgroups-{split}.csv"
-    if found.facts.get("subgroups"):
-        write_csv(groups, ROW_TITLES, subgroup_rows(found.facts["subgroups"]))
+    if found.metadata.get("subgroups"):
+        write_csv(groups, ROW_TITLES, subgroup_rows(found.metadata["subgroups"]))
     else:
         groups.unlink(missing_ok=True)
     write_text(folder / f"evaluation-{split}.txt", table(found) + "\n")
@@ -194,9 +198,9 @@ def write_evaluation(folder: Path, split: str, found: Evaluation) -> None:
 def _csv(found: Evaluation) -> tuple[list[str], list[tuple[Any, ...]]]:
     header = list(asdict(found.figures[0]))
     rows = [tuple(asdict(f).values()) for f in found.figures]
-    if "intervals" in found.facts:
+    if "intervals" in found.metadata:
         header += [f"{name}_{end}" for name in RESAMPLED for end in ("low", "high")]
-        bounds = found.facts["intervals"]["attributes"]
+        bounds = found.metadata["intervals"]["attributes"]
         rows = [
             (*row, *(end for name in RESAMPLED for end in bounds[row[0]][name] or (None, None)))
             for row in rows
@@ -215,19 +219,19 @@ def table(found: Evaluation) -> str:
     for f in found.figures:
         cells = [_percent(getattr(f, c)) for c in (*FIGURES, "majority_accuracy")]
         lines.append(_line((f.name, str(f.positives), str(f.negatives), *cells)))
-    lines.append(_line(("mean", "", "", *(_percent(v) for v in found.facts["mean"].values()))))
-    if "intervals" in found.facts:
-        intervals = found.facts["intervals"]
+    lines.append(_line(("mean", "", "", *(_percent(v) for v in found.metadata["mean"].values()))))
+    if "intervals" in found.metadata:
+        intervals = found.metadata["intervals"]
         for end, title in enumerate(("  from", "  to")):
             bounds = (intervals["mean"][name] or (None, None) for name in RESAMPLED)
             lines.append(_line((title, "", "", *(_percent(b[end]) for b in bounds))))
         lines += ["", f"from, to: {drawn_text(intervals)}"]
-    if said := remarks(found.facts, len(found.figures), "faces judged"):
+    if said := remarks(found.metadata, len(found.figures), "faces judged"):
         lines += ["", *said]
-    if found.facts.get("subgroups"):
-        lines += ["", *subgroup_lines(found.facts["subgroups"])]
-    if "decisions" in found.facts:
-        lines += ["", *decided_lines(found.facts["decisions"])]
+    if found.metadata.get("subgroups"):
+        lines += ["", *subgroup_lines(found.metadata["subgroups"])]
+    if "decisions" in found.metadata:
+        lines += ["", *decided_lines(found.metadata["decisions"])]
     return "\n".join(lines)
 
 

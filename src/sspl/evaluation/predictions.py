@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sspl.data.records import MISSING, Labels
 from sspl.errors import DataError, first_line
-from sspl.files import ARCHIVE_DAMAGES, write_bytes
+from sspl.io.files import ARCHIVE_DAMAGES, write_bytes
 
 _ARRAYS: Final = ("names", "attributes", "labels", "probabilities")
 

@@ -263,7 +263,7 @@ def interval(samples: Array, level: float = LEVEL) -> Interval | None:
     return float(low), float(high)
 
 
-def interval_facts(
+def interval_metadata(
     predictions: Predictions, resampling: Resampling, without: Collection[str] = ()
 ) -> dict[str, Any]:
     """Return the intervals of the mean figures and of each attribute's, JSON-able.
@@ -290,11 +290,11 @@ def interval_facts(
     }
 
 
-def drawn_text(facts: Mapping[str, Any]) -> str:
-    """Return in words what `interval_facts` were drawn from."""
+def drawn_text(metadata: Mapping[str, Any]) -> str:
+    """Return in words what `interval_metadata` were drawn from."""
     text = (
-        f"{100 * facts['level']:g} % intervals from {facts['resamples']:,} resamples of "
-        f"{facts['units']:,} {facts['drawn']}"
+        f"{100 * metadata['level']:g} % intervals from {metadata['resamples']:,} resamples of "
+        f"{metadata['units']:,} {metadata['drawn']}"
     )
-    fewer = facts.get("ranked_resamples", facts["resamples"])
-    return text if fewer == facts["resamples"] else f"{text} ({fewer:,} for AP and AUC)"
+    fewer = metadata.get("ranked_resamples", metadata["resamples"])
+    return text if fewer == metadata["resamples"] else f"{text} ({fewer:,} for AP and AUC)"

@@ -94,7 +94,7 @@ def groupings(predictions: Predictions, by: Sequence[str] = ()) -> list[Grouping
     return found
 
 
-def subgroup_facts(
+def subgroup_metadata(
     predictions: Predictions, grouping: Grouping, resampling: Resampling
 ) -> dict[str, Any]:
     """Return the figures of every group and the gaps between groups, JSON-able.
@@ -121,9 +121,9 @@ def subgroup_facts(
         "by": grouping.by,
         "fewest": FEWEST,
         "groups": {g: int(inside[:, i].sum()) for i, g in enumerate(grouping.groups)},
-        "mean": _mean_facts(grouping, names, values, samples, enough),
+        "mean": _mean_metadata(grouping, names, values, samples, enough),
         "attributes": {
-            name: _attribute_facts(grouping, i, counts, values, samples, enough)
+            name: _attribute_metadata(grouping, i, counts, values, samples, enough)
             for i, name in enumerate(names)
         },
     }
@@ -135,10 +135,14 @@ def _cases(counts: Counts) -> dict[str, Array]:
     return dict(zip(FIGURES, cases, strict=True))
 
 
-def _attribute_facts(
-    grouping: Grouping, column: int, counts: Counts, values: Mapping[str, Array],
-    samples: Mapping[str, Array], enough: Mapping[str, Enough],
-) -> dict[str, Any]:  # fmt: skip
+def _attribute_metadata(
+    grouping: Grouping,
+    column: int,
+    counts: Counts,
+    values: Mapping[str, Array],
+    samples: Mapping[str, Array],
+    enough: Mapping[str, Enough],
+) -> dict[str, Any]:
     groups = {}
     for i, group in enumerate(grouping.groups):
         positives, negatives = counts.positives[i, column], counts.negatives[i, column]
@@ -159,10 +163,13 @@ def _attribute_facts(
     return {"groups": groups, "gaps": gaps}
 
 
-def _mean_facts(
-    grouping: Grouping, names: Sequence[str], values: Mapping[str, Array],
-    samples: Mapping[str, Array], enough: Mapping[str, Enough],
-) -> dict[str, Any]:  # fmt: skip
+def _mean_metadata(
+    grouping: Grouping,
+    names: Sequence[str],
+    values: Mapping[str, Array],
+    samples: Mapping[str, Array],
+    enough: Mapping[str, Enough],
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in FIGURES:
         able = enough[name].sum(1)
@@ -217,26 +224,31 @@ def is_clear(difference: Mapping[str, Any] | None) -> bool:
     return bounds is not None and (bounds[0] > 0 or bounds[1] < 0)
 
 
-def subgroup_rows(facts: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+def subgroup_rows(metadata: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """Return the rows of a CSV: one for each grouping, attribute and group."""
     return [
         (
-            grouping["by"], attribute, group, row["positives"], row["negatives"],
-            *(row[name] for name in FIGURES), " ".join(row["too_few_for"]),
+            grouping["by"],
+            attribute,
+            group,
+            row["positives"],
+            row["negatives"],
+            *(row[name] for name in FIGURES),
+            " ".join(row["too_few_for"]),
         )
-        for grouping in facts
+        for grouping in metadata
         for attribute, content in grouping["attributes"].items()
         for group, row in content["groups"].items()
-    ]  # fmt: skip
+    ]
 
 
 ROW_TITLES: Final = ("by", "attribute", "group", "positives", "negatives", *FIGURES, "too_few_for")
 
 
-def subgroup_lines(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+def subgroup_lines(metadata: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a short summary: the mean of each group and the largest gap between groups."""
     lines = []
-    for grouping in facts:
+    for grouping in metadata:
         sizes = ", ".join(f"{group} {size:,}" for group, size in grouping["groups"].items())
         lines.append(f"by {grouping['by']} ({sizes} faces), balanced accuracy")
         mean = grouping["mean"]["balanced_accuracy"]

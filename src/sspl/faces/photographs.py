@@ -20,7 +20,7 @@ from sspl.errors import DataError, SsplError
 from sspl.faces.alignment import FRAME_HEIGHT, Placement, cut, place
 from sspl.faces.detectors import MIN_SCORES, DetectorName, make_detector
 from sspl.faces.face import LANDMARKS, Face, FaceDetector
-from sspl.files import (
+from sspl.io.files import (
     append_text,
     holds_nothing,
     parse_json,
@@ -30,9 +30,9 @@ from sspl.files import (
     write_json,
     write_text,
 )
-from sspl.locks import claimed
-from sspl.names import clean_name, path_below, require_clean
-from sspl.progress import watched
+from sspl.io.locks import claimed
+from sspl.io.names import clean_name, path_below, require_clean
+from sspl.io.progress import watched
 from sspl.settings import Settings
 
 TABLE_FILE: Final = "faces.csv"
@@ -98,18 +98,23 @@ class Summary:
         line += f"; {len(self.without)} without a face ({WITHOUT_FILE})"
         return f"{line}\n{self.skipped.text(out / SKIPPED_FILE)}" if self.skipped else line
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Return the same as JSON values."""
         return {
-            "photographs": self.photographs, "faces": self.faces, "without": list(self.without),
+            "photographs": self.photographs,
+            "faces": self.faces,
+            "without": list(self.without),
             "skipped": len(self.skipped),
-        }  # fmt: skip
+        }
 
 
 def detect_folder(
-    photographs: Path, out: Path, settings: DetectSettings, on_error: OnError = "fail",
+    photographs: Path,
+    out: Path,
+    settings: DetectSettings,
+    on_error: OnError = "fail",
     detector: FaceDetector | None = None,
-) -> Summary:  # fmt: skip
+) -> Summary:
     """Write a crop for every face of the photographs under a folder, then the lists.
 
     The crops of `album/a.jpg` are `album/a_0.jpg`, `album/a_1.jpg` and so on, the largest face
@@ -135,9 +140,13 @@ def detect_folder(
 
 
 def _detect(
-    faces: FaceSet, photographs: Path, out: Path, settings: DetectSettings, on_error: OnError,
+    faces: FaceSet,
+    photographs: Path,
+    out: Path,
+    settings: DetectSettings,
+    on_error: OnError,
     detector: FaceDetector,
-) -> Summary:  # fmt: skip
+) -> Summary:
     _claim(out, settings)
     done = _read_journal(out)
     skipped = Skipped(on_error)
@@ -158,19 +167,25 @@ def _detect(
         if face.name in done:
             done.pop(face.name).remove(out)
         rows = _crop_faces(image, face.name, out, settings, detector)
-        done[face.name] = _Entry(face.name, stamp.bytes, rows, stamp.facts())
+        done[face.name] = _Entry(face.name, stamp.bytes, rows, stamp.metadata())
         append_text(out / JOURNAL_FILE, done[face.name].line())
     if changed:
         log.warning(
             "%s and %d more photographs have changed since an earlier run; their crops were made "
-            "anew.", changed[0], len(changed) - 1,
-        )  # fmt: skip
+            "anew.",
+            changed[0],
+            len(changed) - 1,
+        )
     gone = sorted(done.keys() - set(faces.names))
     if gone:
         log.warning(
             "%s and %d more photographs of an earlier run are gone; their crops are still in %s, "
-            "but not in %s.", gone[0], len(gone) - 1, out, TABLE_FILE,
-        )  # fmt: skip
+            "but not in %s.",
+            gone[0],
+            len(gone) - 1,
+            out,
+            TABLE_FILE,
+        )
     kept = [done[name] for name in (*faces.names, *gone) if name in done]
     write_text(out / JOURNAL_FILE, "".join(entry.line() for entry in kept))
     return _write_lists(out, faces, done, skipped)

@@ -57,9 +57,12 @@ class Predictions:
     def __getitem__(self, face: int) -> dict[str, Answer]:
         """Return what is said of one face, by attribute."""
         row = zip(
-            self.attributes, self.probabilities[face], self.present[face], self.unsure[face],
+            self.attributes,
+            self.probabilities[face],
+            self.present[face],
+            self.unsure[face],
             strict=True,
-        )  # fmt: skip
+        )
         return {name: Answer(float(p), bool(yes), not u) for name, p, yes, u in row}
 
     def __iter__(self) -> Iterator[dict[str, Answer]]:

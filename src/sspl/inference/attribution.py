@@ -60,7 +60,7 @@ def take_apart(network: AnyAttributeNetwork, view: Tensor) -> Parts:
 
     The network is in evaluation mode.
     """
-    maps = network.trunk(view)
+    maps = network.backbone(view)
     if isinstance(network, BranchAttributeNetwork):
         return _of_branches(network.pooling, network.head, maps)
     if isinstance(network.pooling, RegionPooling):
@@ -166,6 +166,9 @@ def _mean(one: Parts, other: Parts) -> Parts:
     maps = middle(one.maps, other.maps)
     assert maps is not None
     return Parts(
-        one.baseline, maps, middle(one.regions, other.regions), middle(one.whole, other.whole),
+        one.baseline,
+        maps,
+        middle(one.regions, other.regions),
+        middle(one.whole, other.whole),
         middle(one.segmentation, other.segmentation),
-    )  # fmt: skip
+    )

@@ -73,7 +73,7 @@ person who answers for the outcome. The terms of the data that it was trained on
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class RunMetadata:
     """What a run folder says of its model.
 
     Args:
@@ -108,27 +108,27 @@ class RunFacts:
     kept: Sequence[str] = ()
 
 
-def model_card(model: AttributeModel, facts: RunFacts) -> str:
+def model_card(model: AttributeModel, metadata: RunMetadata) -> str:
     """Return the card as Markdown, with the front matter that model hubs read."""
     sections = {
-        "What it predicts": _attributes(model, facts),
-        "How to use it": USE.format(name=facts.name) + "\n" + _input(model),
-        "What it was trained on": _training(facts),
-        "How good it is": _figures(facts),
-        "Calibration and thresholds": _calibration(model, facts),
-        "Limits": LIMITS + _weak_spots(model, facts),
+        "What it predicts": _attributes(model, metadata),
+        "How to use it": USE.format(name=metadata.name) + "\n" + _input(model),
+        "What it was trained on": _training(metadata),
+        "How good it is": _figures(metadata),
+        "Calibration and thresholds": _calibration(model, metadata),
+        "Limits": LIMITS + _weak_spots(model, metadata),
         "Responsible use": RESPONSIBLE + _contested(model.schema.names),
-        "Made with": "\n".join(f"- {k} {v}" for k, v in facts.versions.items()) + "\n",
+        "Made with": "\n".join(f"- {k} {v}" for k, v in metadata.versions.items()) + "\n",
     }
     body = "\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
-    return f"{_front_matter(facts)}\n# {facts.name}\n\n{_lead(model, facts)}\n{body}"
+    return f"{_front_matter(metadata)}\n# {metadata.name}\n\n{_lead(model, metadata)}\n{body}"
 
 
-def _front_matter(facts: RunFacts) -> str:
+def _front_matter(metadata: RunMetadata) -> str:
     lines = ["---", "library_name: sspl", "pipeline_tag: image-classification"]
     lines += ["tags: [face-attributes]", "license: other"]
-    if facts.licence:
-        lines.append(f"license_name: {_quoted(facts.licence)}")
+    if metadata.licence:
+        lines.append(f"license_name: {_quoted(metadata.licence)}")
     return "\n".join([*lines, "---", ""])
 
 
@@ -136,14 +136,14 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''").replace("\n", " ") + "'"
 
 
-def _lead(model: AttributeModel, facts: RunFacts) -> str:
+def _lead(model: AttributeModel, metadata: RunMetadata) -> str:
     count = len(model.schema)
-    labels = f" from {facts.labelled:,} labelled faces" if facts.labelled else ""
+    labels = f" from {metadata.labelled:,} labelled faces" if metadata.labelled else ""
     return (
         f"Predicts {count} attribute{'s' * (count != 1)} of a face in a picture, learnt{labels} "
         "with Spatial-Semantic Patch Learning (Shu et al., CVPR 2021; "
         f"architecture `{model.network.architecture}`).\n\n"
-        f"Licence of the weights: {facts.licence or 'not stated; ask who gave you the model'}.\n"
+        f"Licence of the weights: {metadata.licence or 'not stated; ask who gave you the model'}.\n"
     )
 
 
@@ -156,13 +156,13 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _attributes(model: AttributeModel, facts: RunFacts) -> str:
+def _attributes(model: AttributeModel, metadata: RunMetadata) -> str:
     thresholds = model.decisions.threshold_array(model.schema.names)
     rows = []
     for i, name in enumerate(model.schema.names):
         band = model.decisions.unsure.get(name)
         unsure = "-" if band is None else f"{band[0]:.3f} to {band[1]:.3f}"
-        counts = facts.label_counts.get(name)
+        counts = metadata.label_counts.get(name)
         labels = (str(counts["yes"]), str(counts["no"])) if counts else ("-", "-")
         share = _percent(float(model.training_rates[i]))
         region = model.schema.regions[i]
@@ -182,29 +182,31 @@ def _input(model: AttributeModel) -> str:
     )
 
 
-def _training(facts: RunFacts) -> str:
-    lines = [f"- Data: {facts.description or 'not recorded'}."]
-    if facts.labelled is not None:
-        lines.append(f"- {facts.labelled:,} labelled faces, and {facts.validation:,} more to")
-        lines[-1] += f" select on (by {facts.selected_by})." if facts.selected_by else " select on."
-    labels = facts.settings.get("labels", {})
+def _training(metadata: RunMetadata) -> str:
+    lines = [f"- Data: {metadata.description or 'not recorded'}."]
+    if metadata.labelled is not None:
+        lines.append(f"- {metadata.labelled:,} labelled faces, and {metadata.validation:,} more to")
+        lines[-1] += (
+            f" select on (by {metadata.selected_by})." if metadata.selected_by else " select on."
+        )
+    labels = metadata.settings.get("labels", {})
     if labels.get("rule") == "seeded":
         lines.append(f"- The labelled faces were drawn with seed {labels['subset_seed']}.")
-    lines.append(f"- {_stage_one(facts)}")
-    if facts.kept:
-        lines += [f"- {line}" for line in facts.kept]
-    elif "epoch" in facts.best:
-        epochs = facts.settings.get("optim", {}).get("epochs", "?")
-        lines.append(f"- The weights of epoch {facts.best['epoch']} of {epochs} were kept.")
+    lines.append(f"- {_stage_one(metadata)}")
+    if metadata.kept:
+        lines += [f"- {line}" for line in metadata.kept]
+    elif "epoch" in metadata.best:
+        epochs = metadata.settings.get("optim", {}).get("epochs", "?")
+        lines.append(f"- The weights of epoch {metadata.best['epoch']} of {epochs} were kept.")
     return "\n".join(lines) + "\n"
 
 
-def _stage_one(facts: RunFacts) -> str:
-    if not facts.settings:
+def _stage_one(metadata: RunMetadata) -> str:
+    if not metadata.settings:
         return "Pre-training: not recorded."
-    if not facts.settings.get("pretrained"):
+    if not metadata.settings.get("pretrained"):
         return "Not pre-trained on unlabelled faces."
-    stage = facts.pretraining
+    stage = metadata.pretraining
     if not stage:
         return "Pre-trained on unlabelled faces; the settings of that run are not at hand."
     if "tasks" not in stage:
@@ -216,10 +218,10 @@ def _stage_one(facts: RunFacts) -> str:
     )
 
 
-def _figures(facts: RunFacts) -> str:
-    if not facts.evaluations:
+def _figures(metadata: RunMetadata) -> str:
+    if not metadata.evaluations:
         return "It was not evaluated: nothing is known of how good it is.\n"
-    return "\n".join(_evaluation(split, found) for split, found in facts.evaluations.items())
+    return "\n".join(_evaluation(split, found) for split, found in metadata.evaluations.items())
 
 
 def _evaluation(split: str, found: Mapping[str, Any]) -> str:
@@ -304,7 +306,7 @@ def _decided(split: str, decisions: Mapping[str, Mapping[str, Any]]) -> str:
     return f"\nThe model's own decisions on `{split}`, in percent:\n\n" + _table(titles, rows)
 
 
-def _calibration(model: AttributeModel, facts: RunFacts) -> str:
+def _calibration(model: AttributeModel, metadata: RunMetadata) -> str:
     fitted = bool((model.temperatures != 1).any())
     lines = [
         "Probabilities are calibrated: one temperature for each attribute, fitted on the "
@@ -312,35 +314,35 @@ def _calibration(model: AttributeModel, facts: RunFacts) -> str:
         if fitted
         else "Probabilities are not calibrated."
     ]
-    if fitted and facts.validation:
-        lines[0] += f" Those were {facts.validation:,}; among other people they may be off."
-    lines.append(_thresholds(model, facts))
+    if fitted and metadata.validation:
+        lines[0] += f" Those were {metadata.validation:,}; among other people they may be off."
+    lines.append(_thresholds(model, metadata))
     if model.decisions.unsure:
         lines.append('Probabilities in an attribute\'s band are answered with "not sure".')
     return "\n".join(lines) + "\n"
 
 
-def _thresholds(model: AttributeModel, facts: RunFacts) -> str:
-    if not facts.decided:
+def _thresholds(model: AttributeModel, metadata: RunMetadata) -> str:
+    if not metadata.decided:
         return (
             "Thresholds were tuned on the validation faces."
             if model.decisions.thresholds
             else "An attribute is there from probability 0.5 on; no threshold was tuned."
         )
-    given = ", ".join(sorted(facts.decided["given"]))
+    given = ", ".join(sorted(metadata.decided["given"]))
     start = f"Given by hand: {given}. The other attributes " if given else "Attributes "
-    rule = RULES.get(facts.decided["rule"])
-    kind = "validation" if facts.decided["validation"] else "other labelled"
-    on = f"(`sspl model decide`, {facts.decided['faces']:,} {kind} faces)."
+    rule = RULES.get(metadata.decided["rule"])
+    kind = "validation" if metadata.decided["validation"] else "other labelled"
+    on = f"(`sspl model decide`, {metadata.decided['faces']:,} {kind} faces)."
     return start + (f"have thresholds that {rule} {on}" if rule else f"{HALF} {on}")
 
 
-def _weak_spots(model: AttributeModel, facts: RunFacts) -> str:
+def _weak_spots(model: AttributeModel, metadata: RunMetadata) -> str:
     lines = []
     never = [name for name, band in model.decisions.unsure.items() if band == (0.0, 1.0)]
     if never:
         lines.append(f"- It is never sure of: {', '.join(never)}.")
-    for split, found in facts.evaluations.items():
+    for split, found in metadata.evaluations.items():
         rows = found["attributes"]
         useless = [n for n, r in rows.items() if _no_better(r)]
         few = [n for n, r in rows.items() if min(r["positives"], r["negatives"]) < FEW]

@@ -7,7 +7,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from sspl.names import path_below
+from sspl.io.names import path_below
 
 LINE: Final = (255, 196, 0)
 PANEL: Final = (20, 20, 24)
@@ -42,15 +42,20 @@ class Note:
 
 
 def lines_about(
-    attributes: Sequence[str], probabilities: Sequence[float], present: Sequence[bool | None],
+    attributes: Sequence[str],
+    probabilities: Sequence[float],
+    present: Sequence[bool | None],
     most: int,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Return the attributes that are there, the likeliest first, at most so many.
 
     Attributes of which the model is not sure follow with a question mark, if there is room.
     """
-    found = [(yes is None, -p, name) for name, p, yes in
-             zip(attributes, probabilities, present, strict=True) if yes is not False]  # fmt: skip
+    found = [
+        (yes is None, -p, name)
+        for name, p, yes in zip(attributes, probabilities, present, strict=True)
+        if yes is not False
+    ]
     return [
         f"{name.replace('_', ' ')}{'?' if unsure else ''} {-p:.0%}"
         for unsure, p, name in sorted(found)[:most]
@@ -83,9 +88,15 @@ def annotated(image: Image.Image, notes: Sequence[Note]) -> Image.Image:
 
 
 def _panel(
-    canvas: ImageDraw.ImageDraw, size: tuple[int, int], box: Area, boxes: Sequence[Area],
-    panels: Sequence[Area], lines: Sequence[str], text: Font, width: int,
-) -> Area:  # fmt: skip
+    canvas: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    box: Area,
+    boxes: Sequence[Area],
+    panels: Sequence[Area],
+    lines: Sequence[str],
+    text: Font,
+    width: int,
+) -> Area:
     """Draw a panel of lines at a box; return where.
 
     Of the places below, above, right, left and inside it is the first that hides least of all
@@ -96,9 +107,13 @@ def _panel(
     pad = width * 2
     wide, high = right - left + 2 * pad, bottom - top + 2 * pad
     corners = (
-        (box[0], box[3] + width), (box[0], box[1] - width - high), (box[2] + width, box[1]),
-        (box[0] - width - wide, box[1]), (box[2] - wide, box[3] + width), (box[0], box[3] - high),
-    )  # fmt: skip
+        (box[0], box[3] + width),
+        (box[0], box[1] - width - high),
+        (box[2] + width, box[1]),
+        (box[0] - width - wide, box[1]),
+        (box[2] - wide, box[3] + width),
+        (box[0], box[3] - high),
+    )
     areas: list[Area] = []
     for x, y in corners:
         x = min(max(0.0, x), max(0.0, size[0] - wide))

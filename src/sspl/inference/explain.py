@@ -18,7 +18,6 @@ from sspl.data.streams import in_batches, read_ahead
 from sspl.errors import SsplError
 from sspl.faces.detectors import make_detector
 from sspl.faces.face import FaceDetector
-from sspl.files import write_json
 from sspl.inference.attribution import Parts, explain_canvases
 from sspl.inference.crops import FaceCrop
 from sspl.inference.drawing import inside
@@ -26,11 +25,12 @@ from sspl.inference.heat import AGAINST, FOR, SIDE, Tile, heat_map, legend, segm
 from sspl.inference.predict import Looker, PredictSettings, require_own_results
 from sspl.inference.scorers import Scorer, TorchScorer
 from sspl.inference.sources import Shot, Source
-from sspl.locks import claimed
+from sspl.io.files import write_json
+from sspl.io.locks import claimed
+from sspl.io.names import path_below
+from sspl.io.progress import watched
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.bundle import AttributeModel
-from sspl.names import path_below
-from sspl.progress import watched
 
 EXPLANATION_FILE: Final = "explanation.json"
 SHEET_FILE: Final = "sheet.png"
@@ -63,17 +63,25 @@ def face_parts(parts: Parts) -> list[FaceParts]:
         ids = parts.segmentation.argmax(1).byte().cpu().numpy()
     return [
         FaceParts(
-            probabilities[i], baseline, maps[i], None if regions is None else regions[i],
-            None if whole is None else whole[i], None if ids is None else ids[i],
+            probabilities[i],
+            baseline,
+            maps[i],
+            None if regions is None else regions[i],
+            None if whole is None else whole[i],
+            None if ids is None else ids[i],
         )
         for i in range(len(maps))
-    ]  # fmt: skip
+    ]
 
 
 def explain(
-    scorer: Scorer, sources: Sequence[Source], out: Path, settings: PredictSettings,
-    attributes: Sequence[str] = (), make: Callable[[], FaceDetector] | None = None,
-) -> int:  # fmt: skip
+    scorer: Scorer,
+    sources: Sequence[Source],
+    out: Path,
+    settings: PredictSettings,
+    attributes: Sequence[str] = (),
+    make: Callable[[], FaceDetector] | None = None,
+) -> int:
     """Write a folder of pictures and numbers for every face; return how many there were.
 
     Args:
@@ -93,9 +101,13 @@ def explain(
 
 
 def _explain(
-    scorer: TorchScorer, sources: Sequence[Source], out: Path, settings: PredictSettings,
-    attributes: Sequence[str], make: Callable[[], FaceDetector] | None,
-) -> int:  # fmt: skip
+    scorer: TorchScorer,
+    sources: Sequence[Source],
+    out: Path,
+    settings: PredictSettings,
+    attributes: Sequence[str],
+    make: Callable[[], FaceDetector] | None,
+) -> int:
     wanted = [scorer.model.schema.index(name) for name in attributes]
     found = settings.detection
     make = make or (lambda: make_detector(found.detector, found.least))
@@ -119,8 +131,14 @@ def _explain(
                 canvases = np.stack([face.canvas for _, _, face in batch])
                 parts = face_parts(explain_canvases(scorer.model, canvases))
                 for (shot, number, face), one in zip(batch, parts, strict=True):
-                    _write_face(_folder(out, shot, number, face), scorer.model, face, one, wanted,
-                                settings.top)  # fmt: skip
+                    _write_face(
+                        _folder(out, shot, number, face),
+                        scorer.model,
+                        face,
+                        one,
+                        wanted,
+                        settings.top,
+                    )
                     bar.update()
                 count += len(batch)
     unlike.warn(DETECT)
@@ -134,9 +152,13 @@ def _folder(out: Path, shot: Shot, number: int, face: FaceCrop) -> Path:
 
 
 def _write_face(
-    folder: Path, model: AttributeModel, face: FaceCrop, parts: FaceParts, wanted: Sequence[int],
+    folder: Path,
+    model: AttributeModel,
+    face: FaceCrop,
+    parts: FaceParts,
+    wanted: Sequence[int],
     top: int,
-) -> None:  # fmt: skip
+) -> None:
     files = attribute_files(model.schema.names)
     chosen = list(wanted) or [int(i) for i in np.argsort(-parts.probabilities)[:top]]
     names, classes = model.schema.names, classes_of(model)
@@ -151,7 +173,7 @@ def _write_face(
         title = f"{names[i].replace('_', ' ')} {parts.probabilities[i]:.0%}"
         tiles.append(Tile(pixels, title, _strongest(parts, i, classes)))
     write_image(folder / SHEET_FILE, sheet(tiles, FOOTER))
-    write_json(folder / EXPLANATION_FILE, _facts(model, face, parts, chosen, classes))
+    write_json(folder / EXPLANATION_FILE, _metadata(model, face, parts, chosen, classes))
 
 
 def attribute_files(names: Sequence[str]) -> list[str]:
@@ -195,11 +217,14 @@ def _strongest(
     ]
 
 
-def _facts(
-    model: AttributeModel, face: FaceCrop, parts: FaceParts, chosen: Sequence[int],
+def _metadata(
+    model: AttributeModel,
+    face: FaceCrop,
+    parts: FaceParts,
+    chosen: Sequence[int],
     classes: Sequence[str],
-) -> dict[str, Any]:  # fmt: skip
-    facts: dict[str, Any] = {"box": face.box, "score": face.score, "attributes": {}}
+) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"box": face.box, "score": face.score, "attributes": {}}
     for i in chosen:
         added = {name: round(value, 4) for name, value in by_part(parts, i, classes).items()}
         entry: dict[str, Any] = {
@@ -209,5 +234,5 @@ def _facts(
         if added:
             entry["parts"] = added
         entry["map"] = [[round(v, 5) for v in row] for row in parts.maps[i].tolist()]
-        facts["attributes"][model.schema.names[i]] = entry
-    return facts
+        metadata["attributes"][model.schema.names[i]] = entry
+    return metadata

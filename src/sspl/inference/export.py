@@ -14,23 +14,23 @@ from sspl.data.records import FaceSet
 from sspl.data.synthetic.render import render_face
 from sspl.data.transforms import normalise
 from sspl.errors import SsplError
-from sspl.files import write_bytes, write_json
 from sspl.inference.graphs import split_prelus
 from sspl.inference.portable import (
     INPUT,
     OUTPUT,
     SUFFIX,
-    Int8Facts,
-    PortableFacts,
+    Int8Metadata,
+    PortableMetadata,
     pack,
     run_session,
 )
-from sspl.locks import claimed
+from sspl.io.files import write_bytes, write_json
+from sspl.io.locks import claimed
+from sspl.io.runs import versions
 from sspl.models.bundle import AttributeModel
 from sspl.models.scoring import logits_of
-from sspl.onnx_files import onnx, onnxruntime, start_session
-from sspl.onnx_writing import OPSET, trace_onnx
-from sspl.runs import versions
+from sspl.onnx.files import onnx, onnxruntime, start_session
+from sspl.onnx.writing import OPSET, trace_onnx
 
 TOLERANCE: Final = 1e-4
 """Largest difference in probability between the graph and the torch model."""
@@ -68,25 +68,32 @@ class PredictionGraph(nn.Module):
 
 
 def export_onnx(
-    model: AttributeModel, out: Path, opset: int = OPSET,
-    calibration: FaceSet | None = None, calibration_faces: int = 200,
-) -> PortableFacts:  # fmt: skip
-    """Write a model as ONNX, and its facts as JSON beside it; return the facts.
+    model: AttributeModel,
+    out: Path,
+    opset: int = OPSET,
+    calibration: FaceSet | None = None,
+    calibration_faces: int = 200,
+) -> PortableMetadata:
+    """Write a model as ONNX, and its metadata as JSON beside it; return the metadata.
 
     The float graph is compared with the torch model before anything is written. With
     `calibration`, unlabelled faces, the file holds the int8 graph made from it.
 
     Raises `SsplError` when the graph cannot be made or does not equal the model.
     """
-    facts_file = _facts_file(out)
+    metadata_file = _metadata_file(out)
     with claimed(out):
-        return _export(model, out, facts_file, opset, calibration, calibration_faces)
+        return _export(model, out, metadata_file, opset, calibration, calibration_faces)
 
 
 def _export(
-    model: AttributeModel, out: Path, facts_file: Path, opset: int, calibration: FaceSet | None,
+    model: AttributeModel,
+    out: Path,
+    metadata_file: Path,
+    opset: int,
+    calibration: FaceSet | None,
     calibration_faces: int,
-) -> PortableFacts:  # fmt: skip
+) -> PortableMetadata:
     proto = export_graph(model, opset)
     check_graph(proto, model)
     int8 = None
@@ -94,14 +101,14 @@ def _export(
         from sspl.inference.quantise import quantise
 
         proto, int8 = quantise(proto, calibration, model, calibration_faces)
-    facts = _facts(model, proto, int8)
-    write_bytes(out, pack(proto, facts))
-    write_json(facts_file, facts.model_dump(mode="json"))
-    return facts
+    metadata = _metadata(model, proto, int8)
+    write_bytes(out, pack(proto, metadata))
+    write_json(metadata_file, metadata.model_dump(mode="json"))
+    return metadata
 
 
-def _facts_file(out: Path) -> Path:
-    """Return where the facts go; refuse a name that would cost the user another file."""
+def _metadata_file(out: Path) -> Path:
+    """Return where the metadata go; refuse a name that would cost the user another file."""
     if out.suffix != SUFFIX:
         raise SsplError(f"{out}: give the file a name that ends in {SUFFIX}.")
     beside = out.with_suffix(".json")
@@ -151,9 +158,11 @@ def check_images(canvas: int) -> NDArray[np.uint8]:
     return np.stack([*resized, noise])
 
 
-def _facts(model: AttributeModel, proto: onnx.ModelProto, int8: Int8Facts | None) -> PortableFacts:
+def _metadata(
+    model: AttributeModel, proto: onnx.ModelProto, int8: Int8Metadata | None
+) -> PortableMetadata:
     found = versions() | {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
-    return PortableFacts(
+    return PortableMetadata(
         attributes=dict(zip(model.schema.names, model.schema.regions, strict=True)),
         thresholds=tuple(model.decisions.threshold_array(model.schema.names).tolist()),
         unsure=model.decisions.unsure,

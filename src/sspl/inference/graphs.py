@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sspl.onnx_files import onnx
+from sspl.onnx.files import onnx
 
 Values = NDArray[np.float64]
 
@@ -70,9 +70,13 @@ def _values(tensor: onnx.TensorProto) -> Values:
 
 
 def _sum_of_two(
-    graph: onnx.GraphProto, node: onnx.NodeProto, source: str, slopes: Values, scale: Values,
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    source: str,
+    slopes: Values,
+    scale: Values,
     shift: Values,
-) -> list[onnx.NodeProto]:  # fmt: skip
+) -> list[onnx.NodeProto]:
     """Return the nodes that make a PRelu's output; add their weights to the graph."""
     name = node.name or node.output[0]
     made: list[onnx.NodeProto] = []

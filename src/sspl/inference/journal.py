@@ -54,9 +54,11 @@ class Journal:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._file.close()
 
     def _end_of_whole_lines(self) -> int:
@@ -69,8 +71,9 @@ class Journal:
                 if number == 0 and line.decode("utf-8", "replace").rstrip("\n") != self.header:
                     log.warning(
                         "%s is of a prediction with another %s; all pictures are looked at again.",
-                        self.path, self._other(line),
-                    )  # fmt: skip
+                        self.path,
+                        self._other(line),
+                    )
                     return 0
                 # Only the last line can be torn: of a run that was killed while writing it.
                 if not line.endswith(b"\n"):

@@ -1,4 +1,4 @@
-"""A model folder that travels: weights, facts in JSON and a model card, and nothing else."""
+"""A model folder that travels: weights, metadata in JSON and a model card, and nothing else."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any, Final
 
 from sspl.errors import DataError, SsplError
 from sspl.evaluation.deciding import DECISIONS_FILE
-from sspl.files import holds_nothing, write_json, write_text
-from sspl.inference.card import RunFacts, model_card
-from sspl.locks import claimed
+from sspl.inference.card import RunMetadata, model_card
+from sspl.io.files import holds_nothing, write_json, write_text
+from sspl.io.locks import claimed
+from sspl.io.runs import METRICS_JSON, RUN_FILE, SETTINGS_FILE, versions
+from sspl.io.weights import save_tensors
 from sspl.metrics.attributes import remarks
-from sspl.models.bundle import CONFIG_FILE, MODEL_FILE, load_model, model_facts
-from sspl.runs import METRICS_JSON, RUN_FILE, SETTINGS_FILE, versions
+from sspl.models.bundle import CONFIG_FILE, MODEL_FILE, load_model, model_metadata
 from sspl.settings import read_settings
-from sspl.weights import save_tensors
 
 CARD_FILE: Final = "MODEL_CARD.md"
 FORMAT: Final = 1
@@ -22,12 +22,15 @@ DECIDED: Final = ("rule", "sure_accuracy", "given", "faces", "validation")
 
 
 def pack_model(
-    run: Path, out: Path, name: str | None = None, licence: str | None = None,
+    run: Path,
+    out: Path,
+    name: str | None = None,
+    licence: str | None = None,
     description: str | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write the model of a run as `model.safetensors`, `config.json` and `MODEL_CARD.md`.
 
-    Of the run only facts are taken over: no path, no name of a picture.
+    Of the run only metadata are taken over: no path, no name of a picture.
 
     Args:
         run: folder of a fine-tuned run, or a model folder.
@@ -41,43 +44,43 @@ def pack_model(
     if out.exists() and not (out.is_dir() and holds_nothing(out)):
         raise SsplError(f"{out} is already there and not empty; choose another --out.")
     model = load_model(run)
-    facts = read_run(run, name, licence, description)
+    metadata = read_run(run, name, licence, description)
     with claimed(out, folder=True):
         save_tensors(out / MODEL_FILE, model.network.state_dict(), None)
-        # The facts come last: without them the folder is no model.
-        write_text(out / CARD_FILE, model_card(model, facts))
-        write_json(out / CONFIG_FILE, _config(model_facts(model), facts))
+        # The metadata come last: without them the folder is no model.
+        write_text(out / CARD_FILE, model_card(model, metadata))
+        write_json(out / CONFIG_FILE, _config(model_metadata(model), metadata))
 
 
-def _config(model: dict[str, Any], facts: RunFacts) -> dict[str, Any]:
+def _config(model: dict[str, Any], metadata: RunMetadata) -> dict[str, Any]:
     return {
         "library_name": "sspl",
         "format": FORMAT,
-        "name": facts.name,
+        "name": metadata.name,
         **model,
-        "licence": facts.licence,
+        "licence": metadata.licence,
         "data": {
-            "description": facts.description,
-            "labelled_faces": facts.labelled,
-            "validation_faces": facts.validation,
-            "label_counts": dict(facts.label_counts),
+            "description": metadata.description,
+            "labelled_faces": metadata.labelled,
+            "validation_faces": metadata.validation,
+            "label_counts": dict(metadata.label_counts),
         },
-        "versions": facts.versions,
-        "decided": dict(facts.decided),
-        "kept": list(facts.kept),
+        "versions": metadata.versions,
+        "decided": dict(metadata.decided),
+        "kept": list(metadata.kept),
     }
 
 
 def read_run(
     run: Path, name: str | None = None, licence: str | None = None, description: str | None = None
-) -> RunFacts:
+) -> RunMetadata:
     """Gather what a run folder says of its model; what is not there is None or empty."""
     folder = run if run.is_dir() else run.parent
     settings = _yaml(folder / SETTINGS_FILE)
     metrics = _json(folder / METRICS_JSON)
     packed = _json(folder / CONFIG_FILE)
     data = packed.get("data", {})
-    return RunFacts(
+    return RunMetadata(
         name=name or packed.get("name") or folder.resolve().name,
         licence=licence or packed.get("licence"),
         description=description or data.get("description") or _data_in_words(settings),

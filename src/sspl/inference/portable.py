@@ -16,10 +16,10 @@ from pydantic import Field, PositiveInt, model_validator
 from sspl.data.images import Box
 from sspl.domain.attributes import attribute_fault
 from sspl.errors import DataError, SettingsError
-from sspl.files import parse_json
+from sspl.io.files import parse_json
 from sspl.models.bundle import MOST_SIDE
 from sspl.models.decisions import check_decisions
-from sspl.onnx_files import external_tensors, onnx, onnxruntime, parse_onnx, start_session
+from sspl.onnx.files import external_tensors, onnx, onnxruntime, parse_onnx, start_session
 from sspl.settings import Settings, build
 
 SUFFIX: Final = ".onnx"
@@ -29,7 +29,7 @@ INPUT: Final = "images"
 OUTPUT: Final = "probabilities"
 
 
-class Int8Facts(Settings):
+class Int8Metadata(Settings):
     """How an int8 file was calibrated and how far it is from the float graph it came from.
 
     Differences are of probabilities, over held-out faces that were not calibrated on.
@@ -43,7 +43,7 @@ class Int8Facts(Settings):
     decisions: int
 
 
-class PortableFacts(Settings):
+class PortableMetadata(Settings):
     """What stands in the metadata of an exported file.
 
     Attributes:
@@ -68,7 +68,7 @@ class PortableFacts(Settings):
     pictures: tuple[PositiveInt, PositiveInt] | None = None
     opset: int
     numbers: Literal["float32", "int8"] = "float32"
-    int8: Int8Facts | None = None
+    int8: Int8Metadata | None = None
     versions: dict[str, str]
 
     @model_validator(mode="after")
@@ -92,12 +92,12 @@ class PortableModel:
     """An exported model, ready to run."""
 
     session: onnxruntime.InferenceSession
-    facts: PortableFacts
+    metadata: PortableMetadata
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map uint8 (n, canvas, canvas, 3) to probabilities float32 (n, attributes)."""
         found = run_session(self.session, images)
-        if found.shape != (len(images), len(self.facts.attributes)):
+        if found.shape != (len(images), len(self.metadata.attributes)):
             raise DataError(f"the ONNX graph gave {found.shape} numbers for {len(images)} faces.")
         if not ((found >= -ROUNDING) & (found <= 1 + ROUNDING)).all():
             raise DataError(
@@ -115,19 +115,19 @@ def load_portable(path: Path) -> PortableModel:
     if not path.is_file():
         raise DataError(f"{path}: no such model file; make it with 'sspl export'.")
     content = path.read_bytes()
-    facts = _read_facts(path, content)
+    metadata = _read_metadata(path, content)
     session = start_session(content, str(path))
     shapes = (session.get_inputs()[0].shape[1:], session.get_outputs()[0].shape[1:])
-    wanted = ([facts.canvas, facts.canvas, 3], [len(facts.attributes)])
+    wanted = ([metadata.canvas, metadata.canvas, 3], [len(metadata.attributes)])
     if shapes != wanted:
         raise DataError(
             f"{path}: the graph maps {shapes[0]} to {shapes[1]} but its metadata say "
             f"{wanted[0]} to {wanted[1]}; export the model again."
         )
-    return PortableModel(session, facts)
+    return PortableModel(session, metadata)
 
 
-def _read_facts(path: Path, content: bytes) -> PortableFacts:
+def _read_metadata(path: Path, content: bytes) -> PortableMetadata:
     proto = parse_onnx(content, str(path))
     if external_tensors(proto):
         raise DataError(f"{path}: keeps weights in another file; 'sspl export' writes one file.")
@@ -138,7 +138,7 @@ def _read_facts(path: Path, content: bytes) -> PortableFacts:
             f"'{METADATA_KEY}'."
         )
     try:
-        return build(PortableFacts, parse_json(found))
+        return build(PortableMetadata, parse_json(found))
     except (SettingsError, ValueError) as error:
         raise DataError(
             f"{path}: metadata that this version cannot use ({str(error).rstrip('.')}); "
@@ -146,10 +146,10 @@ def _read_facts(path: Path, content: bytes) -> PortableFacts:
         ) from None
 
 
-def pack(proto: onnx.ModelProto, facts: PortableFacts) -> bytes:
-    """Return the file's content: the graph with the facts as its only metadata."""
+def pack(proto: onnx.ModelProto, metadata: PortableMetadata) -> bytes:
+    """Return the file's content: the graph with the metadata as its only metadata."""
     del proto.metadata_props[:]
-    onnx.helper.set_model_props(proto, {METADATA_KEY: facts.model_dump_json()})
+    onnx.helper.set_model_props(proto, {METADATA_KEY: metadata.model_dump_json()})
     content: bytes = proto.SerializeToString()
     return content
 

@@ -25,17 +25,17 @@ from sspl.errors import DataError, SettingsError
 from sspl.faces.detectors import make_detector
 from sspl.faces.face import FaceDetector
 from sspl.faces.photographs import WITHOUT_FILE, DetectSettings
-from sspl.files import write_text
 from sspl.inference.crops import FaceCrop, crop_faces, whole_picture
 from sspl.inference.drawing import Note, annotated, annotated_path, lines_about
 from sspl.inference.journal import Journal
 from sspl.inference.scorers import Scorer
 from sspl.inference.sources import Shot, Source, Stills, kept_entries
 from sspl.inference.tables import CHUNK, Layout, Row, check_table, write_table
-from sspl.locks import claimed
+from sspl.io.files import write_text
+from sspl.io.locks import claimed
+from sspl.io.names import require_own_places
+from sspl.io.progress import watched
 from sspl.models.bundle import CONFIG_FILE, MODEL_FILE
-from sspl.names import require_own_places
-from sspl.progress import watched
 from sspl.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -93,9 +93,12 @@ class Looker:
     """
 
     def __init__(
-        self, scorer: Scorer, settings: PredictSettings, make: Callable[[], FaceDetector],
+        self,
+        scorer: Scorer,
+        settings: PredictSettings,
+        make: Callable[[], FaceDetector],
         keeps: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.scorer, self.settings, self.make, self.keeps = scorer, settings, make, keeps
         self._own = threading.local()
 
@@ -194,10 +197,15 @@ def without_list(out: Path) -> Path:
 
 
 def predict(
-    scorer: Scorer, sources: Sequence[Source], out: Path, settings: PredictSettings,
-    skipped: Skipped, annotate: Path | None = None, model: str = "",
+    scorer: Scorer,
+    sources: Sequence[Source],
+    out: Path,
+    settings: PredictSettings,
+    skipped: Skipped,
+    annotate: Path | None = None,
+    model: str = "",
     make: Callable[[], FaceDetector] | None = None,
-) -> Summary:  # fmt: skip
+) -> Summary:
     """Write a table of what a model says of the faces of pictures, and the lists beside it.
 
     An interrupted run goes on when it is repeated; one that looks at a camera ends with Ctrl-C
@@ -227,10 +235,15 @@ def predict(
 
 
 def _predict(
-    scorer: Scorer, sources: Sequence[Source], out: Path, settings: PredictSettings,
-    skipped: Skipped, annotate: Path | None, model: str,
+    scorer: Scorer,
+    sources: Sequence[Source],
+    out: Path,
+    settings: PredictSettings,
+    skipped: Skipped,
+    annotate: Path | None,
+    model: str,
     make: Callable[[], FaceDetector] | None,
-) -> Summary:  # fmt: skip
+) -> Summary:
     for source in sources:
         box_in_cut(source.cut, source.source, scorer.box, scorer.canvas)
     found = settings.detection
@@ -261,9 +274,12 @@ def _predict(
 
 
 def _fill(
-    journal: Journal, sources: Sequence[Source], looker: Looker, policy: OnError,
+    journal: Journal,
+    sources: Sequence[Source],
+    looker: Looker,
+    policy: OnError,
     annotate: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     """Look at every picture that the journal has not yet, and note what is found."""
     scorer, settings = looker.scorer, looker.settings
     counts = [source.count() for source in sources]
@@ -291,8 +307,11 @@ def _fill(
 def _entry(picture: Looked, probabilities: NDArray[np.float64]) -> dict[str, Any]:
     shot = picture.shot
     entry: dict[str, Any] = {
-        "image": shot.name, "frame": shot.frame, "seconds": shot.seconds, "of": shot.of
-    }  # fmt: skip
+        "image": shot.name,
+        "frame": shot.frame,
+        "seconds": shot.seconds,
+        "of": shot.of,
+    }
     if picture.error is not None:
         return entry | {"source": shot.source, "error": str(picture.error)}
     faces = [
@@ -324,9 +343,13 @@ def _answers(scorer: Scorer, probabilities: NDArray[np.float64]) -> list[list[bo
 
 
 def _finish(
-    journal: Journal, scorer: Scorer, layout: Layout, out: Path, skipped: Skipped,
+    journal: Journal,
+    scorer: Scorer,
+    layout: Layout,
+    out: Path,
+    skipped: Skipped,
     sources: Sequence[Source],
-) -> Summary:  # fmt: skip
+) -> Summary:
     """Write the table and the lists from the journal."""
     without: list[str] = []
     faces = pictures = 0
@@ -369,9 +392,15 @@ def _rows(journal: Journal, scorer: Scorer) -> Iterator[Row]:
         answers = _answers(scorer, np.array([face[-1] for face in batch]))
         for (entry, number, box, score, probabilities), present in zip(batch, answers, strict=True):
             yield Row(
-                entry["image"], entry["frame"], entry["seconds"], None if box is None else number,
-                None if box is None else tuple(box), score, probabilities, present,
-            )  # fmt: skip
+                entry["image"],
+                entry["frame"],
+                entry["seconds"],
+                None if box is None else number,
+                None if box is None else tuple(box),
+                score,
+                probabilities,
+                present,
+            )
 
 
 def _check_places(sources: Sequence[Source], out: Path, annotate: Path | None) -> None:

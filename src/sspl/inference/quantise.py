@@ -23,10 +23,10 @@ from sspl.data.records import FaceSet
 from sspl.data.streams import stream_canvases
 from sspl.device import generator_for
 from sspl.errors import DataError
-from sspl.inference.portable import INPUT, Int8Facts, run_session
+from sspl.inference.portable import INPUT, Int8Metadata, run_session
 from sspl.metrics.attributes import THRESHOLD
 from sspl.models.bundle import AttributeModel
-from sspl.onnx_files import onnx, start_session
+from sspl.onnx.files import onnx, start_session
 
 FEWEST_FACES: Final = 10
 HELD_OUT_SHARE: Final = 5
@@ -66,7 +66,7 @@ def split_calibration(faces: FaceSet, count: int) -> tuple[FaceSet, FaceSet]:
 
 def quantise(
     proto: onnx.ModelProto, faces: FaceSet, model: AttributeModel, count: int
-) -> tuple[onnx.ModelProto, Int8Facts]:
+) -> tuple[onnx.ModelProto, Int8Metadata]:
     """Return the int8 graph (QDQ, a scale for each output channel) and how far it is off.
 
     Args:
@@ -83,7 +83,7 @@ def quantise(
     )
     apart = np.abs(before - after)
     flipped = (before >= THRESHOLD) != (after >= THRESHOLD)
-    return quantised, Int8Facts(
+    return quantised, Int8Metadata(
         calibration_faces=len(calibration),
         held_out_faces=len(held_out),
         largest_difference=float(apart.max()),
@@ -126,14 +126,20 @@ def _quantise(proto: onnx.ModelProto, batches: Iterator[NDArray[np.uint8]]) -> o
         try:
             quant_pre_process(given, prepared, skip_symbolic_shape=True)
             quantize_static(
-                prepared, done, _Faces(batches), quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(QUANTISED), per_channel=True,
+                prepared,
+                done,
+                _Faces(batches),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(QUANTISED),
+                per_channel=True,
                 nodes_to_exclude=sums_of_others(onnx.load(prepared)),
                 # CPUs without VNNI add pairs of products in 16 bits, which eight-bit weights
                 # overflow: seven bits give the same result everywhere.
-                reduce_range=True, activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
-            )  # fmt: skip
+                reduce_range=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+            )
         finally:
             logger.setLevel(level)
         return onnx.load(done)

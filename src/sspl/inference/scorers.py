@@ -101,29 +101,29 @@ class PortableScorer:
     @property
     def attributes(self) -> tuple[str, ...]:
         """Names in output order."""
-        return tuple(self.portable.facts.attributes)
+        return tuple(self.portable.metadata.attributes)
 
     @property
     def decisions(self) -> Decisions:
         """What the model decides by."""
-        facts = self.portable.facts
-        thresholds = dict(zip(facts.attributes, facts.thresholds, strict=True))
-        return Decisions(thresholds=thresholds, unsure=facts.unsure)
+        metadata = self.portable.metadata
+        thresholds = dict(zip(metadata.attributes, metadata.thresholds, strict=True))
+        return Decisions(thresholds=thresholds, unsure=metadata.unsure)
 
     @property
     def box(self) -> Box:
         """Part of each picture that is used."""
-        return self.portable.facts.box
+        return self.portable.metadata.box
 
     @property
     def canvas(self) -> int:
         """Side in px."""
-        return self.portable.facts.canvas
+        return self.portable.metadata.canvas
 
     @property
     def pictures(self) -> Size | None:
         """Width and height in px of the pictures learnt from."""
-        return self.portable.facts.pictures or size_by_box(self.box)
+        return self.portable.metadata.pictures or size_by_box(self.box)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Map uint8 (n, canvas, canvas, 3) to calibrated probabilities float64 (n, attributes)."""

@@ -16,14 +16,14 @@ from typing import Any, Final, Self
 from PIL import Image
 
 from sspl.data.adapters.folder import in_words, kind_of
+from sspl.data.data_settings import names_data
 from sspl.data.images import read_image
 from sspl.data.inputs import Stamp
 from sspl.data.pictures import Picture
 from sspl.data.records import IMAGE_SUFFIXES, Cut, FaceSet
-from sspl.data.settings import names_data
 from sspl.errors import DataError
 from sspl.faces.detectors import opencv
-from sspl.names import printable, require_utf8
+from sspl.io.names import printable, require_utf8
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Shot:
 
 def _stamp(picture: Picture) -> list[int] | None:
     try:
-        return Stamp.of(picture).facts()
+        return Stamp.of(picture).metadata()
     except DataError:
         return None  # it says so itself when it is looked at
 
@@ -303,8 +303,9 @@ def kept_entries(entries: Iterator[dict[str, Any]], sources: Sequence[Source]) -
             if not fits:
                 log.warning(
                     "%s is not what it was when this was interrupted, or is new; from there on "
-                    "all is looked at again.", waiting["image"],
-                )  # fmt: skip
+                    "all is looked at again.",
+                    waiting["image"],
+                )
                 return number
             waiting, number, here = next(entries, None), number + 1, here + 1
     return number
@@ -315,9 +316,12 @@ LeftOut = Callable[[str, str, DataError], None]
 
 
 def open_sources(
-    texts: Sequence[str], open_faces: Callable[[str], FaceSet], every: int, most: int | None,
+    texts: Sequence[str],
+    open_faces: Callable[[str], FaceSet],
+    every: int,
+    most: int | None,
     left_out: LeftOut,
-) -> list[Source]:  # fmt: skip
+) -> list[Source]:
     """Return what the arguments of a command stand for, as `open_source`, named apart.
 
     Files with names that are not UTF-8 are left out; raises `DataError` when none is left.
@@ -346,9 +350,12 @@ def _refuse(_source: str, _name: str, error: DataError) -> None:
 
 
 def open_source(
-    text: str, open_faces: Callable[[str], FaceSet], every: int = 1, most: int | None = None,
+    text: str,
+    open_faces: Callable[[str], FaceSet],
+    every: int = 1,
+    most: int | None = None,
     left_out: LeftOut = _refuse,
-) -> Source:  # fmt: skip
+) -> Source:
     """Return what one argument of the command line stands for.
 
     Args:

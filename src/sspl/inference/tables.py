@@ -14,7 +14,7 @@ from typing import Any, Final
 from sspl.data.streams import in_batches
 from sspl.domain.attributes import PROBABILITY
 from sspl.errors import SettingsError, SsplError
-from sspl.files import atomic_path, cell
+from sspl.io.files import atomic_path, cell
 
 CHUNK: Final = 4096
 """Rows of one group of a Parquet file."""

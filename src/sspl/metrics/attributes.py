@@ -11,8 +11,13 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sspl.data.records import MISSING, Labels
 
 FIGURES: Final = (
-    "accuracy", "balanced_accuracy", "f1", "average_precision", "auc", "calibration_error",
-)  # fmt: skip
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "average_precision",
+    "auc",
+    "calibration_error",
+)
 THRESHOLD: Final = 0.5
 BINS: Final = 15
 
@@ -112,9 +117,11 @@ def reliability(
 
 
 def all_figures(
-    names: tuple[str, ...], labels: Labels, probabilities: NDArray[np.floating[Any]],
+    names: tuple[str, ...],
+    labels: Labels,
+    probabilities: NDArray[np.floating[Any]],
     training_rates: NDArray[np.float64],
-) -> list[AttributeFigures]:  # fmt: skip
+) -> list[AttributeFigures]:
     """Judge every attribute: `labels` and `probabilities` are (n, attributes)."""
     return [
         attribute_figures(name, labels[:, i], probabilities[:, i], float(training_rates[i]))
@@ -165,19 +172,19 @@ def one_answer(names: Sequence[str], decisions: NDArray[np.bool_]) -> list[str]:
     return [name for name, share in zip(names, shares, strict=True) if share in (0.0, 1.0)]
 
 
-def remarks(facts: Mapping[str, Any], total: int, faces: str) -> list[str]:
+def remarks(metadata: Mapping[str, Any], total: int, faces: str) -> list[str]:
     """Return what must be said beside the means over `total` attributes, a sentence each.
 
-    `facts` may have the reasons why attributes are `left_out`, and those with `one_answer` for all
-    `faces`.
+    `metadata` may have the reasons why attributes are `left_out`, and those with `one_answer` for
+    all `faces`.
     """
     lines = []
-    if left_out := facts.get("left_out"):
+    if left_out := metadata.get("left_out"):
         kept = total - len(left_out)
         lines.append(
             f"Means are over {kept} of {total} attributes, left out are: {lacking_text(left_out)}."
         )
-    if names := facts.get("one_answer"):
+    if names := metadata.get("one_answer"):
         which = "every attribute" if len(names) == total else f"{len(names)} of {total} attributes"
         lines.append(
             f"The model gives all {faces} the same answer, no better than always the commoner one, "

@@ -30,8 +30,8 @@ class Mean:
         """Return the mean, NaN before the first observation."""
         return self.total / self.count if self.count else float("nan")
 
-    def facts(self) -> dict[str, Any]:
-        """Return what `restored` makes the same tally from, as JSON-able facts."""
+    def metadata(self) -> dict[str, Any]:
+        """Return what `restored` makes the same tally from, as JSON-able metadata."""
         return {"total": self.total, "count": self.count}
 
 
@@ -49,16 +49,16 @@ class Confusion:
         """Return the mean IoU over the classes seen so far."""
         return mean_iou(self.counts)
 
-    def facts(self) -> dict[str, Any]:
-        """Return what `restored` makes the same tally from, as JSON-able facts."""
+    def metadata(self) -> dict[str, Any]:
+        """Return what `restored` makes the same tally from, as JSON-able metadata."""
         return {"counts": self.counts.tolist()}
 
 
-def restored(facts: Mapping[str, Any]) -> Mean | Confusion:
-    """Return the tally that gave these facts."""
-    if "counts" in facts:
-        return Confusion(torch.tensor(facts["counts"]))
-    return Mean(**facts)
+def restored(metadata: Mapping[str, Any]) -> Mean | Confusion:
+    """Return the tally that gave these metadata."""
+    if "counts" in metadata:
+        return Confusion(torch.tensor(metadata["counts"]))
+    return Mean(**metadata)
 
 
 Tally = Mean | Confusion

@@ -1,1 +1,1 @@
-"""Networks: the trunk and the architectures built on it."""
+"""Networks: the backbone and the architectures built on it."""

@@ -1,4 +1,4 @@
-"""Stage 2: attribute heads on a pooled feature of the trunk."""
+"""Stage 2: attribute heads on a pooled feature of the backbone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sspl.models.backbones import build_trunk
+from sspl.models.backbones import build_backbone
+from sspl.models.backbones.resnet import BackboneSettings, pooled
 from sspl.models.branches import Architecture
-from sspl.models.trunk import TrunkSettings, pooled
+from sspl.models.segmentation import SegmentationHead, SegmentationSettings
 from sspl.settings import Settings, build
-from sspl.tasks.pst import SegmentationHead, SegmentationSettings
 
 SMALL_REGION = 0.5
 """Places a region must cover for its mean feature to count at about two thirds."""
@@ -39,7 +39,7 @@ class AveragePooling(nn.Module):
         self.features = widths[-1]
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Map the trunk's feature maps to float32 (n, features)."""
+        """Map the backbone's feature maps to float32 (n, features)."""
         return pooled(maps)
 
 
@@ -61,7 +61,7 @@ class RegionPooling(nn.Module):
         self.norm = nn.BatchNorm1d(self.features, affine=False)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Map the trunk's feature maps to float32 (n, features).
+        """Map the backbone's feature maps to float32 (n, features).
 
         The features of a face are, class by class, the mean feature of the class's places
         (weighted by the class's probability, and near zero where the class is absent), each
@@ -101,27 +101,31 @@ def _resample(shares: Tensor, size: torch.Size) -> Tensor:
 
 
 class AttributeNetwork(nn.Module):
-    """The `sspl` architecture of stage 2: trunk, pooling and one linear head per attribute."""
+    """The `sspl` architecture of stage 2: backbone, pooling and one linear head per attribute."""
 
     architecture: ClassVar[Architecture] = "sspl"
 
     def __init__(
-        self, trunk: TrunkSettings, head: HeadSettings, attributes: int,
-        segmentation: SegmentationSettings | None = None, classes: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+        self,
+        backbone: BackboneSettings,
+        head: HeadSettings,
+        attributes: int,
+        segmentation: SegmentationSettings | None = None,
+        classes: Sequence[str] = (),
+    ) -> None:
         """Build it.
 
         Args:
-            trunk, head: their settings.
+            backbone, head: their settings.
             attributes: number of attributes.
             segmentation, classes: shape of PST's head and the semantic classes; needed for
                 pooling by region alone.
         """
         super().__init__()
-        self.trunk_settings, self.head_settings = trunk, head
+        self.backbone_settings, self.head_settings = backbone, head
         self.segmentation = segmentation or SegmentationSettings()
         self.classes = tuple(classes)
-        self.trunk = build_trunk(trunk)
+        self.backbone = build_backbone(backbone)
         self.pooling = self._build_pooling()
         self.dropout = nn.Dropout(head.dropout)
         self.head = nn.Linear(self.pooling.features, attributes)
@@ -130,22 +134,22 @@ class AttributeNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map float (n, 3, h, w) in [-1, 1] to logits, float32 (n, attributes)."""
-        feature = self.dropout(self.pooling(self.trunk(image)))
+        feature = self.dropout(self.pooling(self.backbone(image)))
         # The heads are tiny and their logits are compared finely: no bf16 here.
         with torch.autocast(feature.device.type, enabled=False):
             logits: Tensor = self.head(feature.float())
         return logits
 
     def _build_pooling(self) -> "AveragePooling | RegionPooling":
-        widths, head = self.trunk.widths, self.head_settings
+        widths, head = self.backbone.widths, self.head_settings
         if head.pooling == "average":
             return AveragePooling(widths)
         return RegionPooling(widths, head.region_map, self.segmentation, len(self.classes))
 
-    def facts(self) -> dict[str, Any]:
-        """Return what `from_facts` needs to build this network again, as JSON values."""
+    def metadata(self) -> dict[str, Any]:
+        """Return what `from_metadata` needs to build this network again, as JSON values."""
         parts = {
-            "trunk": self.trunk_settings,
+            "backbone": self.backbone_settings,
             "head": self.head_settings,
             "segmentation": self.segmentation,
         }
@@ -153,12 +157,12 @@ class AttributeNetwork(nn.Module):
         return dumped | {"classes": list(self.classes)}
 
     @classmethod
-    def from_facts(cls, facts: Mapping[str, Any], attributes: int) -> "AttributeNetwork":
-        """Build the network that `facts` describe, with weights as initialised."""
+    def from_metadata(cls, metadata: Mapping[str, Any], attributes: int) -> "AttributeNetwork":
+        """Build the network that `metadata` describe, with weights as initialised."""
         return cls(
-            build(TrunkSettings, facts["trunk"]),
-            build(HeadSettings, facts["head"]),
+            build(BackboneSettings, metadata["backbone"]),
+            build(HeadSettings, metadata["head"]),
             attributes,
-            build(SegmentationSettings, facts["segmentation"]),
-            tuple(facts["classes"]),
+            build(SegmentationSettings, metadata["segmentation"]),
+            tuple(metadata["classes"]),
         )

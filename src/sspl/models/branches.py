@@ -1,10 +1,10 @@
 """The four branches of `splnet` and the heads on them.
 
 METHOD.md "The two architectures": whole, upper, middle and lower face, each with one
-cross-attention block for each stage of the trunk. Where the text is silent: the first block has
-no adapting convolution, since the branch feature has the trunk's width and resolution already
+cross-attention block for each stage of the backbone. Where the text is silent: the first block has
+no adapting convolution, since the branch feature has the backbone's width and resolution already
 (with one in each branch stage 2 would come to 43.3 M parameters, not 43.2 M); convolutions
-have no bias and are followed by BatchNorm and PReLU, as in the trunk.
+have no bias and are followed by BatchNorm and PReLU, as in the backbone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sspl.domain.regions import REGIONS
 from sspl.models.activation import PReLU
-from sspl.models.trunk import pooled
+from sspl.models.backbones.resnet import pooled
 
 Architecture = Literal["sspl", "splnet"]
 
@@ -53,7 +53,7 @@ class SpatialGate(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """One block of a branch: its feature meets the trunk's feature of the stage.
+    """One block of a branch: its feature meets the backbone's feature of the stage.
 
     Where it does not halve, the feature has the stage's width already.
     """
@@ -62,7 +62,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.adapt = nn.Sequential()
         if halve:
-            # Rounds up at odd sizes, as the trunk's convolutions of stride 2 do.
+            # Rounds up at odd sizes, as the backbone's convolutions of stride 2 do.
             pool = nn.MaxPool2d(2, ceil_mode=True)
             self.adapt = _convolution(inputs, width).append(pool)
         self.channel_gate = ChannelGate(2 * width)
@@ -87,10 +87,10 @@ def _convolution(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Branches(nn.ModuleDict):
-    """Region to its chain of blocks, one for each stage of the trunk."""
+    """Region to its chain of blocks, one for each stage of the backbone."""
 
     def __init__(self, widths: Sequence[int]) -> None:
-        """Build branches beside a trunk whose maps have `widths` channels, each half as large."""
+        """Build branches beside a backbone; its maps have `widths` channels, each half as large."""
         inputs = (widths[0], *widths[:-1])
         chains = {}
         for region in REGIONS:
@@ -103,14 +103,14 @@ class Branches(nn.ModuleDict):
     def forward(
         self, maps: Sequence[Tensor], regions: Sequence[str] = REGIONS
     ) -> dict[str, Tensor]:
-        """Map the trunk's feature maps to each region's pooled feature, float32 (n, channels).
+        """Map the backbone's feature maps to each region's pooled feature, float32 (n, channels).
 
         Only the branches of `regions` are run.
         """
         return {r: pooled([feature]) for r, feature in self.maps(maps, regions).items()}
 
     def maps(self, maps: Sequence[Tensor], regions: Sequence[str] = REGIONS) -> dict[str, Tensor]:
-        """Map the trunk's feature maps to each region's last one, (n, channels, h, w)."""
+        """Map the backbone's feature maps to each region's last one, (n, channels, h, w)."""
         features = {}
         for region in regions:
             feature = maps[0]
@@ -120,7 +120,7 @@ class Branches(nn.ModuleDict):
         return features
 
     def stage(self, index: int) -> nn.ModuleList:
-        """Return the blocks of all branches that stand beside one stage of the trunk."""
+        """Return the blocks of all branches that stand beside one stage of the backbone."""
         return nn.ModuleList(self._chain(region)[index] for region in self)
 
     def _chain(self, region: str) -> nn.ModuleList:

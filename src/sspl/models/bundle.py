@@ -1,7 +1,7 @@
 """A fine-tuned model: weights and everything that a prediction needs.
 
-In a run folder both are one file, `model.safetensors` with the facts in its metadata. A model
-folder that travels has the facts beside the weights, in `config.json`.
+In a run folder both are one file, `model.safetensors` with the metadata in its metadata. A model
+folder that travels has the metadata beside the weights, in `config.json`.
 """
 
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ from torch import Tensor
 from sspl.data.images import Box
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, SettingsError
-from sspl.files import read_json, write_json
+from sspl.io.files import read_json, write_json
+from sspl.io.weights import build_strictly, read_tensors, save_tensors
 from sspl.models.attributes import HeadSettings
+from sspl.models.backbones.resnet import BackboneSettings
 from sspl.models.branches import Architecture
 from sspl.models.decisions import Decisions, check_decisions
-from sspl.models.splnet import AnyAttributeNetwork, network_from_facts
-from sspl.models.trunk import TrunkSettings
+from sspl.models.segmentation import SegmentationSettings
+from sspl.models.splnet import AnyAttributeNetwork, network_from_metadata
 from sspl.settings import Settings, build
-from sspl.tasks.pst import SegmentationSettings
-from sspl.weights import build_strictly, read_tensors, save_tensors
 
 MODEL_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "config.json"
@@ -41,11 +41,11 @@ class Normalisation(Settings):
     std: float = Field(HALF_RANGE, ge=HALF_RANGE, le=HALF_RANGE)
 
 
-class ModelFacts(Settings):
+class ModelMetadata(Settings):
     """What a prediction needs besides the weights; other keys are let pass.
 
     Attributes:
-        architecture, trunk, head, segmentation, classes: as in `network_from_facts`.
+        architecture, backbone, head, segmentation, classes: as in `network_from_metadata`.
         attributes: name to face region, in output order.
         box, canvas, input_size, flip_average, training_rates, temperatures: as in
             `AttributeModel`.
@@ -56,7 +56,7 @@ class ModelFacts(Settings):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     architecture: Architecture = "sspl"
-    trunk: TrunkSettings
+    backbone: BackboneSettings
     head: HeadSettings
     segmentation: SegmentationSettings = SegmentationSettings()
     classes: tuple[str, ...] = ()
@@ -94,7 +94,7 @@ class ModelFacts(Settings):
 
 @dataclass(frozen=True)
 class AttributeModel:
-    """A stage-2 network and the facts around it.
+    """A stage-2 network and the metadata around it.
 
     Args:
         network: in evaluation mode after `load_model`.
@@ -131,12 +131,12 @@ class AttributeModel:
         return probabilities
 
 
-def model_facts(model: AttributeModel) -> dict[str, Any]:
+def model_metadata(model: AttributeModel) -> dict[str, Any]:
     """Return what `load_model` needs besides the weights, as JSON values."""
     return {
         "kind": "attributes",
         "architecture": model.network.architecture,
-        **model.network.facts(),
+        **model.network.metadata(),
         "attributes": dict(zip(model.schema.names, model.schema.regions, strict=True)),
         "box": model.box,
         "canvas": model.canvas,
@@ -151,15 +151,17 @@ def model_facts(model: AttributeModel) -> dict[str, Any]:
 
 
 def save_model(folder: Path, model: AttributeModel) -> None:
-    """Write `model.safetensors`, with the facts inside, into the folder."""
-    save_tensors(folder / MODEL_FILE, model.network.state_dict(), model_facts(model))
+    """Write `model.safetensors`, with the metadata inside, into the folder."""
+    save_tensors(folder / MODEL_FILE, model.network.state_dict(), model_metadata(model))
 
 
 def save_decisions(folder: Path, model: AttributeModel, decisions: Decisions) -> None:
-    """Give the model of a folder other decisions, in whichever file its facts stand."""
+    """Give the model of a folder other decisions, in whichever file its metadata stand."""
     tensors, content = read_tensors(folder / MODEL_FILE)
     if content is not None:
-        save_tensors(folder / MODEL_FILE, tensors, model_facts(replace(model, decisions=decisions)))
+        save_tensors(
+            folder / MODEL_FILE, tensors, model_metadata(replace(model, decisions=decisions))
+        )
         return
     config = folder / CONFIG_FILE
     write_json(
@@ -170,7 +172,7 @@ def save_decisions(folder: Path, model: AttributeModel, decisions: Decisions) ->
 def load_model(path: Path) -> AttributeModel:
     """Read a model from a run folder, a model folder or a file of either.
 
-    Facts inside the file of weights come first: they were written with them. A file without
+    Metadata inside the file of weights come first: they were written with them. A file without
     any takes those of `config.json` beside it.
 
     Raises `DataError` when there is no model, or a damaged one.
@@ -191,24 +193,30 @@ def _build(
     content: Mapping[str, Any], tensors: Mapping[str, Tensor], where: Path, file: Path
 ) -> AttributeModel:
     try:
-        facts = build(ModelFacts, dict(content))
-        schema = AttributeSchema(tuple(facts.attributes), tuple(facts.attributes.values()))
+        metadata = build(ModelMetadata, dict(content))
+        schema = AttributeSchema(tuple(metadata.attributes), tuple(metadata.attributes.values()))
     except (SettingsError, DataError) as error:
         raise DataError(f"{where}: {error}") from None
-    described = facts.model_dump()
-    network = build_strictly(lambda: network_from_facts(described, schema), tensors, str(file))
+    described = metadata.model_dump()
+    network = build_strictly(lambda: network_from_metadata(described, schema), tensors, str(file))
     return AttributeModel(
-        network.eval(), schema, facts.box, facts.canvas, facts.input_size, facts.flip_average,
-        np.asarray(facts.training_rates, dtype=np.float64),
-        np.asarray(facts.temperatures, dtype=np.float64), facts.decisions(),
-        facts.pictures,
-    )  # fmt: skip
+        network.eval(),
+        schema,
+        metadata.box,
+        metadata.canvas,
+        metadata.input_size,
+        metadata.flip_average,
+        np.asarray(metadata.training_rates, dtype=np.float64),
+        np.asarray(metadata.temperatures, dtype=np.float64),
+        metadata.decisions(),
+        metadata.pictures,
+    )
 
 
 def _read_config(config: Path, weights: Path) -> Any:
     if not config.is_file():
         raise DataError(
-            f"{weights}: not a model of this software; it carries no 'sspl' facts, and there is "
+            f"{weights}: not a model of this software; it carries no 'sspl' metadata, and there is "
             f"no {CONFIG_FILE} beside it."
         )
     return read_json(config)

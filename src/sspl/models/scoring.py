@@ -10,16 +10,19 @@ from torch import Tensor
 from sspl.data.canvases import Canvases
 from sspl.data.transforms import identity_geometry, normalise, warp_images
 from sspl.device import Precision, autocast
+from sspl.io.progress import watched
 from sspl.models.bundle import AttributeModel
 from sspl.models.splnet import AnyAttributeNetwork
-from sspl.progress import watched
 
 
 @torch.inference_mode()
 def logits_of(
-    network: AnyAttributeNetwork, canvas: Tensor, input_size: int, flip_average: bool,
+    network: AnyAttributeNetwork,
+    canvas: Tensor,
+    input_size: int,
+    flip_average: bool,
     precision: Precision,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Map uint8 (n, 3, c, c) to logits float32 (n, attributes).
 
     With `flip_average` the logits of the face and of its mirror image are averaged.
@@ -36,10 +39,16 @@ def logits_of(
 
 
 def face_logits(
-    network: AnyAttributeNetwork, canvases: Canvases, order: Sequence[int], input_size: int,
-    flip_average: bool, device: torch.device, precision: Precision, batch_size: int = 128,
+    network: AnyAttributeNetwork,
+    canvases: Canvases,
+    order: Sequence[int],
+    input_size: int,
+    flip_average: bool,
+    device: torch.device,
+    precision: Precision,
+    batch_size: int = 128,
     title: str = "predict",
-) -> NDArray[np.float32]:  # fmt: skip
+) -> NDArray[np.float32]:
     """Return float32 (len(order), attributes) logits; the network is left in eval mode."""
     network.eval()
     rows = []
@@ -54,12 +63,23 @@ def face_logits(
 
 
 def face_probabilities(
-    model: AttributeModel, canvases: Canvases, device: torch.device, precision: Precision,
-    batch_size: int = 128, title: str = "predict",
-) -> NDArray[np.float64]:  # fmt: skip
+    model: AttributeModel,
+    canvases: Canvases,
+    device: torch.device,
+    precision: Precision,
+    batch_size: int = 128,
+    title: str = "predict",
+) -> NDArray[np.float64]:
     """Return a model's calibrated probabilities, float64 (len(canvases), attributes)."""
     logits = face_logits(
-        model.network.to(device), canvases, range(len(canvases)), model.input_size,
-        model.flip_average, device, precision, batch_size, title,
-    )  # fmt: skip
+        model.network.to(device),
+        canvases,
+        range(len(canvases)),
+        model.input_size,
+        model.flip_average,
+        device,
+        precision,
+        batch_size,
+        title,
+    )
     return model.probabilities(logits)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sspl.data.inputs import of_paths, of_values, require_same_inputs
-from sspl.data.mask_facts import (
+from sspl.data.mask_shares import (
     ClassCounts,
     counted,
     never_there,
@@ -19,7 +19,9 @@ from sspl.data.mask_facts import (
 from sspl.device import pick_device
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy, load_taxonomy
 from sspl.errors import DataError, SettingsError
-from sspl.files import write_json
+from sspl.io.files import write_json
+from sspl.io.progress import watched
+from sspl.io.runs import claimed_run, start_run, write_metrics
 from sspl.metrics.pixels import confusion_matrix
 from sspl.parsing.landmarks import NAME as LANDMARKS
 from sspl.parsing.landmarks import LandmarkParser
@@ -29,8 +31,6 @@ from sspl.parsing.pairs import draw_training_pairs, find_pairs, load_pairs
 from sspl.parsing.parser import Parser
 from sspl.parsing.report import parser_figures
 from sspl.parsing.training import ParserSettings, train_parser
-from sspl.progress import watched
-from sspl.runs import claimed_run, start_run, write_metrics
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +44,14 @@ EXTENT: Final = (
 
 
 def train_and_test(
-    images: Path, masks: Path, classes: str | None, split_file: Path | None,
-    settings: ParserSettings, out: Path, resume: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    images: Path,
+    masks: Path,
+    classes: str | None,
+    split_file: Path | None,
+    settings: ParserSettings,
+    out: Path,
+    resume: bool = False,
+) -> dict[str, Any]:
     """Train a parser, test it on the held-out pairs, write the run folder; return the figures.
 
     With `resume` a run that is in the folder already goes on.
@@ -56,9 +61,14 @@ def train_and_test(
 
 
 def _train_and_test(
-    images: Path, masks: Path, classes: str | None, split_file: Path | None,
-    settings: ParserSettings, out: Path, resume: bool,
-) -> dict[str, Any]:  # fmt: skip
+    images: Path,
+    masks: Path,
+    classes: str | None,
+    split_file: Path | None,
+    settings: ParserSettings,
+    out: Path,
+    resume: bool,
+) -> dict[str, Any]:
     pick_device(settings.device)  # whether it is there is said before anything is written
     taxonomy = load_taxonomy(settings.taxonomy)
     source = load_taxonomy(classes) if classes else taxonomy
@@ -105,9 +115,10 @@ def _tell_of(counts: ClassCounts, taxonomy: Taxonomy, where: str) -> None:
     absent = never_there(counts, taxonomy)
     if absent:
         log.warning(
-            "%s: no training mask shows %s, so the parser cannot learn it.", where,
+            "%s: no training mask shows %s, so the parser cannot learn it.",
+            where,
             ", ".join(absent),
-        )  # fmt: skip
+        )
 
 
 def open_parser(
@@ -138,9 +149,15 @@ def open_parser(
 
 
 def test_on(
-    model: str, images: Path, masks: Path, classes: str | None, judge_by: str | None,
-    split_file: Path | None, only: str, out: Path | None,
-) -> dict[str, Any]:  # fmt: skip
+    model: str,
+    images: Path,
+    masks: Path,
+    classes: str | None,
+    judge_by: str | None,
+    split_file: Path | None,
+    only: str,
+    out: Path | None,
+) -> dict[str, Any]:
     """Test a parser on another set of pairs; return the figures.
 
     The masks' classes and the parser's are both remapped by name to `judge_by`.

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from sspl.domain.taxonomy import BUILT_IN, Taxonomy, load_taxonomy
 from sspl.errors import SsplError
-from sspl.files import write_bytes, write_text
-from sspl.locks import claimed
-from sspl.onnx_files import start_session
-from sspl.onnx_writing import OPSET, trace_onnx
+from sspl.io.files import write_bytes, write_text
+from sspl.io.locks import claimed
+from sspl.onnx.files import start_session
+from sspl.onnx.writing import OPSET, trace_onnx
 from sspl.parsing.model import ParserModel
 from sspl.parsing.network import resize
 from sspl.parsing.network_parser import network_size
@@ -55,9 +55,12 @@ class ParserGraph(nn.Module):
 
 
 def export_parser(
-    model: ParserModel, out: Path, short_side: int | None = None, average: bool = True,
+    model: ParserModel,
+    out: Path,
+    short_side: int | None = None,
+    average: bool = True,
     opset: int = OPSET,
-) -> OnnxParserSettings:  # fmt: skip
+) -> OnnxParserSettings:
     """Write a parser as ONNX with its YAML beside it; return what the YAML says.
 
     The graph looks at squares of one size, and is compared with the network before anything is
@@ -82,26 +85,36 @@ def export_parser(
 
 
 def _export(
-    model: ParserModel, out: Path, described: Path, short_side: int | None, average: bool,
+    model: ParserModel,
+    out: Path,
+    described: Path,
+    short_side: int | None,
+    average: bool,
     opset: int,
-) -> OnnxParserSettings:  # fmt: skip
+) -> OnnxParserSettings:
     height, width = network_size((1, 1), short_side or model.size)
     graph = ParserGraph(model, average)
     proto = trace_onnx(graph, torch.zeros(2, 3, height, width), "picture", "logits", opset)
     content: bytes = proto.SerializeToString()
     _check(content, graph, (height, width))
     taxonomy = _taxonomy_name(model.taxonomy, out)
-    facts = OnnxParserSettings(
-        classes=model.taxonomy.classes, taxonomy=taxonomy, input_size=(height, width),
-        layout="nchw", channels="rgb", scale=1, mean=(HALF_RANGE,) * 3, std=(HALF_RANGE,) * 3,
+    metadata = OnnxParserSettings(
+        classes=model.taxonomy.classes,
+        taxonomy=taxonomy,
+        input_size=(height, width),
+        layout="nchw",
+        channels="rgb",
+        scale=1,
+        mean=(HALF_RANGE,) * 3,
+        std=(HALF_RANGE,) * 3,
         output="logits",
-    )  # fmt: skip
+    )
     if taxonomy not in BUILT_IN:
         text = yaml.safe_dump(_described(model.taxonomy), sort_keys=False, allow_unicode=True)
         write_text(out.with_name(taxonomy), text)
-    write_text(described, dump_yaml(facts))
+    write_text(described, dump_yaml(metadata))
     write_bytes(out, content)
-    return facts
+    return metadata
 
 
 def _taxonomy_name(taxonomy: Taxonomy, out: Path) -> str:

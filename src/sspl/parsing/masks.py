@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sspl.data.images import read_image, read_mask
 from sspl.data.inputs import Stamp
-from sspl.data.mask_facts import ClassCounts, oddities
+from sspl.data.mask_shares import ClassCounts, oddities
 from sspl.data.pairing import (
     mask_path,
     pictures_by_id,
@@ -23,7 +23,7 @@ from sspl.data.palette import contact_sheet, overlay, write_image, write_mask
 from sspl.data.records import FaceRecord, FaceSet
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, without
 from sspl.errors import DataError, SsplError
-from sspl.files import (
+from sspl.io.files import (
     append_text,
     parse_json,
     read_json,
@@ -32,10 +32,10 @@ from sspl.files import (
     write_json,
     write_text,
 )
-from sspl.locks import claimed
-from sspl.names import path_below, require_clean, require_own_places
+from sspl.io.locks import claimed
+from sspl.io.names import path_below, require_clean, require_own_places
+from sspl.io.progress import watched
 from sspl.parsing.parser import Parser, Pixels
-from sspl.progress import watched
 
 log = logging.getLogger(__name__)
 
@@ -78,16 +78,19 @@ def _make_masks(
     if changed:
         log.warning(
             "%s and %d more pictures are not known to be those of their masks in %s, which are "
-            "made anew.", changed[0], len(changed) - 1, out,
-        )  # fmt: skip
+            "made anew.",
+            changed[0],
+            len(changed) - 1,
+            out,
+        )
     if made is None:
         undone = {face.name for face in todo}
-        made = {f.name: Stamp.of(f.image).facts() for f in faces if f.name not in undone}
+        made = {f.name: Stamp.of(f.image).metadata() for f in faces if f.name not in undone}
         write_text(out / MADE_FILE, _lines(made))
     classes, skipped = len(parser.taxonomy), Skipped(on_error)
     with watched(total=len(todo), desc="parse faces", unit="face") as bar:
         for group, pictures in _batches(parser, todo, batch_size, faces.source, skipped):
-            stamps = {face.name: Stamp.of(face.image).facts() for face in group}
+            stamps = {face.name: Stamp.of(face.image).metadata() for face in group}
             for face, ids in zip(group, parser.parse(pictures), strict=True):
                 place = mask_path(out, face.name)
                 write_mask(path_below(out, place.relative_to(out).as_posix()), ids, classes)

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from sspl.domain.taxonomy import Taxonomy
 from sspl.errors import DataError
+from sspl.io.weights import build_strictly, checked_metadata, load_tensors, save_tensors
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
 from sspl.settings import Settings
-from sspl.weights import build_strictly, checked_facts, load_tensors, save_tensors
 
 MODEL_FILE: Final = "parser.safetensors"
 
@@ -24,7 +24,7 @@ class ParserModel:
     size: int
 
 
-class ParserFacts(Settings):
+class ParserMetadata(Settings):
     """What a parser's file says of itself beside the weights."""
 
     kind: Literal["parser"]
@@ -39,7 +39,7 @@ class ParserFacts(Settings):
 def save_parser(folder: Path, parser: ParserModel, settings: ParserModelSettings) -> None:
     """Write `parser.safetensors` into the folder."""
     taxonomy = parser.taxonomy
-    facts = {
+    metadata = {
         "kind": "parser",
         "taxonomy": taxonomy.name,
         "classes": taxonomy.classes,
@@ -48,16 +48,16 @@ def save_parser(folder: Path, parser: ParserModel, settings: ParserModelSettings
         "size": parser.size,
         "model": settings.model_dump(mode="json"),
     }
-    save_tensors(folder / MODEL_FILE, parser.network.state_dict(), facts)
+    save_tensors(folder / MODEL_FILE, parser.network.state_dict(), metadata)
 
 
 def load_parser(folder: Path) -> ParserModel:
     """Read a parser; raises `DataError` when the folder holds none or a damaged one."""
     path = folder / MODEL_FILE if folder.is_dir() else folder
-    tensors, facts = load_tensors(path)
-    if facts.get("kind") != "parser":
-        raise DataError(f"{path}: holds no parser but '{facts.get('kind')}'.")
-    known = checked_facts(ParserFacts, facts, path)
+    tensors, metadata = load_tensors(path)
+    if metadata.get("kind") != "parser":
+        raise DataError(f"{path}: holds no parser but '{metadata.get('kind')}'.")
+    known = checked_metadata(ParserMetadata, metadata, path)
     taxonomy = Taxonomy(known.taxonomy, known.classes, known.mirror, known.regions)
     network = build_strictly(lambda: ParserNetwork(len(taxonomy), known.model), tensors, str(path))
     return ParserModel(network.eval(), taxonomy, known.size)

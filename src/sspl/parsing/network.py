@@ -134,10 +134,14 @@ class ParserNetwork(nn.Module):
 
         c1, c2, c3 = scaled(64), scaled(64), scaled(128)
         self.detail = nn.Sequential(
-            conv(3, c1, stride=2), conv(c1, c1),
-            conv(c1, c2, stride=2), conv(c2, c2), conv(c2, c2),
-            conv(c2, c3), conv(c3, c3),
-        )  # fmt: skip
+            conv(3, c1, stride=2),
+            conv(c1, c1),
+            conv(c1, c2, stride=2),
+            conv(c2, c2),
+            conv(c2, c2),
+            conv(c2, c3),
+            conv(c3, c3),
+        )
         s1, s2, s3 = scaled(32), scaled(64), scaled(128)
         self.stem = Stem(s1)
         self.stage3 = nn.Sequential(GatherExpand(s1, s2, 2), GatherExpand(s2, s2))

@@ -36,9 +36,13 @@ class NetworkParser:
     """
 
     def __init__(
-        self, model: ParserModel, short_side: int | None = None, average: bool = True,
-        device: str = "auto", precision: Precision = "auto",
-    ) -> None:  # fmt: skip
+        self,
+        model: ParserModel,
+        short_side: int | None = None,
+        average: bool = True,
+        device: str = "auto",
+        precision: Precision = "auto",
+    ) -> None:
         keep_freed_memory()
         self._device = pick_device(device)
         self._network = model.network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]

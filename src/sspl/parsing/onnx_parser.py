@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from sspl.domain.taxonomy import BUILT_IN, MAX_CLASSES, UNKNOWN, Taxonomy, load_taxonomy
 from sspl.errors import DataError, SettingsError
-from sspl.onnx_files import external_files, parse_onnx, start_session
+from sspl.onnx.files import external_files, parse_onnx, start_session
 from sspl.parsing.network import resize
 from sspl.parsing.parser import Ids, Pixels
 from sspl.settings import Settings, build, read_settings

@@ -15,7 +15,7 @@ from sspl.data.pairing import find_pairs_of
 from sspl.data.records import IMAGE_SUFFIXES
 from sspl.domain.taxonomy import Taxonomy
 from sspl.errors import DataError
-from sspl.progress import watched
+from sspl.io.progress import watched
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sspl.averaging import averaged_model
-from sspl.checkpoint import load_state, save_state
 from sspl.data.transforms import (
     ColourSettings,
     GeometrySettings,
@@ -32,13 +30,15 @@ from sspl.device import (
     restore_draws,
     seed_everything,
 )
+from sspl.distributed.random import uniform
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy
-from sspl.draws import uniform
 from sspl.errors import DataError, TrainingError
+from sspl.io.checkpoints import load_state, save_state
+from sspl.io.progress import note, watched
 from sspl.metrics.tallies import Mean
+from sspl.optim.averaging import averaged_model
+from sspl.optim.schedules import warmup_cosine
 from sspl.parsing.network import ParserModelSettings, ParserNetwork, resize
-from sspl.progress import note, watched
-from sspl.schedules import warmup_cosine
 from sspl.settings import Settings
 
 STRIDE: Final = 32
@@ -162,9 +162,13 @@ def degrade(images: Tensor, settings: ParserSettings, generator: torch.Generator
 
 
 def train_parser(
-    images: Tensor, masks: Tensor, taxonomy: Taxonomy, settings: ParserSettings, out: Path,
+    images: Tensor,
+    masks: Tensor,
+    taxonomy: Taxonomy,
+    settings: ParserSettings,
+    out: Path,
     resume: bool = False,
-) -> ParserTraining:  # fmt: skip
+) -> ParserTraining:
     """Train on uint8 images (n, 3, s, s) and masks (n, s, s); keep the state in the folder `out`.
 
     A run that was interrupted and resumed ends with the same weights. Raises `TrainingError` when
@@ -176,9 +180,7 @@ def train_parser(
     run = _Run(settings, taxonomy, masks)
     resumed = resume and run.restore(out)
     steps = range(run.step, settings.steps)
-    for _ in (
-        bar := watched(steps, "train parser", settings.steps, unit="step", initial=run.step)
-    ):  # fmt: skip
+    for _ in (bar := watched(steps, "train parser", settings.steps, unit="step", initial=run.step)):
         run.learn(images, masks)
         if run.step % LOG_EVERY == 0 or run.step == settings.steps:
             loss = run.note()
@@ -252,28 +254,29 @@ class _Run:
 
     def save(self, out: Path) -> None:
         """Write the state; beside the networks that is the order, and where Dropout's draws are."""
-        facts = {
+        metadata = {
             "kind": "parser-state", "rows": self.rows, "step": self.step, "pairs": self.pairs,
-            "order": self.order, "window": self.window.facts(), "draws": drawn_state(self.device),
+            "order": self.order, "window": self.window.metadata(),
+            "draws": drawn_state(self.device),
         }  # fmt: skip
-        save_state(out, self._networks(), self.optimiser, facts)
+        save_state(out, self._networks(), self.optimiser, metadata)
 
     def restore(self, out: Path) -> bool:
         """Go back to where the run was when it last saved its state; tell whether it had.
 
         Raises `DataError` when it was learning from another number of pairs.
         """
-        facts = load_state(out, self._networks(), self.optimiser)
-        if facts is None:
+        metadata = load_state(out, self._networks(), self.optimiser)
+        if metadata is None:
             return False
-        if facts["pairs"] != self.pairs:
+        if metadata["pairs"] != self.pairs:
             raise DataError(
-                f"{out} was started with {facts['pairs']} training pairs, and there are "
+                f"{out} was started with {metadata['pairs']} training pairs, and there are "
                 f"{self.pairs} now; resume with the same ones or choose another --out."
             )
-        self.rows, self.step, self.order = facts["rows"], facts["step"], facts["order"]
-        self.window = Mean(**facts["window"])
-        restore_draws(self.device, facts["draws"])
+        self.rows, self.step, self.order = metadata["rows"], metadata["step"], metadata["order"]
+        self.window = Mean(**metadata["window"])
+        restore_draws(self.device, metadata["draws"])
         return True
 
     def _networks(self) -> nn.Module:
@@ -282,9 +285,13 @@ class _Run:
 
 @torch.inference_mode()
 def parse(
-    network: ParserNetwork, images: Tensor, device: torch.device, precision: Precision,
-    mirror: Tensor | None = None, scales: Sequence[float] = AVERAGED_SCALES,
-) -> Tensor:  # fmt: skip
+    network: ParserNetwork,
+    images: Tensor,
+    device: torch.device,
+    precision: Precision,
+    mirror: Tensor | None = None,
+    scales: Sequence[float] = AVERAGED_SCALES,
+) -> Tensor:
     """Map [0, 255] images (n, 3, h, w), sides multiples of 32, to logits (n, c, h, w).
 
     With `mirror` (int64 (c,), class ids after a left-right flip) the logits are the mean over

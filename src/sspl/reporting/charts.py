@@ -76,9 +76,14 @@ def tick_text(value: float) -> str:
 
 
 def line_chart(
-    series: Sequence[Series], title: str, x_title: str, y_title: str, log_x: bool = False,
-    y_bounds: Bounds | None = None, x_ticks: Sequence[float] = (),
-) -> Markup:  # fmt: skip
+    series: Sequence[Series],
+    title: str,
+    x_title: str,
+    y_title: str,
+    log_x: bool = False,
+    y_bounds: Bounds | None = None,
+    x_ticks: Sequence[float] = (),
+) -> Markup:
     """Return a chart of lines; with more than one of them a legend follows."""
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points]
@@ -200,8 +205,10 @@ def marker(shape: int, x: float, y: float, style: int | None = None) -> str:
 
 def legend(names: Sequence[str], others: Sequence[str] = ()) -> Markup:
     """Return a list of the series' names, each with its line and mark, then of those in grey."""
-    keys = [(_path([(0, 6), (28, 6)], f"series s{i % STYLES}") + marker(i, 14, 6), name)
-            for i, name in enumerate(names)]  # fmt: skip
+    keys = [
+        (_path([(0, 6), (28, 6)], f"series s{i % STYLES}") + marker(i, 14, 6), name)
+        for i, name in enumerate(names)
+    ]
     if others:
         keys.append((_path([(0, 6), (28, 6)], "series others"), ", ".join(others)))
     items = [

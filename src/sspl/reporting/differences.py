@@ -7,7 +7,7 @@ from typing import Final
 
 from sspl.data.adapters.dialect import read_csv
 from sspl.errors import DataError
-from sspl.files import write_csv
+from sspl.io.files import write_csv
 from sspl.reporting.results import PROTOCOLS, TITLES
 
 DIFFERENCES_FILE: Final = "differences.csv"
@@ -83,10 +83,12 @@ def verdict_sentences(rows: Sequence[Difference]) -> list[str]:
         said = [
             f"{verb} {', '.join(_against(mine, verdict))}"
             for verdict, verb in (
-                ("a", "Better than"), ("b", "Worse than"), ("", "No difference shown to"),
+                ("a", "Better than"),
+                ("b", "Worse than"),
+                ("", "No difference shown to"),
             )
             if any(row.better == verdict for row in mine)
-        ]  # fmt: skip
+        ]
         sentences.append(f"{PROTOCOLS[protocol]}, {TITLES[figure]}: {'. '.join(said)}.")
     return sentences
 

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
+from sspl.data.data_settings import DataSettings, parse_data_spec
 from sspl.data.images import Box
 from sspl.data.records import FaceSet
-from sspl.data.settings import DataSettings, parse_data_spec
 from sspl.errors import SettingsError
-from sspl.runs import SETTINGS_FILE
+from sspl.io.runs import SETTINGS_FILE
 from sspl.settings import read_settings
-from sspl.study.run import STUDY_FILE
-from sspl.study.settings import open_spec
+from sspl.study.runner import STUDY_FILE
+from sspl.study.study_settings import open_spec
 
 
 def faces_of_run(run: Path, spec: str | None) -> tuple[FaceSet, Box]:

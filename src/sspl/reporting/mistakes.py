@@ -33,11 +33,13 @@ def confident_mistakes(
     counts = zip(predictions.attributes, confident.sum(0), wrong.sum(0), strict=True)
     rows = [
         {
-            "attribute": name, "confident": int(n), "wrong": int(w),
+            "attribute": name,
+            "confident": int(n),
+            "wrong": int(w),
             "share": float(w / n) if n else None,
         }
         for name, n, w in counts
-    ]  # fmt: skip
+    ]
     return {
         "sure": SURE,
         "answers": int(known.sum()),
@@ -73,9 +75,13 @@ def _mistaken_faces(
         alt = f"Face with label {label} for {words(title)}, taken for the other."
         probability = float(predictions.probabilities[face, attribute])
         shown.append(
-            {"image": picture(pictures[i], alt), "attribute": title, "probability": probability,
-             "label": label}
-        )  # fmt: skip
+            {
+                "image": picture(pictures[i], alt),
+                "attribute": title,
+                "probability": probability,
+                "label": label,
+            }
+        )
     return shown
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from sspl.errors import DataError
-from sspl.files import atomic_path
+from sspl.io.files import atomic_path
 from sspl.reporting.curves import curve_points, leading_methods
 from sspl.reporting.results import TITLES, group_rows, in_order, read_results_csv
 
@@ -37,9 +37,16 @@ def draw_curves(table: Path, out: Path) -> None:
             points, spreads = curve_points(groups, method, name)
             xs, ys = zip(*points, strict=True)
             axes.errorbar(
-                xs, ys, [s or 0 for s in spreads], color=COLOURS[number], marker=MARKS[number],
-                markersize=4.5, capsize=2, label=method, zorder=2,
-            )  # fmt: skip
+                xs,
+                ys,
+                [s or 0 for s in spreads],
+                color=COLOURS[number],
+                marker=MARKS[number],
+                markersize=4.5,
+                capsize=2,
+                label=method,
+                zorder=2,
+            )
         axes.set_xscale("log")
         axes.set_xticks(counts, [f"{count:,}" for count in counts])
         axes.xaxis.set_minor_locator(NullLocator())

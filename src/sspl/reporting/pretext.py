@@ -17,17 +17,17 @@ from sspl.data.palette import overlay, palette
 from sspl.data.records import FaceSet
 from sspl.data.synthetic.render import render_face
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
-from sspl.models.trunk import pooled
+from sspl.io.runs import SETTINGS_FILE
+from sspl.io.weights import load_strictly, load_tensors
+from sspl.models.backbones.resnet import pooled
 from sspl.reporting.page import drawing, picture
-from sspl.runs import SETTINGS_FILE
 from sspl.settings import build, read_settings
 from sspl.tasks.base import Views
 from sspl.tasks.pct import PatchClassification, class_counts, positive_classes
 from sspl.tasks.prt import NO_LABEL, PatchRotation
 from sspl.tasks.pst import PatchSegmentation
 from sspl.training.pretrain import MODEL_FILE, Pretrainer, build_network, make_views
-from sspl.training.settings import PretrainSettings
-from sspl.weights import load_strictly, load_tensors
+from sspl.training.stage_settings import PretrainSettings
 
 BATCH: Final = 32
 """Faces that are looked at; stacks of patches are normalised over all of them."""
@@ -57,7 +57,7 @@ def pretext_pictures(run: Path, faces: FaceSet | None, box: Box | None) -> dict[
     if not (run / MODEL_FILE).is_file():
         return {}
     settings = build(PretrainSettings, read_settings(run / SETTINGS_FILE))
-    settings = settings.model_copy(update={"trunk_weights": None})
+    settings = settings.model_copy(update={"backbone_weights": None})
     taxonomy = load_taxonomy(settings.taxonomy)
     network = build_network(settings, taxonomy)
     load_strictly(network, load_tensors(run / MODEL_FILE)[0], str(run / MODEL_FILE))
@@ -128,7 +128,7 @@ def _rotation_parts(network: Pretrainer, task: PatchRotation, views: Views) -> l
     stacks, which, quarters = task.stack(views)
     reduced = task.reduce(stacks)
     norms = task.norms
-    maps = network.trunk(reduced) if norms is None else norms.through(network.trunk, reduced)
+    maps = network.backbone(reduced) if norms is None else norms.through(network.backbone, reduced)
     feature = pooled(maps)
     places, angles = task.which(feature).argmax(1), task.angle(feature).argmax(1)
     grid, side = task.settings.grid, stacks.shape[-1]
@@ -146,7 +146,7 @@ def _rotation_parts(network: Pretrainer, task: PatchRotation, views: Views) -> l
 def _crop_parts(network: Pretrainer, views: Views, taxonomy: Taxonomy) -> list[list[Part]]:
     """Return the crop, its mask, the mask that the network sees, and the classes in it."""
     network.eval()
-    maps = network.trunk(views.crop)
+    maps = network.backbone(views.crop)
     crops = _as_pixels(views.crop, 1.0)
     parts = [[Part(picture(crop, "Random crop of the face.", SIDE), "The crop")] for crop in crops]
     tasks = list(network.tasks.values())

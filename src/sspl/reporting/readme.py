@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from sspl.errors import DataError
-from sspl.files import write_text
+from sspl.io.files import write_text
 from sspl.reporting.differences import DIFFERENCES_FILE, read_differences, verdict_sentences
 from sspl.reporting.results import (
     PROTOCOLS,

@@ -128,9 +128,16 @@ def _row(path: Path, line: int, values: dict[str, str]) -> Row:
             f"use {', '.join(PROTOCOLS)}."
         )
     return Row(
-        values["method"], values["protocol"], values["data"], whole("labels"), whole("subset"),
-        whole("seed"), values["split"], figures, number("train_seconds"),
-    )  # fmt: skip
+        values["method"],
+        values["protocol"],
+        values["data"],
+        whole("labels"),
+        whole("subset"),
+        whole("seed"),
+        values["split"],
+        figures,
+        number("train_seconds"),
+    )
 
 
 def group_rows(rows: Iterable[Row]) -> list[Group]:

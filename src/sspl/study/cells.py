@@ -10,10 +10,10 @@ from typing import Any, Final, Literal, TypeVar
 from pydantic import BaseModel
 
 from sspl.errors import SettingsError
+from sspl.io.user_code import is_user_code
 from sspl.settings import build, merge
-from sspl.study.settings import MethodSettings, Protocol, StudySettings
-from sspl.training.settings import FinetuneSettings, PretrainSettings, preset
-from sspl.user_code import is_user_code
+from sspl.study.study_settings import MethodSettings, Protocol, StudySettings
+from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 
 RESULT_FILE: Final = "result.json"
 FAILURE_FILE: Final = "failure.json"
@@ -107,16 +107,24 @@ def plan(study: StudySettings, cell: Cell) -> Plan:
     pretrain = None
     if method.pretrain is not None:
         pretrain = _built(
-            PretrainSettings, where,
-            _preset(study.preset, "pretrain"), study.pretrain, {"seed": study.seed},
+            PretrainSettings,
+            where,
+            _preset(study.preset, "pretrain"),
+            study.pretrain,
+            {"seed": study.seed},
             method.pretrain,
-        )  # fmt: skip
+        )
     finetune = _built(
-        FinetuneSettings, where,
-        STAGE2, _preset(study.preset, "finetune"), study.finetune, count.finetune if count else {},
-        {"seed": study.seed}, method.finetune,
+        FinetuneSettings,
+        where,
+        STAGE2,
+        _preset(study.preset, "finetune"),
+        study.finetune,
+        count.finetune if count else {},
+        {"seed": study.seed},
+        method.finetune,
         {"labels": {"count": cell.labels, "subset_seed": cell.subset}},
-    )  # fmt: skip
+    )
     unlabelled = study.unlabelled or (study.data,)
     stage1 = {"pretrain": _dump(pretrain), "unlabelled": unlabelled}
     identity = {
@@ -131,9 +139,15 @@ def plan(study: StudySettings, cell: Cell) -> Plan:
     if cell.protocol == "finetune" and count is not None and count.minutes is not None:
         minutes = count.minutes
     return Plan(
-        cell, method, pretrain, _stage1_name(pretrain, _hash(stage1)), finetune, _hash(identity),
-        minutes, method.minutes or study.minutes.pretrain,
-    )  # fmt: skip
+        cell,
+        method,
+        pretrain,
+        _stage1_name(pretrain, _hash(stage1)),
+        finetune,
+        _hash(identity),
+        minutes,
+        method.minutes or study.minutes.pretrain,
+    )
 
 
 @cache

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from sspl.locks import is_locked
-from sspl.runs import finished
+from sspl.io.locks import is_locked
+from sspl.io.runs import finished
 from sspl.study.cells import FAILURE_FILE, RESULT_FILE, Cell, Plan, cell_folder, plan, read_json
 from sspl.study.results import read_results
-from sspl.study.run import SECONDS_FILE, Study
+from sspl.study.runner import SECONDS_FILE, Study
 
 State = Literal["done", "running", "failed", "to do"]
 
@@ -22,7 +22,7 @@ class Piece:
     Args:
         name: of its folder.
         state: how it stands.
-        seconds: that it took, or will take as far as one can tell.
+        seconds: that it took, or will take as one can tell.
         measured: whether `seconds` were measured, on this piece or on like ones.
     """
 

@@ -1,4 +1,4 @@
-"""Frozen features of faces: of a trunk, of a picture's gradients and colours, of a user's network.
+"""Frozen features of faces: a backbone's, a picture's gradients and colours, a user's network's.
 
 An extractor maps uint8 (n, canvas, canvas, 3) to float32 (n, features).
 """
@@ -20,10 +20,10 @@ from sspl.data.streams import stream_canvases
 from sspl.data.transforms import identity_geometry, normalise, warp_images
 from sspl.device import Precision, autocast
 from sspl.errors import DataError, SettingsError, SsplError
+from sspl.io.progress import watched
+from sspl.io.user_code import is_user_code, load_user_code
 from sspl.models.splnet import AnyAttributeNetwork
-from sspl.progress import watched
 from sspl.settings import Settings
-from sspl.user_code import is_user_code, load_user_code
 
 Pixels = NDArray[np.uint8]
 Extractor = Callable[[Pixels], NDArray[np.float32]]
@@ -114,13 +114,17 @@ def some_canvases(faces: FaceSet, box: Box, canvas: int) -> Iterable[Pixels]:
 
 
 def network_extractor(
-    network: AnyAttributeNetwork, plain: Iterable[Pixels], input_size: int, flip_average: bool,
-    device: torch.device, precision: Precision,
-) -> Extractor:  # fmt: skip
+    network: AnyAttributeNetwork,
+    plain: Iterable[Pixels],
+    input_size: int,
+    flip_average: bool,
+    device: torch.device,
+    precision: Precision,
+) -> Extractor:
     """Return the extractor of what a network's attribute heads would read.
 
     BatchNorm's running averages are first taken anew from the faces `plain`: not every task of
-    stage 1 has shown the trunk plain faces, and no method is to lose or gain by that.
+    stage 1 has shown the backbone plain faces, and no method is to lose or gain by that.
     """
 
     def view(pixels: Pixels) -> Tensor:
@@ -143,7 +147,7 @@ def network_extractor(
 
 
 def _read_by_heads(network: AnyAttributeNetwork, picture: Tensor) -> Tensor:
-    found: Tensor | Mapping[str, Tensor] = network.pooling(network.trunk(picture))
+    found: Tensor | Mapping[str, Tensor] = network.pooling(network.backbone(picture))
     return found if isinstance(found, Tensor) else torch.cat(list(found.values()), dim=1)
 
 
@@ -193,12 +197,13 @@ def _hog(settings: HogSettings, size: int) -> Extractor:
     grid, cell = settings.colour_grid, settings.cell
 
     def one(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        gradients = hog(
-            picture, settings.orientations, (cell, cell), (2, 2), channel_axis=-1
-        )  # fmt: skip
+        gradients = hog(picture, settings.orientations, (cell, cell), (2, 2), channel_axis=-1)
         lab = rgb2lab(picture)
-        rows = [part.mean((0, 1)) for row in np.array_split(lab, grid)
-                for part in np.array_split(row, grid, axis=1)]  # fmt: skip
+        rows = [
+            part.mean((0, 1))
+            for row in np.array_split(lab, grid)
+            for part in np.array_split(row, grid, axis=1)
+        ]
         # CIELAB counts to 100, the histograms to 1.
         return np.concatenate([gradients, *(r / 100 for r in rows)]).astype(np.float32)
 
@@ -210,7 +215,7 @@ def _hog(settings: HogSettings, size: int) -> Extractor:
 
 
 def _resized(pixels: Pixels, size: int) -> NDArray[np.float32]:
-    """Return float32 (n, size, size, 3) in [0, 255], resampled as for the trunk."""
+    """Return float32 (n, size, size, 3) in [0, 255], resampled as for the backbone."""
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     drawn = warp_images(images, identity_geometry(len(images)), size)
     found: NDArray[np.float32] = drawn.permute(0, 2, 3, 1).contiguous().numpy()
@@ -224,7 +229,7 @@ def onnx_extractor(settings: OnnxSettings) -> Extractor:
     `SettingsError` when its side is given nowhere, `SsplError` without onnxruntime.
     """
     # Imported here: it says what to install where onnxruntime is absent.
-    from sspl.onnx_files import start_session
+    from sspl.onnx.files import start_session
 
     if not settings.path.is_file():
         raise DataError(f"features.path: {settings.path}: no such file.")

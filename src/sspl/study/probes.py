@@ -33,9 +33,10 @@ class LinearSettings(Settings):
     """Linear probe: logistic regression, one strength of L2 regularisation for all attributes."""
 
     strengths: tuple[float, ...] = Field(
-        (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1,
+        (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001),
+        min_length=1,
         description="candidates, per labelled face: weight of half the squared norm of the weights",
-    )  # fmt: skip
+    )
 
 
 class KNNSettings(Settings):
@@ -72,9 +73,12 @@ class LabelledFeatures:
 
 
 def fit_linear(
-    settings: LinearSettings, train: LabelledFeatures, val: LabelledFeatures,
-    select_by: str, calibrate: bool,
-) -> Probe:  # fmt: skip
+    settings: LinearSettings,
+    train: LabelledFeatures,
+    val: LabelledFeatures,
+    select_by: str,
+    calibrate: bool,
+) -> Probe:
     """Fit logistic regressions; of equally good strengths the first, so the largest, is taken."""
     scaled = standardiser(train.features)
     x = scaled(train.features)
@@ -112,9 +116,12 @@ def _regression(
 
 
 def fit_knn(
-    settings: KNNSettings, train: LabelledFeatures, val: LabelledFeatures,
-    select_by: str, calibrate: bool,
-) -> Probe:  # fmt: skip
+    settings: KNNSettings,
+    train: LabelledFeatures,
+    val: LabelledFeatures,
+    select_by: str,
+    calibrate: bool,
+) -> Probe:
     """Keep the labelled faces; more neighbours than there are faces means all of them."""
     numbers = sorted({min(k, len(train.labels)) for k in settings.neighbours})
 
@@ -164,9 +171,13 @@ def _unit(features: Features) -> NDArray[np.float64]:
 
 
 def _choose(
-    fitted: Callable[[float], Predictor], candidates: Sequence[float], train: LabelledFeatures,
-    val: LabelledFeatures, select_by: str, calibrate: bool,
-) -> Probe:  # fmt: skip
+    fitted: Callable[[float], Predictor],
+    candidates: Sequence[float],
+    train: LabelledFeatures,
+    val: LabelledFeatures,
+    select_by: str,
+    calibrate: bool,
+) -> Probe:
     names = tuple(str(i) for i in range(train.labels.shape[1]))
     rates = positive_rates(train.labels)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sspl.evaluation.comparison import spread
-from sspl.files import write_csv
-from sspl.locks import locked
+from sspl.io.files import write_csv
+from sspl.io.locks import locked
 from sspl.study.cells import RESULT_FILE, Plan, read_json
 
 RESULTS_FILE: Final = "results.csv"
@@ -28,9 +28,13 @@ COLUMNS: Final = (
 
 
 def cell_result(
-    plan: Plan, name: str, seed: int, figures: Mapping[str, Mapping[str, Any]],
-    seconds: float | None, facts: Mapping[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+    plan: Plan,
+    name: str,
+    seed: int,
+    figures: Mapping[str, Mapping[str, Any]],
+    seconds: float | None,
+    metadata: Mapping[str, Any],
+) -> dict[str, Any]:
     """Return what `result.json` of a cell holds: `figures` are the summaries by split."""
     cell = plan.cell
     return {
@@ -42,7 +46,7 @@ def cell_result(
         "seed": seed,
         "train_seconds": None if seconds is None else round(seconds, 1),
         "settings_hash": plan.settings_hash,
-        **facts,
+        **metadata,
         "figures": figures,
     }
 

@@ -13,9 +13,9 @@ from sspl.data.records import FaceSet
 from sspl.device import pick_device
 from sspl.evaluation.evaluate import predict_labelled
 from sspl.evaluation.predictions import Predictions
+from sspl.io.runs import SETTINGS_FILE, finished
 from sspl.metrics.attributes import positive_rates
 from sspl.models.bundle import MODEL_FILE, load_model
-from sspl.runs import SETTINGS_FILE, finished
 from sspl.study.features import (
     Extractor,
     FeatureSettings,
@@ -39,7 +39,7 @@ from sspl.study.probes import (
 from sspl.training.finetune import Finetuning, finetune
 from sspl.training.partition import Partition, partition
 from sspl.training.selection import selection
-from sspl.training.settings import FinetuneSettings
+from sspl.training.stage_settings import FinetuneSettings
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Judged:
         predictions: by split, `test` and `val`.
         rates: float64 (attributes,), share of positives among the labelled faces.
         seconds: that training took, None when the cell was interrupted in between.
-        facts: what else is worth keeping, JSON-able.
+        metadata: what else is worth keeping, JSON-able.
     """
 
     predictions: dict[str, Predictions]
     rates: NDArray[np.float64]
     seconds: float | None
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def finetuned(settings: FinetuneSettings, run: Path, keep_model: bool) -> Judged:
@@ -73,8 +73,8 @@ def finetuned(settings: FinetuneSettings, run: Path, keep_model: bool) -> Judged
     remove_state(run)
     if not keep_model:
         (run / MODEL_FILE).unlink(missing_ok=True)
-    facts = {"labelled": len(parts.train), "validation": len(parts.val)}
-    return Judged(predictions, model.training_rates, seconds, facts)
+    metadata = {"labelled": len(parts.train), "validation": len(parts.val)}
+    return Judged(predictions, model.training_rates, seconds, metadata)
 
 
 def remove_state(run: Path) -> None:
@@ -86,7 +86,7 @@ def remove_state(run: Path) -> None:
 def probed(
     settings: FinetuneSettings, outside: FeatureSettings | None, probe: LinearSettings | KNNSettings
 ) -> Judged:
-    """Fit a probe on frozen features: those of the trunk, or of an extractor from outside."""
+    """Fit a probe on frozen features: those of the backbone, or of an extractor from outside."""
     assert settings.data is not None
     begun = time.monotonic()
     parts = partition(settings)
@@ -108,13 +108,13 @@ def probed(
         "val": _predictions(parts.val, fitted.predict(val.features)),
         "test": _predictions(test, fitted.predict(features(test, "test"))),
     }
-    facts = {
+    metadata = {
         "labelled": len(parts.train),
         "validation": len(parts.val),
         "features": train.features.shape[1],
         "chosen": fitted.chosen,
     }
-    return Judged(predictions, positive_rates(parts.train.labels), seconds, facts)
+    return Judged(predictions, positive_rates(parts.train.labels), seconds, metadata)
 
 
 def _extractor(

@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sspl.domain.taxonomy import Taxonomy
 from sspl.metrics.tallies import Mean, Tally
-from sspl.models.trunk import Trunk
+from sspl.models.backbones.resnet import Backbone
+from sspl.models.branches import Architecture
+from sspl.models.segmentation import SegmentationSettings
+from sspl.settings import Settings as BaseSettings
 
 
 @dataclass(frozen=True)
@@ -41,30 +45,88 @@ class TaskResult:
     tallies: dict[str, Tally] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class TaskContext:
+    """The network that a task becomes part of.
+
+    Args:
+        backbone: what all tasks share; a task reads its `widths`, or copies it, at most.
+        taxonomy: the semantic classes of the masks.
+        input_size: side of the network's input, px.
+        architecture: with `splnet` the branches' features come along with the maps.
+        segmentation: shape of the head that PST and stage 2 have in common.
+    """
+
+    backbone: Backbone
+    taxonomy: Taxonomy
+    input_size: int
+    architecture: Architecture = "sspl"
+    segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the backbone's four feature maps."""
+        return self.backbone.widths
+
+    @property
+    def features(self) -> int:
+        """Channels of the pooled feature."""
+        return self.widths[-1]
+
+
 class PretextTask(nn.Module, ABC):
     """Base of the stage-1 tasks.
 
-    A task owns its head as submodules and makes its own targets. `name` keys its loss weight,
-    metrics and saved tensors; `uses_crop` tells that it reads the shared crop's feature maps;
-    `needs_masks` that it cannot work without semantic masks. A task from a file of the user's is
-    built as `Task(trunk, taxonomy, input_size)`, input size in px.
+    A task owns its head as submodules and makes its own targets; it is built as
+    `Task(settings, context)`. `name` keys its settings, loss weight, metrics and saved tensors;
+    `uses_crop` tells that it reads the shared crop's feature maps; `needs_masks` that it cannot
+    work without semantic masks. `sspl.tasks.TASKS` lists those that come along; one from a file of
+    the user's is named FILE.py:CLASS.
     """
 
     name: ClassVar[str]
     uses_crop: ClassVar[bool]
     needs_masks: ClassVar[bool]
+    Settings: ClassVar[type[BaseSettings]] = BaseSettings
+    """Model of what `task.NAME` may hold; none of its own unless given."""
+
+    uses_all_parameters: bool = False
+    """Whether every parameter surely has a part in every loss; several processes look else."""
+
+    def __init__(self, settings: BaseSettings, context: TaskContext) -> None:
+        """Build the head for a network.
+
+        Args:
+            settings: of the task's own `Settings`.
+            context: the network that the task becomes part of.
+        """
+        super().__init__()
 
     @abstractmethod
     def forward(
-        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        self,
+        backbone: Backbone,
+        views: Views,
+        maps: list[Tensor] | None,
         regions: Mapping[str, Tensor] | None = None,
-    ) -> TaskResult:  # fmt: skip
+    ) -> TaskResult:
         """Return the loss on a batch.
 
-        `maps` are the trunk's four feature maps of `views.crop`, shared by the tasks with
+        `maps` are the backbone's four feature maps of `views.crop`, shared by the tasks with
         `uses_crop`; None when no task of the run uses the crop. `regions` are the branches'
         pooled features of the crop, float32 (n, channels) by region; None without branches.
         """
+
+    @staticmethod
+    def beside_crops(
+        backbone: Backbone, maps: list[Tensor] | None
+    ) -> AbstractContextManager[object]:
+        """Return the context in which pictures of another kind go through the backbone.
+
+        Stage 2 feeds the backbone plain crops; where a task of the run does so too (`maps`),
+        BatchNorm's running averages are those of the crops (METHOD.md "Do not repeat" 12).
+        """
+        return nullcontext() if maps is None else frozen_running_averages(backbone)
 
 
 def accuracy_tally(logits: Tensor, target: Tensor, ignore: int = -100) -> Mean:
@@ -90,12 +152,3 @@ class frozen_running_averages:  # noqa: N801 - used like a function
         """Put the weights back."""
         for layer, momentum in zip(self.layers, self.momenta, strict=True):
             layer.momentum = momentum
-
-
-def beside_crops(trunk: Trunk, maps: list[Tensor] | None) -> AbstractContextManager[object]:
-    """Return the context in which a task sends pictures of its own kind through the trunk.
-
-    Stage 2 feeds the trunk plain crops; where a task of the run does so too (`maps`), BatchNorm's
-    running averages are those of the crops (METHOD.md "Do not repeat" 12).
-    """
-    return nullcontext() if maps is None else frozen_running_averages(trunk)

@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.metrics.tallies import Mean
-from sspl.models.trunk import Trunk, pooled
-from sspl.tasks.base import PretextTask, TaskResult, Views, beside_crops
+from sspl.models.backbones.resnet import Backbone, pooled
+from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
 from sspl.tasks.simclr import TwoViewSettings, two_views
 
 
@@ -50,40 +50,46 @@ class BYOL(PretextTask):
     name: ClassVar[str] = "byol"
     uses_crop: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False
+    Settings = BYOLSettings
+    uses_all_parameters = True
 
-    def __init__(self, settings: BYOLSettings, trunk: Trunk) -> None:
-        super().__init__()
+    def __init__(self, settings: BYOLSettings, context: TaskContext) -> None:
+        super().__init__(settings, context)
+        backbone = context.backbone
         self.settings = settings
-        self.project = _mlp(trunk.widths[-1], settings.hidden, settings.projection)
+        self.project = _mlp(backbone.widths[-1], settings.hidden, settings.projection)
         self.predict = _mlp(settings.projection, settings.hidden, settings.projection)
-        self.target_trunk = copy.deepcopy(trunk).requires_grad_(False)
+        self.target_backbone = copy.deepcopy(backbone).requires_grad_(False)
         self.target_project = copy.deepcopy(self.project).requires_grad_(False)
 
     @torch.no_grad()
-    def follow(self, trunk: Trunk) -> None:
+    def follow(self, backbone: Backbone) -> None:
         """Move the target network towards the one in training; once for each forward pass."""
         for own, target in (
-            *zip(trunk.parameters(), self.target_trunk.parameters(), strict=True),
+            *zip(backbone.parameters(), self.target_backbone.parameters(), strict=True),
             *zip(self.project.parameters(), self.target_project.parameters(), strict=True),
         ):
             target.lerp_(own, 1 - self.settings.decay)
 
     def forward(
-        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        self,
+        backbone: Backbone,
+        views: Views,
+        maps: list[Tensor] | None,
         regions: Mapping[str, Tensor] | None = None,
-    ) -> TaskResult:  # fmt: skip
+    ) -> TaskResult:
         """Return the loss summed over both directions; metric `spread`.
 
         `spread` is the deviation of the unit target vectors over a batch times the root of their
         size: about 1 where faces are told apart, 0 where all have become the same vector.
         """
         if self.training:
-            self.follow(trunk)
+            self.follow(backbone)
         pictures = two_views(views, self.settings)
         with torch.no_grad():
-            target = self.target_project(pooled(self.target_trunk(pictures)))
-        with beside_crops(trunk, maps):
-            prediction = self.predict(self.project(pooled(trunk(pictures))))
+            target = self.target_project(pooled(self.target_backbone(pictures)))
+        with self.beside_crops(backbone, maps):
+            prediction = self.predict(self.project(pooled(backbone(pictures))))
         # The prediction of each view against the target of the other, in both directions.
         loss = 2 * regression_loss(prediction, target.roll(len(views.canvas), dims=0))
         unit = F.normalize(target.float(), dim=1)

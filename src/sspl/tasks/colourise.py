@@ -16,10 +16,10 @@ from pydantic import Field
 from torch import Tensor
 
 from sspl.metrics.tallies import Mean
-from sspl.models.trunk import Trunk
+from sspl.models.backbones.resnet import Backbone
+from sspl.models.segmentation import SegmentationHead
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskResult, Views, beside_crops
-from sspl.tasks.pst import SegmentationHead, SegmentationSettings
+from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
 
 LUMA: Final = (0.299, 0.587, 0.114)
 CHROMA_SCALE: Final = (1.772, 1.402)
@@ -53,23 +53,26 @@ class Colourisation(PretextTask):
     name: ClassVar[str] = "colourise"
     uses_crop: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False
+    Settings = ColouriseSettings
+    uses_all_parameters = True
 
-    def __init__(
-        self, settings: ColouriseSettings, head: SegmentationSettings, widths: tuple[int, ...]
-    ) -> None:
-        super().__init__()
+    def __init__(self, settings: ColouriseSettings, context: TaskContext) -> None:
+        super().__init__(settings, context)
         self.settings = settings
-        self.head = SegmentationHead(head, widths, 2 * settings.bins)
+        self.head = SegmentationHead(context.segmentation, context.widths, 2 * settings.bins)
 
     def forward(
-        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        self,
+        backbone: Backbone,
+        views: Views,
+        maps: list[Tensor] | None,
         regions: Mapping[str, Tensor] | None = None,
-    ) -> TaskResult:  # fmt: skip
+    ) -> TaskResult:
         """Return the cross-entropies of Cb and Cr added; metric `accuracy` over both."""
         luma, chroma = luma_and_chroma(views.crop)
         grey = luma.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        with beside_crops(trunk, maps):
-            logits = self.head(trunk(grey))
+        with self.beside_crops(backbone, maps):
+            logits = self.head(backbone(grey))
         n, _, height, width = logits.shape
         logits = logits.view(n, 2, self.settings.bins, height, width).transpose(1, 2)
         coarse = F.adaptive_avg_pool2d(chroma, (height, width))

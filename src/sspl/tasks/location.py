@@ -15,10 +15,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.data.transforms import cut_squares
-from sspl.draws import randint
-from sspl.models.trunk import Trunk, pooled
+from sspl.distributed.random import randint
+from sspl.models.backbones.resnet import Backbone, pooled
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskResult, Views, accuracy_tally, beside_crops
+from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views, accuracy_tally
 from sspl.tasks.prt import draw_offsets, patch_side, standardise
 
 GRID: Final = 3
@@ -41,10 +41,13 @@ class RelativeLocation(PretextTask):
     name: ClassVar[str] = "location"
     uses_crop: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False
+    Settings = LocationSettings
+    uses_all_parameters = True
 
-    def __init__(self, settings: LocationSettings, features: int, input_size: int) -> None:
-        super().__init__()
-        self.size = settings.patch_size or input_size // 2
+    def __init__(self, settings: LocationSettings, context: TaskContext) -> None:
+        super().__init__(settings, context)
+        self.size = settings.patch_size or context.input_size // 2
+        features = context.features
         self.head = nn.Sequential(
             nn.Linear(2 * features, features, bias=False),
             nn.BatchNorm1d(features),
@@ -67,14 +70,17 @@ class RelativeLocation(PretextTask):
         return both[:, 0], both[:, 1], direction.to(device)
 
     def forward(
-        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        self,
+        backbone: Backbone,
+        views: Views,
+        maps: list[Tensor] | None,
         regions: Mapping[str, Tensor] | None = None,
-    ) -> TaskResult:  # fmt: skip
+    ) -> TaskResult:
         """Return the cross-entropy over the eight directions; metric `accuracy`."""
         centre, other, direction = self.pairs(views)
         patches = torch.cat([centre, other]).contiguous(memory_format=torch.channels_last)
-        with beside_crops(trunk, maps):
-            features = pooled(trunk(patches))
+        with self.beside_crops(backbone, maps):
+            features = pooled(backbone(patches))
         logits = self.head(torch.cat(features.chunk(2), dim=1)).float()
         accuracy = accuracy_tally(logits, direction)
         return TaskResult(F.cross_entropy(logits, direction), {"accuracy": accuracy})

@@ -3,7 +3,7 @@
 Xie et al., "SimMIM: A Simple Framework for Masked Image Modeling", CVPR 2022, which also trains
 convolutional networks so: random square cells are covered, one linear layer on the last feature map
 states every pixel below each of its places, L1 loss over covered pixels alone. The cover is one
-learnt colour, laid on the picture, since a convolutional trunk has no tokens.
+learnt colour, laid on the picture, since a convolutional backbone has no tokens.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sspl.draws import rand
-from sspl.models.trunk import Trunk
+from sspl.distributed.random import rand
+from sspl.models.backbones.resnet import Backbone
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskResult, Views, beside_crops
+from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
 
 CHANNELS: Final = 3
 
@@ -51,34 +51,40 @@ class MaskedModelling(PretextTask):
     name: ClassVar[str] = "masked"
     uses_crop: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False
+    Settings = MaskedSettings
+    uses_all_parameters = True
 
-    def __init__(self, settings: MaskedSettings, trunk: Trunk, input_size: int) -> None:
-        super().__init__()
+    def __init__(self, settings: MaskedSettings, context: TaskContext) -> None:
+        super().__init__(settings, context)
         self.settings = settings
+        backbone, input_size = context.backbone, context.input_size
         self.cover = nn.Parameter(torch.zeros(1, CHANNELS, 1, 1))
-        self.stride = -(-input_size // _last_side(trunk, input_size))
-        self.head = nn.Conv2d(trunk.widths[-1], CHANNELS * self.stride**2, 1)
+        self.stride = -(-input_size // _last_side(backbone, input_size))
+        self.head = nn.Conv2d(backbone.widths[-1], CHANNELS * self.stride**2, 1)
 
     def forward(
-        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        self,
+        backbone: Backbone,
+        views: Views,
+        maps: list[Tensor] | None,
         regions: Mapping[str, Tensor] | None = None,
-    ) -> TaskResult:  # fmt: skip
+    ) -> TaskResult:
         """Return the mean absolute error over covered pixels, which are in [-1, 1]."""
         n, size = len(views.crop), views.crop.shape[-1]
         settings = self.settings
         cover = draw_cover(n, settings.grid, settings.ratio, size, views.generator)
         cover = cover.to(views.crop.device)
         pictures = torch.where(cover, self.cover.to(views.crop.dtype), views.crop)
-        with beside_crops(trunk, maps):
-            last = trunk(pictures.contiguous(memory_format=torch.channels_last))[-1]
+        with self.beside_crops(backbone, maps):
+            last = backbone(pictures.contiguous(memory_format=torch.channels_last))[-1]
         stated = F.pixel_shuffle(self.head(last).float(), self.stride)[..., :size, :size]
         return TaskResult(masked_l1(stated, views.crop, cover))
 
 
-def _last_side(trunk: Trunk, input_size: int) -> int:
-    """Return the side of the trunk's last map."""
-    training = trunk.training
+def _last_side(backbone: Backbone, input_size: int) -> int:
+    """Return the side of the backbone's last map."""
+    training = backbone.training
     with torch.no_grad():
-        side = trunk.eval()(torch.zeros(1, CHANNELS, input_size, input_size))[-1].shape[-1]
-    trunk.train(training)
+        side = backbone.eval()(torch.zeros(1, CHANNELS, input_size, input_size))[-1].shape[-1]
+    backbone.train(training)
     return int(side)

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from sspl.distributed.group import shared_count
 from sspl.domain.regions import REGIONS
-from sspl.domain.taxonomy import Taxonomy
 from sspl.metrics.tallies import Mean
+from sspl.models.backbones.resnet import Backbone, pooled
 from sspl.models.branches import RegionHeads
-from sspl.models.trunk import Trunk, pooled
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskResult, Views
+from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
 
 
 class PCTSettings(Settings):
@@ -75,21 +74,25 @@ class PatchClassification(PretextTask):
     name: ClassVar[str] = "pct"
     uses_crop: ClassVar[bool] = True
     needs_masks: ClassVar[bool] = True
+    Settings = PCTSettings
+    uses_all_parameters = True
 
-    def __init__(
-        self, settings: PCTSettings, features: int, taxonomy: Taxonomy, by_region: bool = False
-    ) -> None:
-        super().__init__()
+    def __init__(self, settings: PCTSettings, context: TaskContext) -> None:
+        super().__init__(settings, context)
         self.settings = settings
-        self.classes = len(taxonomy)
-        self.head: nn.Linear | RegionHeads = nn.Linear(features, self.classes)
-        if by_region:
-            self.head = RegionHeads(features, {r: taxonomy.group(r) for r in REGIONS})
+        self.classes = len(context.taxonomy)
+        self.head: nn.Linear | RegionHeads = nn.Linear(context.features, self.classes)
+        if context.architecture == "splnet":
+            groups = {region: context.taxonomy.group(region) for region in REGIONS}
+            self.head = RegionHeads(context.features, groups)
 
     def forward(
-        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        self,
+        backbone: Backbone,
+        views: Views,
+        maps: list[Tensor] | None,
         regions: Mapping[str, Tensor] | None = None,
-    ) -> TaskResult:  # fmt: skip
+    ) -> TaskResult:
         """Return the binary cross-entropy; metric `accuracy` over all class decisions.
 
         A crop without one known pixel has no part in either.

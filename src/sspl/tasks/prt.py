@@ -17,12 +17,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sspl.data.transforms import cut_squares
 from sspl.distributed.group import shared_count
-from sspl.draws import rand, randint
+from sspl.distributed.random import rand, randint
 from sspl.models.activation import PReLU
-from sspl.models.trunk import Trunk, pooled
+from sspl.models.backbones.resnet import Backbone, pooled
 from sspl.settings import Settings
 from sspl.tasks.base import (
     PretextTask,
+    TaskContext,
     TaskResult,
     Views,
     accuracy_tally,
@@ -132,35 +133,36 @@ def turn(patches: Tensor, quarters: Tensor) -> Tensor:
 
 
 class PatchRotation(PretextTask):
-    """Patches are stacked along channels, reduced to three and sent through the trunk.
+    """Patches are stacked along channels, reduced to three and sent through the backbone.
 
     A patch turned by 0 degrees leaves no trace of which one it was, so such faces teach the
     angle head alone unless the settings say otherwise: their which-patch label is left out of loss
     and accuracy (METHOD.md "Do not repeat" 5). Beside a task that uses plain crops, BatchNorm's
-    running averages come from those alone, which are what stage 2 feeds the trunk, unless the
-    settings say otherwise ("Do not repeat" 12). The stacks pass
-    through the trunk only, never through the branches of `splnet`: a branch looks for one part of
-    a face, and in a stack of nine patches no part has a place.
+    running averages come from those alone, which are what stage 2 feeds the backbone, unless the
+    settings say otherwise ("Do not repeat" 12). The stacks pass through the backbone only, never
+    through the branches of `splnet`: a branch looks for one part of a face, and in a stack of nine
+    patches no part has a place.
     """
 
     name: ClassVar[str] = "prt"
     uses_crop: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False
+    Settings = PRTSettings
 
-    def __init__(
-        self, settings: PRTSettings, trunk: Trunk, input_size: int, background: int
-    ) -> None:
-        super().__init__()
+    def __init__(self, settings: PRTSettings, context: TaskContext) -> None:
+        super().__init__(settings, context)
         self.settings = settings
-        self.size = settings.patch_size or input_size
-        self.background = background
+        self.size = settings.patch_size or context.input_size
+        self.background = context.taxonomy.background
         places = settings.grid**2
         self.reduce = nn.Sequential(
             nn.Conv2d(3 * places, 3, 1, bias=False), nn.BatchNorm2d(3), PReLU(3)
         )
-        self.which = nn.Linear(trunk.widths[-1], places)
-        self.angle = nn.Linear(trunk.widths[-1], ANGLES)
-        self.norms = OwnNorms(trunk) if settings.norm_averages == "separate" else None
+        self.which = nn.Linear(context.features, places)
+        self.angle = nn.Linear(context.features, ANGLES)
+        separate = settings.norm_averages == "separate"
+        self.norms = OwnNorms(context.backbone) if separate else None
+        self.uses_all_parameters = not separate
 
     def stack(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
         """Return the stacks float32 (n, 3 * m * m, s, s), which patch (n,) and quarters (n,).
@@ -201,23 +203,26 @@ class PatchRotation(PretextTask):
         # Compared in place bytes stay bytes, which are compared and added many at once.
         return masks.eq_(self.background).sum(2, dtype=torch.int32) / side**2
 
-    def _through(self, trunk: Trunk, stacks: Tensor, crops: bool) -> list[Tensor]:
+    def _through(self, backbone: Backbone, stacks: Tensor, crops: bool) -> list[Tensor]:
         if self.norms is not None:
-            return self.norms.through(trunk, stacks)
-        # Where no crop passes through the trunk, the stacks are all there is to average.
+            return self.norms.through(backbone, stacks)
+        # Where no crop passes through the backbone, the stacks are all there is to average.
         frozen = crops and self.settings.norm_averages == "crops"
-        with frozen_running_averages(trunk) if frozen else nullcontext():
-            maps: list[Tensor] = trunk(stacks)
+        with frozen_running_averages(backbone) if frozen else nullcontext():
+            maps: list[Tensor] = backbone(stacks)
         return maps
 
     def forward(
-        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        self,
+        backbone: Backbone,
+        views: Views,
+        maps: list[Tensor] | None,
         regions: Mapping[str, Tensor] | None = None,
-    ) -> TaskResult:  # fmt: skip
+    ) -> TaskResult:
         """Return the sum of both cross-entropies; accuracies `which` and `angle`."""
         stacks, which, quarters = self.stack(views)
         reduced = self.reduce(stacks.contiguous(memory_format=torch.channels_last))
-        feature = pooled(self._through(trunk, reduced, crops=maps is not None))
+        feature = pooled(self._through(backbone, reduced, crops=maps is not None))
         which_logits, angle_logits = self.which(feature).float(), self.angle(feature).float()
         loss = F.cross_entropy(angle_logits, quarters)
         told = F.cross_entropy(which_logits, which, ignore_index=NO_LABEL, reduction="sum")

@@ -11,9 +11,10 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sspl.draws import randint
-from sspl.models.trunk import Trunk, pooled
-from sspl.tasks.base import PretextTask, TaskResult, Views, accuracy_tally, beside_crops
+from sspl.distributed.random import randint
+from sspl.models.backbones.resnet import Backbone, pooled
+from sspl.settings import Settings
+from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views, accuracy_tally
 from sspl.tasks.prt import ANGLES, turn
 
 
@@ -23,10 +24,11 @@ class WholeRotation(PretextTask):
     name: ClassVar[str] = "rotnet"
     uses_crop: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False
+    uses_all_parameters = True
 
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.head = nn.Linear(features, ANGLES)
+    def __init__(self, settings: Settings, context: TaskContext) -> None:
+        super().__init__(settings, context)
+        self.head = nn.Linear(context.features, ANGLES)
 
     def turned(self, views: Views) -> tuple[Tensor, Tensor]:
         """Return the turned crops float32 (n, 3, s, s) and their quarter turns int64 (n,)."""
@@ -35,12 +37,15 @@ class WholeRotation(PretextTask):
         return turn(views.crop, quarters), quarters
 
     def forward(
-        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        self,
+        backbone: Backbone,
+        views: Views,
+        maps: list[Tensor] | None,
         regions: Mapping[str, Tensor] | None = None,
-    ) -> TaskResult:  # fmt: skip
+    ) -> TaskResult:
         """Return the cross-entropy over the four angles; metric `accuracy`."""
         pictures, quarters = self.turned(views)
-        with beside_crops(trunk, maps):
-            logits = self.head(pooled(trunk(pictures))).float()
+        with self.beside_crops(backbone, maps):
+            logits = self.head(pooled(backbone(pictures))).float()
         accuracy = accuracy_tally(logits, quarters)
         return TaskResult(F.cross_entropy(logits, quarters), {"accuracy": accuracy})

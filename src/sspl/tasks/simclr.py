@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from sspl.data.transforms import ColourSettings, GeometrySettings, random_view
 from sspl.metrics.tallies import Mean
-from sspl.models.trunk import Trunk, pooled
+from sspl.models.backbones.resnet import Backbone, pooled
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskResult, Views, beside_crops
+from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
 
 
 class TwoViewSettings(Settings):
@@ -75,10 +75,13 @@ class SimCLR(PretextTask):
     name: ClassVar[str] = "simclr"
     uses_crop: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False
+    Settings = SimCLRSettings
+    uses_all_parameters = True
 
-    def __init__(self, settings: SimCLRSettings, features: int) -> None:
-        super().__init__()
+    def __init__(self, settings: SimCLRSettings, context: TaskContext) -> None:
+        super().__init__(settings, context)
         self.settings = settings
+        features = context.features
         self.head = nn.Sequential(
             nn.Linear(features, features),
             nn.ReLU(),
@@ -86,13 +89,16 @@ class SimCLR(PretextTask):
         )
 
     def forward(
-        self, trunk: Trunk, views: Views, maps: list[Tensor] | None,
+        self,
+        backbone: Backbone,
+        views: Views,
+        maps: list[Tensor] | None,
         regions: Mapping[str, Tensor] | None = None,
-    ) -> TaskResult:  # fmt: skip
+    ) -> TaskResult:
         """Return NT-Xent; metric `accuracy`: how often the most similar view is the partner."""
         pictures = two_views(views, self.settings)
-        with beside_crops(trunk, maps):
-            vectors = self.head(pooled(trunk(pictures)))
+        with self.beside_crops(backbone, maps):
+            vectors = self.head(pooled(backbone(pictures)))
         with torch.no_grad():
             partner = partners(len(views.canvas), vectors.device)
             hits = similarities(vectors).argmax(1) == partner

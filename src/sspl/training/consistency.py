@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Tensor
 
 from sspl.data.canvases import Canvases
-from sspl.data.settings import DataSettings
+from sspl.data.data_settings import DataSettings
 from sspl.data.transforms import ColourSettings, GeometrySettings, random_view
-from sspl.distributed.dealing import Deal, Dealt
 from sspl.distributed.group import process_count, process_rank
-from sspl.draws import turn_to, uniform
+from sspl.distributed.random import turn_to, uniform
+from sspl.distributed.sampler import MicroBatches, RankSampler
 from sspl.settings import Settings
 from sspl.training.losses import mean_over_known
 
@@ -72,14 +72,18 @@ class UnlabelledFaces:
     """An endless stream of unlabelled faces in two views."""
 
     def __init__(
-        self, canvases: Canvases, settings: ConsistencySettings, input_size: int, batch_size: int,
+        self,
+        canvases: Canvases,
+        settings: ConsistencySettings,
+        input_size: int,
+        batch_size: int,
         parts: int = 1,
-    ) -> None:  # fmt: skip
-        """Deal out `settings.ratio` faces for each of the `batch_size` labelled ones of a step."""
+    ) -> None:
+        """Take `settings.ratio` faces for each of the `batch_size` labelled ones of a step."""
         self.canvases, self.settings = canvases, settings
         self.input_size = input_size
         self.batch_size = batch_size * settings.ratio
-        self.deal = Deal(self.batch_size, parts, process_rank(), process_count())
+        self.micro = MicroBatches(self.batch_size, parts, process_rank(), process_count())
 
     def batches(self, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Yield this process's canvases uint8 (share, 3, c, c) for each part of `steps` steps.
@@ -89,14 +93,14 @@ class UnlabelledFaces:
         order: list[int] = []
         while (missing := steps * self.batch_size - len(order)) > 0:
             order += self.canvases.random_order(generator)[:missing]
-        own = Dealt(order, self.deal)
-        for batch in self.canvases.batches(own, self.deal.share):
+        own = RankSampler(order, self.micro)
+        for batch in self.canvases.batches(own, self.micro.size):
             yield batch.images
 
     def strong(self, canvas: Tensor, generator: torch.Generator, part: int = 0) -> Tensor:
         """Return what the network sees in a part of a step, float (n, 3, s, s) in [-1, 1]."""
         settings = self.settings
-        turn_to(generator, self.deal.rows(part), self.deal.batch)
+        turn_to(generator, self.micro.rows(part), self.micro.batch)
         view = random_view(canvas, settings.geometry, settings.colour, self.input_size, generator)
         return erase(view, settings.erase, generator)
 

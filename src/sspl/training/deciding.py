@@ -91,9 +91,13 @@ def unsure_band(
 
 
 def choose_decisions(
-    names: tuple[str, ...], probabilities: Floats, labels: Labels, rule: ThresholdRule,
-    accuracy: float | None, given: Mapping[str, float] = MappingProxyType({}),
-) -> Decisions:  # fmt: skip
+    names: tuple[str, ...],
+    probabilities: Floats,
+    labels: Labels,
+    rule: ThresholdRule,
+    accuracy: float | None,
+    given: Mapping[str, float] = MappingProxyType({}),
+) -> Decisions:
     """Choose each attribute's threshold and, with an `accuracy` to reach, its band.
 
     Args:

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor, nn
 
-from sspl.averaging import averaged_model
-from sspl.checkpoint import load_state, save_state
 from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.framing import usual_size
 from sspl.data.inputs import Entry, of_faces, of_file, of_values, require_same_inputs
@@ -30,7 +28,6 @@ from sspl.device import (
     pick_device,
     seed_everything,
 )
-from sspl.distributed.dealing import Deal, Dealt, deal_of, own_places, rounds_of
 from sspl.distributed.dropout import drop_by_face
 from sspl.distributed.group import (
     agreed,
@@ -45,9 +42,19 @@ from sspl.distributed.group import (
     same_everywhere,
 )
 from sspl.distributed.norms import synchronise_norms
+from sspl.distributed.random import generator_of_rows
+from sspl.distributed.sampler import (
+    MicroBatches,
+    RankSampler,
+    epoch_batches,
+    micro_batches_of,
+    own_places,
+)
 from sspl.domain.taxonomy import load_taxonomy
-from sspl.draws import share_of
 from sspl.errors import SettingsError
+from sspl.io.checkpoints import load_state, save_state
+from sspl.io.progress import note, watched
+from sspl.io.runs import claimed_run, start_run, write_metrics
 from sspl.metrics.attributes import (
     all_figures,
     means,
@@ -61,18 +68,17 @@ from sspl.models.branches import Branches, RegionHeads
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.scoring import face_logits, logits_of
 from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
-from sspl.progress import note, watched
-from sspl.runs import claimed_run, start_run, write_metrics
+from sspl.optim.averaging import averaged_model
+from sspl.optim.optimiser import back_propagate, make_optimiser, set_lr, update
+from sspl.training.backbone_weights import load_backbone
 from sspl.training.calibration import fit_temperatures
 from sspl.training.consistency import UnlabelledFaces, consistency_loss
 from sspl.training.deciding import choose_decisions
 from sspl.training.losses import attribute_loss
-from sspl.training.optimiser import back_propagate, make_optimiser, set_lr, update
 from sspl.training.partition import partition, unlabelled_sources
 from sspl.training.selection import selection, validation_loss
-from sspl.training.settings import FinetuneSettings, extent_of
+from sspl.training.stage_settings import FinetuneSettings, extent_of
 from sspl.training.transfer import transfer
-from sspl.training.trunk_weights import load_trunk
 
 LABELLED_FILE = "labelled.txt"
 VALIDATION_FILE = "validation.txt"
@@ -99,7 +105,7 @@ def parameter_groups(
     network: AnyAttributeNetwork, settings: FinetuneSettings
 ) -> list[tuple[list[nn.Parameter], float]]:
     """Return (parameters, lr factor) from the heads to the stem, frozen groups left out."""
-    stages = network.trunk.parameter_groups()
+    stages = network.backbone.parameter_groups()
     groups = [(list(network.head.parameters()), settings.head_lr)]
     if settings.freeze == len(stages):
         network.pooling.requires_grad_(False)
@@ -116,7 +122,7 @@ def parameter_groups(
 
 def freeze_statistics(network: AnyAttributeNetwork, freeze: int) -> None:
     """Put the BatchNorm layers of the first `freeze` groups (stem, stages) in evaluation mode."""
-    parts = network.trunk.parts()
+    parts = network.backbone.parts()
     for part in parts[:freeze]:
         part.eval()
     if freeze == len(parts):
@@ -140,12 +146,18 @@ class Finetuning:
         seed_everything(settings.seed)
         schema, taxonomy = self.parts.train.schema, load_taxonomy(settings.taxonomy)
         self.network = build_attribute_network(
-            settings.architecture, settings.trunk, settings.head, schema, settings.segmentation,
+            settings.architecture,
+            settings.backbone,
+            settings.head,
+            schema,
+            settings.segmentation,
             taxonomy.classes,
-        )  # fmt: skip
+        )
         self.transferred = "from scratch"
-        if settings.trunk_weights is not None:
-            self.transferred = load_trunk(self.network.trunk, settings.trunk_weights).text()
+        if settings.backbone_weights is not None:
+            self.transferred = load_backbone(
+                self.network.backbone, settings.backbone_weights
+            ).text()
         self.pictures = usual_size(self.parts.train, settings.data.box_of(self.parts.train))
         self.rates = positive_rates(self.parts.train.labels)
         self.log_odds = log_odds(self.rates)
@@ -166,7 +178,7 @@ class Finetuning:
     def start(self) -> None:
         """Compile where that is asked for, and bind the processes' networks together."""
         if self.settings.runtime.compile:
-            self.network.trunk.compile()
+            self.network.backbone.compile()
         # `splnet` runs the branches of those regions alone that have attributes.
         self.engine = for_all_processes(self.network, self.settings.architecture == "sspl")
 
@@ -223,34 +235,34 @@ class Finetuning:
         torch.manual_seed(seed + process_rank())
         dropout = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(canvases), generator=generator).tolist()
-        rounds = rounds_of(order, optim.batch_size, optim.accumulate)
-        deals = [deal for deal, faces in rounds for _ in range(len(faces) // deal.batch)]
+        rounds = epoch_batches(order, optim.batch_size, optim.accumulate)
+        deals = [micro for micro, faces in rounds for _ in range(len(faces) // micro.batch)]
         shares = chain.from_iterable(
-            canvases.batches(Dealt(faces, deal), deal.share) for deal, faces in rounds
+            canvases.batches(RankSampler(faces, micro), micro.size) for micro, faces in rounds
         )
         more = unlabelled.batches(len(deals), generator) if unlabelled else None
         self.network.train()
         freeze_statistics(self.network, settings.freeze)
         means: dict[str, Tally] = {}
-        for number, deal in enumerate(deals):
+        for number, micro in enumerate(deals):
             progress = (number + 1) / len(deals)
             set_lr(self.optimiser, optim.lr * optim.schedule.factor(epoch, progress, optim.epochs))
             weight = unlabelled.weight(epoch, progress) if unlabelled else 0.0
-            for part, batch in enumerate(islice(shares, deal.parts)):
-                own = share_of(generator, deal.rows(part), deal.batch)
-                dropped = share_of(dropout, *seen_rows(deal, unlabelled, part))
+            for part, batch in enumerate(islice(shares, micro.parts)):
+                own = generator_of_rows(generator, micro.rows(part), micro.batch)
+                dropped = generator_of_rows(dropout, *seen_rows(micro, unlabelled, part))
                 self.draws.generator = dropped
                 faces = {"loss": len(batch.index)}
-                with gradients_wait(self.engine) if part + 1 < deal.parts else nullcontext():
+                with gradients_wait(self.engine) if part + 1 < micro.parts else nullcontext():
                     truth = labels[batch.index]
                     losses = self._losses(batch.images, truth, unlabelled, more, own, part)
                     total, of = losses["loss"], {"labelled faces": losses["loss"]}
                     if unlabelled:
                         total = total + weight * losses["consistency_loss"]
                         of["unlabelled faces"] = losses["consistency_loss"]
-                        faces["consistency_loss"] = unlabelled.deal.share
+                        faces["consistency_loss"] = unlabelled.micro.size
                     where = f"epoch {epoch + 1}, step {number + 1}"
-                    back_propagate(total / deal.parts, where, of)
+                    back_propagate(total / micro.parts, where, of)
                 for name, loss in losses.items():
                     add(means, {name: Mean(loss.item() * faces[name], faces[name])})
             generator.set_state(own.get_state())
@@ -262,9 +274,14 @@ class Finetuning:
         return {name: mean.value() for name, mean in together(gathered(means)).items()}
 
     def _losses(
-        self, canvas: Tensor, labels: Tensor, unlabelled: UnlabelledFaces | None,
-        more: Iterator[Tensor] | None, generator: torch.Generator, part: int,
-    ) -> dict[str, Tensor]:  # fmt: skip
+        self,
+        canvas: Tensor,
+        labels: Tensor,
+        unlabelled: UnlabelledFaces | None,
+        more: Iterator[Tensor] | None,
+        generator: torch.Generator,
+        part: int,
+    ) -> dict[str, Tensor]:
         """Return the loss of labelled faces and, with unlabelled ones, their consistency.
 
         Both kinds pass through the network together, so that BatchNorm sees more than a few faces.
@@ -293,13 +310,19 @@ class Finetuning:
         """Return logits float32 (n, attributes) of the judged network."""
         settings = self.settings
         logits = face_logits(
-            self.judged, canvases, own_places(len(canvases)), settings.input_size,
-            settings.flip_average, self.device, settings.runtime.precision, title="validate",
-        )  # fmt: skip
+            self.judged,
+            canvases,
+            own_places(len(canvases)),
+            settings.input_size,
+            settings.flip_average,
+            self.device,
+            settings.runtime.precision,
+            title="validate",
+        )
         return np.concatenate(gathered(logits))
 
     def model(self, logits: NDArray[np.float32]) -> AttributeModel:
-        """Return the judged network as it is, with the facts that a prediction needs.
+        """Return the judged network as it is, with the metadata that a prediction needs.
 
         `logits` are those of the validation faces, float32 (n, attributes).
         """
@@ -307,24 +330,34 @@ class Finetuning:
         assert settings.data is not None
         temperatures = _temperatures(self, logits)
         return AttributeModel(
-            self.judged, schema,
-            settings.data.box_of(self.parts.train), settings.canvas, settings.input_size,
-            settings.flip_average, self.rates, temperatures,
+            self.judged,
+            schema,
+            settings.data.box_of(self.parts.train),
+            settings.canvas,
+            settings.input_size,
+            settings.flip_average,
+            self.rates,
+            temperatures,
             choose_decisions(
-                schema.names, expit(logits / temperatures), self.parts.val.labels,
-                settings.thresholds, settings.sure_accuracy,
+                schema.names,
+                expit(logits / temperatures),
+                self.parts.val.labels,
+                settings.thresholds,
+                settings.sure_accuracy,
             ),
             self.pictures,
-        )  # fmt: skip
+        )
 
 
-def seen_rows(deal: Deal, unlabelled: UnlabelledFaces | None, part: int) -> tuple[list[int], int]:
+def seen_rows(
+    micro: MicroBatches, unlabelled: UnlabelledFaces | None, part: int
+) -> tuple[list[int], int]:
     """Return this process's rows of a part, and how many a step has: unlabelled faces come last."""
-    rows = list(range(deal.batch)[deal.rows(part)])
+    rows = list(range(micro.batch)[micro.rows(part)])
     if unlabelled is None:
-        return rows, deal.batch
-    more = unlabelled.deal
-    places = range(deal.batch, deal.batch + more.batch)
+        return rows, micro.batch
+    more = unlabelled.micro
+    places = range(micro.batch, micro.batch + more.batch)
     return rows + list(places[more.rows(part)]), places.stop
 
 
@@ -378,7 +411,7 @@ def _open(
     settings = run.settings
     train, val = run.labelled(run.parts.train), run.labelled(run.parts.val)
     unlabelled = run.unlabelled()
-    deal_of(settings.optim.batch_size, len(train), settings.optim.accumulate)
+    micro_batches_of(settings.optim.batch_size, len(train), settings.optim.accumulate)
     if is_first():
         extent = extent_of(
             settings.optim, f"Train on from it: 'sspl finetune --from {out}' with another --out."
@@ -397,8 +430,8 @@ def _inputs(run: Finetuning) -> list[Entry]:
     """Return what a run learns from and is selected on: faces, labels, weights and classes."""
     settings, parts = run.settings, run.parts
     entries = [of_values(f"taxonomy {settings.taxonomy}", load_taxonomy(settings.taxonomy).classes)]
-    if settings.trunk_weights is not None:
-        entries.append(of_file("trunk_weights", settings.trunk_weights))
+    if settings.backbone_weights is not None:
+        entries.append(of_file("backbone_weights", settings.backbone_weights))
     if settings.pretrained is not None:
         entries += [
             of_file(f"pretrained {file.name}", file) for file in _weights(settings.pretrained)
@@ -430,8 +463,8 @@ def _keep(run: Finetuning, out: Path, logits: NDArray[np.float32]) -> None:
             save_model(out, model)
     if not is_first():
         return
-    facts = {"kind": "finetune-state", "rows": run.rows, "one_answer": run.one_answer}
-    save_state(out, run.state(), run.optimiser, facts)
+    metadata = {"kind": "finetune-state", "rows": run.rows, "one_answer": run.one_answer}
+    save_state(out, run.state(), run.optimiser, metadata)
     write_metrics(out, run.rows, _summary(run, finished=False))
 
 
@@ -457,8 +490,8 @@ def _label_counts(faces: FaceSet) -> dict[str, dict[str, int]]:
     }
 
 
-def _remarks(run: Finetuning, facts: dict[str, Any]) -> list[str]:
-    return remarks(facts, len(run.parts.train.schema), "validation faces")
+def _remarks(run: Finetuning, metadata: dict[str, Any]) -> list[str]:
+    return remarks(metadata, len(run.parts.train.schema), "validation faces")
 
 
 def _summary(run: Finetuning, finished: bool) -> dict[str, Any]:

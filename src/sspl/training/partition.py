@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sspl.data.canvases import FaceSource
+from sspl.data.data_settings import DataSettings
 from sspl.data.records import FaceSet
-from sspl.data.settings import DataSettings
 from sspl.data.subsets import count_for, label_subset
 from sspl.errors import SettingsError
-from sspl.training.settings import FinetuneSettings
+from sspl.training.stage_settings import FinetuneSettings
 
 
 def unlabelled_sources(data: Sequence[DataSettings], splits: Sequence[str]) -> list[FaceSource]:

@@ -13,10 +13,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from sspl.checkpoint import Learner, has_state, load_state, save_state
 from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
 from sspl.data.inputs import Entry, of_faces, of_file, of_values, require_same_inputs
-from sspl.data.mask_facts import require_two_classes
+from sspl.data.mask_shares import require_two_classes
 from sspl.data.packs.read import PackedFaces
 from sspl.data.records import Faces, FaceSet
 from sspl.data.skipping import SKIPPED_FILE, Skipped, usable, without
@@ -29,7 +28,6 @@ from sspl.device import (
     pick_device,
     seed_everything,
 )
-from sspl.distributed.dealing import Deal, Dealt, deal_of
 from sspl.distributed.dropout import drop_by_face
 from sspl.distributed.group import (
     agreed,
@@ -43,35 +41,28 @@ from sspl.distributed.group import (
     same_everywhere,
 )
 from sspl.distributed.norms import synchronise_norms
+from sspl.distributed.random import generator_of_rows
+from sspl.distributed.sampler import MicroBatches, RankSampler, micro_batches_of
 from sspl.domain.regions import REGIONS
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
-from sspl.draws import share_of
 from sspl.errors import SettingsError
+from sspl.io.checkpoints import Learner, has_state, load_state, save_state
+from sspl.io.progress import note, watched
+from sspl.io.runs import claimed_run, start_run, write_metrics
+from sspl.io.user_code import is_user_code
+from sspl.io.weights import save_tensors
 from sspl.metrics.tallies import Mean, Tally, add, restored, together
-from sspl.models.backbones import build_trunk
+from sspl.models.backbones import build_backbone
+from sspl.models.backbones.resnet import Backbone
 from sspl.models.branches import Branches
-from sspl.models.trunk import Trunk
-from sspl.progress import note, watched
-from sspl.runs import claimed_run, start_run, write_metrics
-from sspl.tasks.base import PretextTask, TaskResult, Views
-from sspl.tasks.byol import BYOL
-from sspl.tasks.colourise import Colourisation
-from sspl.tasks.loading import load_task
-from sspl.tasks.location import RelativeLocation
-from sspl.tasks.masked import MaskedModelling
-from sspl.tasks.pct import PatchClassification
-from sspl.tasks.prt import PatchRotation
-from sspl.tasks.pst import PatchSegmentation
-from sspl.tasks.rotnet import WholeRotation
-from sspl.tasks.simclr import SimCLR
+from sspl.optim.optimiser import back_propagate, make_optimiser, set_lr, update
+from sspl.tasks import PretextTask, TaskContext, TaskResult, Views
+from sspl.tasks.loading import build_tasks
 from sspl.training.adversarial import Adversary
-from sspl.training.optimiser import back_propagate, make_optimiser, set_lr, update
+from sspl.training.backbone_weights import load_backbone
 from sspl.training.partition import unlabelled_sources
-from sspl.training.settings import BUILT_IN, PretrainSettings, extent_of
+from sspl.training.stage_settings import PretrainSettings, extent_of
 from sspl.training.starts import PRETRAINED_FILE
-from sspl.training.trunk_weights import load_trunk
-from sspl.user_code import is_user_code
-from sspl.weights import save_tensors
 
 MODEL_FILE: Final = PRETRAINED_FILE
 DROPOUT: Final = 1
@@ -81,74 +72,43 @@ log = logging.getLogger(__name__)
 
 
 class Pretrainer(nn.Module):
-    """The network of stage 1: one shared trunk, one head for each task.
+    """The network of stage 1: one shared backbone, one head for each task.
 
     With branches it is the `splnet` architecture, without the `sspl` one.
     """
 
     def __init__(
-        self, trunk: Trunk, tasks: dict[str, PretextTask], branches: Branches | None = None
+        self, backbone: Backbone, tasks: dict[str, PretextTask], branches: Branches | None = None
     ) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.backbone = backbone
         self.branches = branches
         self.tasks = nn.ModuleDict(tasks)
         self.uses_crop = any(task.uses_crop for task in tasks.values())
 
     def forward(self, views: Views) -> tuple[dict[str, TaskResult], Mapping[str, Tensor] | None]:
         """Return each task's loss and tallies on a batch, and the branches' features, if any."""
-        maps = self.trunk(views.crop) if self.uses_crop else None
+        maps = self.backbone(views.crop) if self.uses_crop else None
         regions = None if self.branches is None or maps is None else self.branches(maps)
-        results = {n: task(self.trunk, views, maps, regions) for n, task in self.tasks.items()}
+        results = {n: task(self.backbone, views, maps, regions) for n, task in self.tasks.items()}
         return results, regions
 
 
-def build_tasks(
-    settings: PretrainSettings, trunk: Trunk, taxonomy: Taxonomy
-) -> dict[str, PretextTask]:
-    """Build the tasks that the settings name, by their own names.
-
-    Raises `SettingsError` when a task's file cannot be used, two tasks share a name, or a loss
-    weight is given for none.
-    """
-    features = trunk.widths[-1]
-    makers: dict[str, Callable[[], PretextTask]] = {
-        "prt": lambda: PatchRotation(settings.prt, trunk, settings.input_size, taxonomy.background),
-        "pst": lambda: PatchSegmentation(
-            settings.pst, settings.segmentation, trunk.widths, taxonomy
-        ),
-        "pct": lambda: PatchClassification(
-            settings.pct, features, taxonomy, by_region=settings.architecture == "splnet"
-        ),
-        "rotnet": lambda: WholeRotation(features),
-        "location": lambda: RelativeLocation(settings.location, features, settings.input_size),
-        "simclr": lambda: SimCLR(settings.simclr, features),
-        "byol": lambda: BYOL(settings.byol, trunk),
-        "colourise": lambda: Colourisation(settings.colourise, settings.segmentation, trunk.widths),
-        "masked": lambda: MaskedModelling(settings.masked, trunk, settings.input_size),
-    }
-    tasks: dict[str, PretextTask] = {}
-    for task in settings.tasks:
-        kind = None if task in makers else load_task(task)
-        name = kind.name if kind else task
-        if kind and name in (*makers, *tasks, "adversarial"):
-            raise SettingsError(f"tasks: the name '{name}' of {task} is taken; choose another.")
-        size = settings.input_size
-        tasks[name] = kind(trunk, taxonomy, size) if kind else makers[task]()
-    for name in settings.weights:
-        if name not in tasks and name not in makers:
-            raise SettingsError(f"weights.{name}: no task has this name; use {', '.join(tasks)}.")
-    return tasks
+def task_context(settings: PretrainSettings, backbone: Backbone, taxonomy: Taxonomy) -> TaskContext:
+    """Return what the tasks of a run are told of its network."""
+    return TaskContext(
+        backbone, taxonomy, settings.input_size, settings.architecture, settings.segmentation
+    )
 
 
 def build_network(settings: PretrainSettings, taxonomy: Taxonomy) -> Pretrainer:
     """Build the architecture that the settings name."""
-    trunk = build_trunk(settings.trunk)
-    if settings.trunk_weights is not None:
-        log.info(load_trunk(trunk, settings.trunk_weights).text())
-    tasks = build_tasks(settings, trunk, taxonomy)
-    branches = Branches(trunk.widths) if settings.architecture == "splnet" else None
-    return Pretrainer(trunk, tasks, branches)
+    backbone = build_backbone(settings.backbone)
+    if settings.backbone_weights is not None:
+        log.info(load_backbone(backbone, settings.backbone_weights).text())
+    tasks = build_tasks(settings.tasks, settings.task, task_context(settings, backbone, taxonomy))
+    branches = Branches(backbone.widths) if settings.architecture == "splnet" else None
+    return Pretrainer(backbone, tasks, branches)
 
 
 def build_adversary(
@@ -157,13 +117,16 @@ def build_adversary(
     """Build the adversary of the branches' features; None where the run has none."""
     if network.branches is None or not settings.adversarial.weight:
         return None
-    return Adversary(settings.adversarial, network.trunk.widths[-1], device)
+    return Adversary(settings.adversarial, network.backbone.widths[-1], device)
 
 
 def make_views(
-    batch: CanvasBatch, settings: PretrainSettings, mirror: Tensor, generator: torch.Generator,
+    batch: CanvasBatch,
+    settings: PretrainSettings,
+    mirror: Tensor,
+    generator: torch.Generator,
     device: torch.device,
-) -> Views:  # fmt: skip
+) -> Views:
     """Draw one random crop of each face of a batch, and of its mask."""
     images = batch.images.to(device)
     masks = None if batch.masks is None else batch.masks.to(device)
@@ -202,7 +165,7 @@ class Pretraining:
     def start(self) -> None:
         """Compile where that is asked for, and bind the processes' networks together."""
         if self.settings.runtime.compile:
-            self.network.trunk.compile()
+            self.network.backbone.compile()
             if self.network.branches is not None:
                 self.network.branches.compile()
         self.engine = for_all_processes(self.network, self._all_used())
@@ -211,15 +174,12 @@ class Pretraining:
 
     def _all_used(self) -> bool:
         """Tell whether every parameter surely has a part in the loss."""
-        settings = self.settings
-        return (
-            all(task in BUILT_IN for task in settings.tasks)
-            and settings.prt.norm_averages != "separate"
-            and (settings.architecture == "sspl" or all(map(self.taxonomy.group, REGIONS)))
+        return all(task.uses_all_parameters for task in self.network.tasks.values()) and (
+            self.settings.architecture == "sspl" or all(map(self.taxonomy.group, REGIONS))
         )
 
     def step(
-        self, batches: Iterable[CanvasBatch], deal: Deal, epoch: int, number: int
+        self, batches: Iterable[CanvasBatch], micro: MicroBatches, epoch: int, number: int
     ) -> dict[str, Tally]:
         """Learn from this process's shares of one batch; return their figures.
 
@@ -230,11 +190,11 @@ class Pretraining:
         where = f"epoch {epoch + 1}, step {number + 1}"
         for part, batch in enumerate(batches):
             drawn = generator_for(settings.seed, epoch, number)
-            generator = share_of(drawn, deal.rows(part), deal.batch)
+            generator = generator_of_rows(drawn, micro.rows(part), micro.batch)
             dropout = generator_for(settings.seed, epoch, number, DROPOUT)
-            self.draws.generator = share_of(dropout, deal.rows(part), deal.batch)
+            self.draws.generator = generator_of_rows(dropout, micro.rows(part), micro.batch)
             views = make_views(batch, settings, self.mirror, generator, self.device)
-            with gradients_wait(self.engine) if part + 1 < deal.parts else nullcontext():
+            with gradients_wait(self.engine) if part + 1 < micro.parts else nullcontext():
                 with autocast(self.device, settings.runtime.precision):
                     results, regions = self.engine(views)
                 if self.adversary is not None:
@@ -243,7 +203,7 @@ class Pretraining:
                 terms = [weights.get(name, 1.0) * r.loss for name, r in results.items()]
                 total = torch.stack(terms).sum()
                 losses = {name: result.loss for name, result in results.items()}
-                back_propagate(total / deal.parts, where, losses)
+                back_propagate(total / micro.parts, where, losses)
             add(tallies, _figures(results, total, len(batch.index)))
         update(self.optimiser, settings.optim.clip, where)
         if self.adversary is not None:
@@ -265,7 +225,7 @@ def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> dic
 
 def _pretrain(settings: PretrainSettings, out: Path, resume: bool) -> dict[str, Any]:
     run = agreed(lambda: Pretraining(settings))
-    canvases, deal = agreed(lambda: _open(run, out, resume))
+    canvases, micro = agreed(lambda: _open(run, out, resume))
     progress = _progress(run, out) if resume else Progress.restored({})
     rows = progress.rows
     run.start()
@@ -274,11 +234,11 @@ def _pretrain(settings: PretrainSettings, out: Path, resume: bool) -> dict[str, 
         level(run.network)
         tallies = together(gathered(progress.tallies))
         if is_first():
-            facts = replace(progress, tallies=tallies).facts()
-            save_state(out, run.network, run.optimiser, facts, run.others)
+            metadata = replace(progress, tallies=tallies).metadata()
+            save_state(out, run.network, run.optimiser, metadata, run.others)
 
     for epoch in range(len(rows), settings.optim.epochs):
-        _run_epoch(run, canvases, deal, epoch, progress, save)
+        _run_epoch(run, canvases, micro, epoch, progress, save)
         tallies = together(gathered(progress.tallies))
         row = {"epoch": epoch + 1, "lr": run.optimiser.param_groups[0]["lr"]}
         rows.append(row | {name: _figure(tally) for name, tally in tallies.items()})
@@ -288,12 +248,12 @@ def _pretrain(settings: PretrainSettings, out: Path, resume: bool) -> dict[str, 
         if is_first():
             write_metrics(out, rows, rows[-1] | {"finished": False})
     if is_first():
-        save_tensors(out / MODEL_FILE, run.network.state_dict(), _facts(run, len(canvases)))
+        save_tensors(out / MODEL_FILE, run.network.state_dict(), _metadata(run, len(canvases)))
         write_metrics(out, rows, rows[-1] | {"finished": True})
     return rows[-1]
 
 
-def _open(run: Pretraining, out: Path, resume: bool) -> tuple[Canvases, Deal]:
+def _open(run: Pretraining, out: Path, resume: bool) -> tuple[Canvases, MicroBatches]:
     """Open the faces and make the run folder; return how batches are dealt out, too."""
     settings, classes = run.settings, len(run.taxonomy)
     if not settings.data:
@@ -307,14 +267,17 @@ def _open(run: Pretraining, out: Path, resume: bool) -> tuple[Canvases, Deal]:
     odd = [o for s in sources for o in _odd_masks(s.faces, run.taxonomy)] if learners else []
     has_masks = all(source.faces.has_masks for source in sources)
     canvases = Canvases(
-        sources, settings.canvas, classes if has_masks else None,
-        settings.runtime.cache_gb / local_count(), settings.runtime.workers,
-    )  # fmt: skip
-    deal = deal_of(settings.optim.batch_size, len(canvases), settings.optim.accumulate)
+        sources,
+        settings.canvas,
+        classes if has_masks else None,
+        settings.runtime.cache_gb / local_count(),
+        settings.runtime.workers,
+    )
+    micro = micro_batches_of(settings.optim.batch_size, len(canvases), settings.optim.accumulate)
     if is_first():
         extent = extent_of(
             settings.optim,
-            f"A new run starts from its trunk with trunk_weights={out / MODEL_FILE}.",
+            f"A new run starts from its backbone with backbone_weights={out / MODEL_FILE}.",
         )
         inputs = partial(require_same_inputs, out, _inputs(run, sources))
         start_run(out, "pretrain", settings, settings.seed, resume, extent, inputs)
@@ -324,15 +287,15 @@ def _open(run: Pretraining, out: Path, resume: bool) -> tuple[Canvases, Deal]:
             log.warning(skipped.text(out / SKIPPED_FILE))
         for sentence in odd:
             log.warning(sentence)
-    return canvases, deal
+    return canvases, micro
 
 
 def _inputs(run: Pretraining, sources: list[FaceSource]) -> list[Entry]:
     """Return what a run learns from: faces, weights, classes and tasks."""
     settings = run.settings
     entries = [of_values(f"taxonomy {settings.taxonomy}", run.taxonomy.classes)]
-    if settings.trunk_weights is not None:
-        entries.append(of_file("trunk_weights", settings.trunk_weights))
+    if settings.backbone_weights is not None:
+        entries.append(of_file("backbone_weights", settings.backbone_weights))
     for task in filter(is_user_code, settings.tasks):
         entries.append(of_file(f"task {task}", Path(task.rpartition(":")[0])))
     for number, source in enumerate(sources):
@@ -341,12 +304,12 @@ def _inputs(run: Pretraining, sources: list[FaceSource]) -> list[Entry]:
     return entries
 
 
-def _facts(run: Pretraining, faces: int) -> dict[str, Any]:
+def _metadata(run: Pretraining, faces: int) -> dict[str, Any]:
     settings = run.settings
     return {
         "kind": "pretrained",
         "architecture": settings.architecture,
-        "trunk": settings.trunk.model_dump(mode="json"),
+        "backbone": settings.backbone.model_dump(mode="json"),
         "segmentation": settings.segmentation.model_dump(mode="json"),
         "canvas": settings.canvas,
         "input_size": settings.input_size,
@@ -371,18 +334,21 @@ class Progress:
     steps: int
     tallies: dict[str, Tally]
 
-    def facts(self) -> dict[str, Any]:
-        """Return the same as JSON-able facts."""
-        tallies = {name: tally.facts() for name, tally in self.tallies.items()}
+    def metadata(self) -> dict[str, Any]:
+        """Return the same as JSON-able metadata."""
+        tallies = {name: tally.metadata() for name, tally in self.tallies.items()}
         return {
-            "kind": "pretrain-state", "rows": self.rows, "steps": self.steps, "tallies": tallies
-        }  # fmt: skip
+            "kind": "pretrain-state",
+            "rows": self.rows,
+            "steps": self.steps,
+            "tallies": tallies,
+        }
 
     @classmethod
-    def restored(cls, facts: Mapping[str, Any]) -> "Progress":
-        """Return what gave these facts; without any, a run that has not begun."""
-        tallies = {name: restored(tally) for name, tally in facts.get("tallies", {}).items()}
-        return cls(facts.get("rows", []), facts.get("steps", 0), tallies)
+    def restored(cls, metadata: Mapping[str, Any]) -> "Progress":
+        """Return what gave these metadata; without any, a run that has not begun."""
+        tallies = {name: restored(tally) for name, tally in metadata.get("tallies", {}).items()}
+        return cls(metadata.get("rows", []), metadata.get("steps", 0), tallies)
 
 
 def _progress(run: Pretraining, out: Path) -> Progress:
@@ -390,8 +356,8 @@ def _progress(run: Pretraining, out: Path) -> Progress:
 
     Raises `SsplError` when the processes do not see the same checkpoint.
     """
-    facts = in_turn(lambda: load_state(out, run.network, run.optimiser, run.others))
-    progress = Progress.restored(facts or {})
+    metadata = in_turn(lambda: load_state(out, run.network, run.optimiser, run.others))
+    progress = Progress.restored(metadata or {})
     same_everywhere((len(progress.rows), progress.steps), f"the checkpoint in {out}")
     if not is_first():
         progress.tallies = {}
@@ -450,27 +416,35 @@ def _require_classes(sources: list[FaceSource], taxonomy: Taxonomy) -> None:
 
 @compile_errors_explained()
 def _run_epoch(
-    run: Pretraining, canvases: Canvases, deal: Deal, epoch: int, progress: Progress,
+    run: Pretraining,
+    canvases: Canvases,
+    micro: MicroBatches,
+    epoch: int,
+    progress: Progress,
     save: Callable[[], None],
-) -> None:  # fmt: skip
+) -> None:
     """Go on with an epoch where `progress` stands, to its end."""
     settings, optim = run.settings, run.settings.optim
     order = canvases.random_order(generator_for(settings.seed, epoch))
     # A last batch of a face or two would give BatchNorm meaningless statistics.
-    steps = len(order) // deal.batch
+    steps = len(order) // micro.batch
     done = progress.steps
     shares = canvases.batches(
-        Dealt(order, deal), deal.share, done * deal.parts, steps * deal.parts
-    )  # fmt: skip
+        RankSampler(order, micro), micro.size, done * micro.parts, steps * micro.parts
+    )
     run.network.train()
     bar = watched(
-        range(done, steps), f"pretrain {epoch + 1}/{optim.epochs}", steps, unit="step",
-        leave=False, initial=done,
-    )  # fmt: skip
+        range(done, steps),
+        f"pretrain {epoch + 1}/{optim.epochs}",
+        steps,
+        unit="step",
+        leave=False,
+        initial=done,
+    )
     for number in bar:
         factor = optim.schedule.factor(epoch, (number + 1) / steps, optim.epochs)
         set_lr(run.optimiser, optim.lr * factor)
-        add(progress.tallies, run.step(islice(shares, deal.parts), deal, epoch, number))
+        add(progress.tallies, run.step(islice(shares, micro.parts), micro, epoch, number))
         progress.steps = number + 1
         if progress.steps % settings.save_every == 0 and progress.steps < steps:
             save()

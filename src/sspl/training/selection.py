@@ -11,7 +11,7 @@ from sspl.data.records import MISSING, Labels
 from sspl.errors import DataError
 from sspl.metrics.attributes import lacking, lacking_text
 from sspl.training.partition import Partition
-from sspl.training.settings import FinetuneSettings
+from sspl.training.stage_settings import FinetuneSettings
 
 FEW: Final = 10
 """Faces of the rarer answer below which an attribute counts as rare."""

@@ -23,7 +23,7 @@ OTHER_FILES: Final = {
     **dict.fromkeys(
         (".pt", ".pth", ".ckpt", ".bin", ".pkl"),
         "a file of torch, and those are not read, since they can run code (convert its tensors "
-        "with safetensors.torch.save_file, and give that as trunk_weights=FILE)",
+        "with safetensors.torch.save_file, and give that as backbone_weights=FILE)",
     ),
     ".tar": "a pack of faces, if anything",
     ".zip": "an archive (unpack it)",
@@ -57,13 +57,13 @@ def weights_file(path: Path) -> Path:
     return path
 
 
-def not_a_start(path: Path, facts: Any) -> DataError:
-    """Return the error that says what the facts of a file of weights make it."""
-    kind = facts.get("kind") if isinstance(facts, dict) else None
+def not_a_start(path: Path, metadata: Any) -> DataError:
+    """Return the error that says what the metadata of a file of weights make it."""
+    kind = metadata.get("kind") if isinstance(metadata, dict) else None
     what = OTHER_KINDS.get(str(kind), f"'{kind}'") if kind else None
     if what is None:
         return DataError(
-            f"{path}: holds weights, but no facts of this software on them; give them as "
-            f"trunk_weights={path} to start the trunk alone from them, or {GIVE}."
+            f"{path}: holds weights, but no metadata of this software on them; give them as "
+            f"backbone_weights={path} to start the backbone alone from them, or {GIVE}."
         )
     return DataError(f"{path}: holds no stage-1 weights but {what}; {GIVE}.")

@@ -11,26 +11,26 @@ from torch import Tensor, nn
 
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
+from sspl.io.weights import TransferReport, checked_metadata, load_strictly, read_tensors
 from sspl.models.attributes import AttributeNetwork, RegionPooling
+from sspl.models.backbones.resnet import BackboneSettings
 from sspl.models.branches import Architecture, Branches, RegionHeads
 from sspl.models.bundle import CONFIG_FILE, AttributeModel, load_model
+from sspl.models.segmentation import SegmentationSettings
 from sspl.models.splnet import AnyAttributeNetwork
-from sspl.models.trunk import TrunkSettings
 from sspl.settings import Settings
-from sspl.tasks.pst import SegmentationSettings
 from sspl.training.starts import not_a_start, weights_file
-from sspl.weights import TransferReport, checked_facts, load_strictly, read_tensors
 
 PST_HEAD: Final = "tasks.pst.head."
 
 
-class PretrainedFacts(Settings):
-    """What stage 2 must know of the weights of stage 1; there are more facts in the file."""
+class PretrainedMetadata(Settings):
+    """What stage 2 must know of the weights of stage 1; there are more metadata in the file."""
 
     model_config = ConfigDict(extra="ignore")
 
     architecture: Architecture = "sspl"
-    trunk: TrunkSettings
+    backbone: BackboneSettings
     segmentation: SegmentationSettings = SegmentationSettings()
     tasks: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
@@ -56,32 +56,35 @@ def transfer(
 ) -> TransferReport:
     """Load what a network can use of a run of either stage, or of a packed model.
 
-    Of stage 1 that is the trunk, every tensor of it (METHOD.md "Do not repeat" 6); `splnet` takes
-    over the branches too, a network that pools by region PST's segmentation head. Of a fine-tuned
-    model it is the trunk, the pooling where the network pools alike, and then the heads of those
-    attributes of `schema` that it has by the same name (and, for `splnet`, region).
+    Of stage 1 that is the backbone, every tensor of it (METHOD.md "Do not repeat" 6); `splnet`
+    takes over the branches too, a network that pools by region PST's segmentation head. Of a fine-
+    tuned model it is the backbone, the pooling where the network pools alike, and then the heads of
+    those attributes of `schema` that it has by the same name (and, for `splnet`, region).
 
-    Raises `DataError` when `start` is neither, has another architecture, trunk or head, or a
+    Raises `DataError` when `start` is neither, has another architecture, backbone or head, or a
     tensor does not fit.
     """
     path = weights_file(start)
-    tensors, facts = read_tensors(path)
-    kind = facts.get("kind") if isinstance(facts, dict) else None
+    tensors, metadata = read_tensors(path)
+    kind = metadata.get("kind") if isinstance(metadata, dict) else None
     if kind == "pretrained":
-        return _from_stage_1(network, path, tensors, facts)
-    packed = facts is None and (path.parent / CONFIG_FILE).is_file()
+        return _from_stage_1(network, path, tensors, metadata)
+    packed = metadata is None and (path.parent / CONFIG_FILE).is_file()
     if schema is None or not (kind == "attributes" or packed):
-        raise not_a_start(path, facts)
+        raise not_a_start(path, metadata)
     return _from_stage_2(network, path, load_model(path), schema)
 
 
 def _from_stage_1(
-    network: AnyAttributeNetwork, path: Path, tensors: Mapping[str, Tensor], facts: dict[str, Any]
+    network: AnyAttributeNetwork,
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: dict[str, Any],
 ) -> TransferReport:
-    known = checked_facts(PretrainedFacts, facts, path)
+    known = checked_metadata(PretrainedMetadata, metadata, path)
     _require_equal(path, "architecture", known.architecture, network.architecture)
-    _require_equal(path, "trunk", known.trunk, network.trunk_settings)
-    pairs: list[tuple[str, str, nn.Module]] = [("trunk.", "trunk.", network.trunk)]
+    _require_equal(path, "backbone", known.backbone, network.backbone_settings)
+    pairs: list[tuple[str, str, nn.Module]] = [("backbone.", "backbone.", network.backbone)]
     if isinstance(network.pooling, Branches):
         pairs.append(("branches.", "pooling.", network.pooling))
     if isinstance(network, AttributeNetwork) and isinstance(network.pooling, RegionPooling):
@@ -91,9 +94,11 @@ def _from_stage_1(
 
 
 def _load(
-    network: AnyAttributeNetwork, tensors: Mapping[str, Tensor],
-    pairs: Sequence[tuple[str, str, nn.Module]], path: Path,
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:  # fmt: skip
+    network: AnyAttributeNetwork,
+    tensors: Mapping[str, Tensor],
+    pairs: Sequence[tuple[str, str, nn.Module]],
+    path: Path,
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Load modules by the prefixes of their tensors there and here; return what a report names."""
     for there, _, module in pairs:
         mine = {n.removeprefix(there): t for n, t in tensors.items() if n.startswith(there)}
@@ -112,8 +117,8 @@ def _from_stage_2(
 ) -> ContinuedReport:
     before = model.network
     _require_equal(path, "architecture", before.architecture, network.architecture)
-    _require_equal(path, "trunk", before.trunk_settings, network.trunk_settings)
-    pairs: list[tuple[str, str, nn.Module]] = [("trunk.", "trunk.", network.trunk)]
+    _require_equal(path, "backbone", before.backbone_settings, network.backbone_settings)
+    pairs: list[tuple[str, str, nn.Module]] = [("backbone.", "backbone.", network.backbone)]
     alike = _pools_alike(path, before, network)
     if alike:
         pairs.append(("pooling.", "pooling.", network.pooling))
@@ -127,9 +132,13 @@ def _from_stage_2(
     for name in kept:
         _copy_head(before, model.schema.index(name), network, schema.index(name))
     return ContinuedReport(
-        loaded, left, new, kept, tuple(n for n in here if n not in kept),
+        loaded,
+        left,
+        new,
+        kept,
+        tuple(n for n in here if n not in kept),
         tuple(n for n in there if n not in kept),
-    )  # fmt: skip
+    )
 
 
 def _pools_alike(path: Path, before: AnyAttributeNetwork, network: AnyAttributeNetwork) -> bool:
@@ -181,11 +190,11 @@ def _require_equal(path: Path, what: str, there: object, here: object) -> None:
         )
 
 
-def _require_head(path: Path, network: AttributeNetwork, facts: PretrainedFacts) -> None:
-    if "pst" not in facts.tasks:
+def _require_head(path: Path, network: AttributeNetwork, metadata: PretrainedMetadata) -> None:
+    if "pst" not in metadata.tasks:
         raise DataError(
             f"{path}: pre-trained without PST, so there is no segmentation to pool by; "
             "pre-train with pst among the tasks or set head.pooling=average."
         )
-    _require_equal(path, "segmentation", facts.segmentation, network.segmentation)
-    _require_equal(path, "classes", facts.classes, network.classes)
+    _require_equal(path, "segmentation", metadata.segmentation, network.segmentation)
+    _require_equal(path, "classes", metadata.classes, network.classes)

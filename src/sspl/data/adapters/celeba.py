@@ -147,9 +147,12 @@ def _as_labels(values: bytearray, book: NameBook, attributes: tuple[str, ...]) -
 
 
 def _row(
-    path: Path, line: int, attributes: tuple[str, ...], fields: list[str],
+    path: Path,
+    line: int,
+    attributes: tuple[str, ...],
+    fields: list[str],
     codes: Mapping[str, int] = _VALUES,
-) -> bytes:  # fmt: skip
+) -> bytes:
     if len(fields) != len(attributes):
         raise DataError(
             f"{path}, line {line}: expected {len(attributes)} values after the image name, "

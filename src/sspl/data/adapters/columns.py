@@ -63,8 +63,10 @@ def no_attribute(column: str) -> str | None:
     """
     plain = re.sub(r"[\W_]+", "", column.lower())
     for names, meaning in (
-        (_SPLITS, "a split"), (_IMAGES, "names of images"), (_GROUPS, "who or what a face is of"),
-    ):  # fmt: skip
+        (_SPLITS, "a split"),
+        (_IMAGES, "names of images"),
+        (_GROUPS, "who or what a face is of"),
+    ):
         if plain in names:
             return meaning
     return None

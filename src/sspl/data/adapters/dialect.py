@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 from sspl.errors import DataError
-from sspl.files import plain_cell
+from sspl.io.files import plain_cell
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -113,7 +113,7 @@ class CsvTable:
 
     Raises:
         DataError: for an empty file, one whose separator cannot be told, and a column listed
-            twice; while rows are read, for one that has not as many fields as the header, a
+            twice; while rows are read, for one that has many fields as the header, a
             field in a column without a name, and broken quotes.
     """
 

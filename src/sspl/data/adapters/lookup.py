@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from sspl.data.adapters.masks import looks_like_mask
 from sspl.data.records import IMAGE_SUFFIXES
 from sspl.errors import DataError
-from sspl.names import clean_name
+from sspl.io.names import clean_name
 
 SIGNS: Final = "backslashes or percent signs"
 UNICODE: Final = "another Unicode form of a letter"

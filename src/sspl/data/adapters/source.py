@@ -14,7 +14,7 @@ from sspl.data.adapters.lookup import Found, alike, elsewhere, present, respelle
 from sspl.data.records import MISSING, SPLITS, FaceSet, Labels
 from sspl.domain.attributes import AttributeSchema, attribute_fault, schema_for
 from sspl.errors import DataError
-from sspl.names import clean_name
+from sspl.io.names import clean_name
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +108,14 @@ class NameBook:
 
 
 def wrong_value(
-    path: Path, line: int, attributes: Sequence[str], values: Sequence[str],
-    known: Mapping[str, int], allowed: Iterable[str], hint: str = "",
-) -> DataError:  # fmt: skip
+    path: Path,
+    line: int,
+    attributes: Sequence[str],
+    values: Sequence[str],
+    known: Mapping[str, int],
+    allowed: Iterable[str],
+    hint: str = "",
+) -> DataError:
     """Return the error for the first of `values` that has no code; `allowed` are shown."""
     bad, value = next(
         (a, v) for a, v in zip(attributes, values, strict=True) if not _has(known, v.lower())
@@ -226,9 +231,15 @@ def _on_disk(table: LabelTable, images: Path, missing: OnMissing) -> tuple[Label
         first = next(iter(found))
         log.warning(
             "%d of %d images named in %s are spelled otherwise in %s, the first is '%s': '%s' is "
-            "there, which differs by %s.", len(found), len(table.names), table.file, images, first,
-            found[first].name, found[first].how,
-        )  # fmt: skip
+            "there, which differs by %s.",
+            len(found),
+            len(table.names),
+            table.file,
+            images,
+            first,
+            found[first].name,
+            found[first].how,
+        )
         there.update(other.name for other in found.values())
     absent = [name for name in absent if name not in found]
     if absent:

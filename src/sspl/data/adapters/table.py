@@ -94,9 +94,14 @@ def read_table(
         codes += _row_codes(csv, line, attributes, [row[i] for i in columns], values)
     labels = _labels(csv, attributes, book, codes, unknown)
     content = LabelTable(
-        csv, attributes, book.names, book.places, labels, tuple(splits),
+        csv,
+        attributes,
+        book.names,
+        book.places,
+        labels,
+        tuple(splits),
         groups={name: tuple(values) for name, values in members.items()},
-    )  # fmt: skip
+    )
     return assemble(content, images or csv.parent, schema, missing)
 
 
@@ -166,10 +171,15 @@ def _row_codes(
         return bytes([values[value.lower()] for value in row])
     except KeyError:
         raise wrong_value(
-            csv, line, attributes, row, values, _ALLOWED,
+            csv,
+            line,
+            attributes,
+            row,
+            values,
+            _ALLOWED,
             "leave a column that is no attribute out with ignore_columns, or give it as "
             "group_columns",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _labels(

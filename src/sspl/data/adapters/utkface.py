@@ -49,8 +49,8 @@ def read_utkface(root: Path, split_file: Path | None = None) -> FaceSet:
         DataError: for a picture of another name, and when none can be used.
     """
     faces = _without_faulty(read_folder(root))
-    facts = [_parse(root, name) for name in faces.names]
-    ages, genders, races = zip(*facts, strict=True)
+    metadata = [_parse(root, name) for name in faces.names]
+    ages, genders, races = zip(*metadata, strict=True)
     splits = splits_by_name(faces.names, split_file, root) if split_file else _hashed(faces.names)
     return replace(
         faces,

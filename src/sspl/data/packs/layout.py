@@ -23,8 +23,8 @@ from sspl.data.pictures import REMEDY
 from sspl.data.records import MISSING, SPLITS, Labels
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, first_line
-from sspl.files import ARCHIVE_DAMAGES, parse_json
-from sspl.names import require_clean
+from sspl.io.files import ARCHIVE_DAMAGES, parse_json
+from sspl.io.names import require_clean
 
 INDEX_FILE: Final = "pack.json"
 PLAN_FILE: Final = "unfinished.json"
@@ -77,7 +77,7 @@ class Plan(BaseModel):
         return len(self.attributes), len(self.groups)
 
 
-class ShardFacts(BaseModel):
+class ShardMetadata(BaseModel):
     """One shard: its files' name without suffix, split (or `faces`), and what the tar holds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,7 +96,7 @@ class Index(BaseModel):
 
     plan: Plan
     faces: int
-    shards: tuple[ShardFacts, ...]
+    shards: tuple[ShardMetadata, ...]
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _parsed(file: Path) -> Index:
         raise DataError(f"{file}: no index of a pack ({reason}); pack again.") from None
 
 
-def read_table(root: Path, shard: ShardFacts, columns: tuple[int, int]) -> Table:
+def read_table(root: Path, shard: ShardMetadata, columns: tuple[int, int]) -> Table:
     """Return the table of a shard; raise `DataError` naming one that is damaged.
 
     `columns` are those of the plan. Names are those that a label file may have.
@@ -203,7 +203,7 @@ def read_table(root: Path, shard: ShardFacts, columns: tuple[int, int]) -> Table
     return table
 
 
-def _is_plausible(table: Table, shard: ShardFacts) -> bool:
+def _is_plausible(table: Table, shard: ShardMetadata) -> bool:
     """Tell whether pictures lie within the shard and labels are labels."""
     if table.places.dtype != np.int64 or table.labels.dtype != np.int8:
         return False
@@ -212,15 +212,15 @@ def _is_plausible(table: Table, shard: ShardFacts) -> bool:
     return within and bool(np.isin(table.labels, (MISSING, 0, 1)).all())
 
 
-def finished_shard(root: Path, name: str, split: str, faces: int) -> ShardFacts | None:
-    """Return the facts of a shard that is already there whole; None where it has to be made."""
+def finished_shard(root: Path, name: str, split: str, faces: int) -> ShardMetadata | None:
+    """Return the metadata of a shard that is already there whole; None where it has to be made."""
     try:
         with np.load(table_path(root, name), allow_pickle=False) as arrays:
-            facts = ShardFacts.model_validate_json(str(arrays["facts"]))
-        whole = tar_path(root, name).stat().st_size == facts.bytes
+            metadata = ShardMetadata.model_validate_json(str(arrays["facts"]))
+        whole = tar_path(root, name).stat().st_size == metadata.bytes
     except ARCHIVE_DAMAGES:
         return None
-    return facts if whole and (facts.split, facts.faces) == (split, faces) else None
+    return metadata if whole and (metadata.split, metadata.faces) == (split, faces) else None
 
 
 def read_plan(root: Path) -> Plan | None:

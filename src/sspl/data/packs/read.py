@@ -13,7 +13,7 @@ from sspl.data.packs.layout import (
     NO_SPLIT,
     Index,
     Plan,
-    ShardFacts,
+    ShardMetadata,
     Table,
     read_index,
     read_table,
@@ -63,14 +63,16 @@ def reject_repeated_faces(where: str, names: Sequence[str]) -> None:
         raise DataError(f"{where}: two faces are called '{twice}'; pack them again.")
 
 
-def _members(root: Path, shard: ShardFacts, table: Table, row: int) -> tuple[Member, Member | None]:
+def _members(
+    root: Path, shard: ShardMetadata, table: Table, row: int
+) -> tuple[Member, Member | None]:
     tar, name = tar_path(root, shard.name), str(table.names[row])
     image_at, image_bytes, image_crc, mask_at, mask_bytes, mask_crc = table.places[row].tolist()
     image = Member(tar, name, image_at, image_bytes, image_crc)
     return image, Member(tar, name, mask_at, mask_bytes, mask_crc) if mask_bytes else None
 
 
-def _split(shard: ShardFacts) -> str | None:
+def _split(shard: ShardMetadata) -> str | None:
     return None if shard.split == NO_SPLIT else shard.split
 
 
@@ -81,7 +83,7 @@ def _cut(plan: Plan) -> Cut | None:
 
 
 @lru_cache(maxsize=TABLES_KEPT)
-def _recent_table(root: Path, shard: ShardFacts, columns: tuple[int, int]) -> Table:
+def _recent_table(root: Path, shard: ShardMetadata, columns: tuple[int, int]) -> Table:
     return read_table(root, shard, columns)
 
 

@@ -23,7 +23,7 @@ from sspl.data.packs.layout import (
     SPLIT_KEYS,
     Index,
     Plan,
-    ShardFacts,
+    ShardMetadata,
     as_json,
     finished_shard,
     read_plan,
@@ -38,10 +38,10 @@ from sspl.data.records import Cut, FaceRecord, FaceSet, box_in
 from sspl.device import usable_cores
 from sspl.domain.taxonomy import Taxonomy
 from sspl.errors import SettingsError
-from sspl.files import atomic_path, holds_nothing, write_json
-from sspl.locks import claimed
-from sspl.names import require_clean
-from sspl.progress import watched
+from sspl.io.files import atomic_path, holds_nothing, write_json
+from sspl.io.locks import claimed
+from sspl.io.names import require_clean
+from sspl.io.progress import watched
 
 Encoding = Literal["as is", "jpeg", "webp"]
 
@@ -126,9 +126,15 @@ def _png(ids: NDArray[np.uint8]) -> bytes:
 
 
 def make_pack(
-    faces: FaceSet, box: Box, out: Path, source: str, canvas: int | None = None,
-    lossless: bool = False, taxonomy: Taxonomy | None = None, shard_faces: int = SHARD_FACES,
-) -> Index:  # fmt: skip
+    faces: FaceSet,
+    box: Box,
+    out: Path,
+    source: str,
+    canvas: int | None = None,
+    lossless: bool = False,
+    taxonomy: Taxonomy | None = None,
+    shard_faces: int = SHARD_FACES,
+) -> Index:
     """Pack a set of faces into the folder `out`; return the index.
 
     Shards that an interrupted run finished are kept, and so are those of a finished pack: what is
@@ -156,9 +162,15 @@ def make_pack(
 
 
 def _make_pack(
-    faces: FaceSet, box: Box, out: Path, source: str, canvas: int | None, lossless: bool,
-    taxonomy: Taxonomy | None, shard_faces: int,
-) -> Index:  # fmt: skip
+    faces: FaceSet,
+    box: Box,
+    out: Path,
+    source: str,
+    canvas: int | None,
+    lossless: bool,
+    taxonomy: Taxonomy | None,
+    shard_faces: int,
+) -> Index:
     cut = faces.cut if canvas is None else Cut(faces.cut.box if faces.cut else box, canvas)
     encoding: Encoding = "as is" if canvas is None else "webp" if lossless else "jpeg"
     plan = _plan(faces, cut, encoding, source, taxonomy, shard_faces)
@@ -170,11 +182,11 @@ def _make_pack(
     with watched(total=len(faces), desc="pack", unit="face") as bar:
         try:
             for split, name, indices in shard_list(faces, shard_faces):
-                facts = finished_shard(out, name, split, len(indices))
-                if facts is None:
-                    facts = _pack_shard(out, name, split, faces.select(indices), encoder, pool)
+                metadata = finished_shard(out, name, split, len(indices))
+                if metadata is None:
+                    metadata = _pack_shard(out, name, split, faces.select(indices), encoder, pool)
                 bar.update(len(indices))
-                shards.append(facts)
+                shards.append(metadata)
         finally:
             # Without this an error would wait for faces that nobody wants any more.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -195,9 +207,13 @@ def shard_list(faces: FaceSet, shard_faces: int) -> list[tuple[str, str, list[in
 
 
 def _plan(
-    faces: FaceSet, cut: Cut | None, encoding: Encoding, source: str, taxonomy: Taxonomy | None,
+    faces: FaceSet,
+    cut: Cut | None,
+    encoding: Encoding,
+    source: str,
+    taxonomy: Taxonomy | None,
     shard_faces: int,
-) -> Plan:  # fmt: skip
+) -> Plan:
     has_masks = faces.has_masks
     if has_masks and taxonomy is None:
         raise ValueError("masks need a taxonomy")
@@ -238,12 +254,12 @@ def _claim(out: Path, plan: Plan) -> bool:
 
 def _pack_shard(
     out: Path, name: str, split: str, faces: FaceSet, encoder: Encoder, pool: ThreadPoolExecutor
-) -> ShardFacts:
+) -> ShardMetadata:
     groups = zip(*faces.groups.values(), strict=True) if faces.groups else repeat((), len(faces))
     return write_shard(out, name, split, pool.map(encoder, faces, groups))
 
 
-def write_shard(out: Path, name: str, split: str, faces: Iterable[Encoded]) -> ShardFacts:
+def write_shard(out: Path, name: str, split: str, faces: Iterable[Encoded]) -> ShardMetadata:
     """Write the tar of some faces, then its table; each appears whole or not at all."""
     places, names, labels, groups = [], [], [], []
     with atomic_path(tar_path(out, name)) as temporary:
@@ -265,17 +281,17 @@ def write_shard(out: Path, name: str, split: str, faces: Iterable[Encoded]) -> S
         with temporary.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         size = temporary.stat().st_size
-    facts = ShardFacts(name=name, split=split, faces=len(names), bytes=size, sha256=digest)
+    metadata = ShardMetadata(name=name, split=split, faces=len(names), bytes=size, sha256=digest)
     with atomic_path(table_path(out, name)) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
-            facts=np.array(facts.model_dump_json()),
+            facts=np.array(metadata.model_dump_json()),
             places=np.array(places, dtype=np.int64).reshape(len(names), -1),
             names=np.array(names, dtype=np.str_),
             labels=np.array(labels, dtype=np.int8).reshape(len(names), -1),
             groups=np.array(groups, dtype=np.str_).reshape(len(names), -1),
         )
-    return facts
+    return metadata
 
 
 def _add(tar: tarfile.TarFile, file: IO[bytes], name: str, content: bytes) -> tuple[int, int, int]:

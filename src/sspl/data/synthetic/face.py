@@ -129,8 +129,9 @@ def _basis(samples: int, tension: float = 0.5) -> Points:
     t = np.arange(samples)[:, None] / samples
     powers = np.concatenate([t**3, t**2, t, np.ones_like(t)], axis=1)
     s = tension
-    matrix = np.array([[-s, 2 - s, s - 2, s], [2 * s, s - 3, 3 - 2 * s, -s], [-s, 0, s, 0],
-                       [0, 1, 0, 0]])  # fmt: skip
+    matrix = np.array(
+        [[-s, 2 - s, s - 2, s], [2 * s, s - 3, 3 - 2 * s, -s], [-s, 0, s, 0], [0, 1, 0, 0]]
+    )
     basis: Points = powers @ matrix
     return basis
 
@@ -263,13 +264,15 @@ def draw_build(traits: Traits, rng: np.random.Generator) -> Build:
     long_hair = rng.normal(0.35, 0.35) if traits.masculine else rng.normal(1.35, 0.55)
     return Build(
         length=1.0 + 0.045 * traits.strength["Oval_Face"] + rng.normal(0, 0.02),
-        jaw=0.74 + 0.06 * traits.masculine - 0.05 * traits.strength["Oval_Face"]
+        jaw=0.74
+        + 0.06 * traits.masculine
+        - 0.05 * traits.strength["Oval_Face"]
         + rng.normal(0, 0.035),
         hair_end=float(np.clip(long_hair, -0.05, 2.4)),
         volume=float(np.clip(rng.normal(0.17, 0.05), 0.07, 0.32)),
         wave=max(0.0, 0.030 + 0.026 * traits.strength["Wavy_Hair"]),
         wave_phase=rng.uniform(0, 6),
-    )  # fmt: skip
+    )
 
 
 def draw_face(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Generator) -> None:
@@ -309,24 +312,47 @@ def _waved(points: Points, build: Build) -> Points:
 def _hair_back(canvas: Canvas, build: Build) -> None:
     wide, end = 1.0 + build.volume, build.hair_end
     flare = 0.1 * max(0.0, end - 0.4)
-    half = np.array([(0.0, -1.3 - build.volume), (0.72 * wide, -1.05), (wide, -0.35),
-                     (wide + flare, 0.35 * end), (0.96 * wide + flare, 0.8 * end),
-                     (0.72 * wide + flare, end + 0.1)])  # fmt: skip
+    half = np.array(
+        [
+            (0.0, -1.3 - build.volume),
+            (0.72 * wide, -1.05),
+            (wide, -0.35),
+            (wide + flare, 0.35 * end),
+            (0.96 * wide + flare, 0.8 * end),
+            (0.72 * wide + flare, end + 0.1),
+        ]
+    )
     canvas.fill(Part.HAIR_BACK, _waved(smooth(mirrored(half)), build), 0.0)
 
 
 def _body(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Generator) -> None:
     thick = 0.50 + 0.12 * traits.masculine + rng.normal(0, 0.03)
     chin = 1.28 * build.length
-    neck = np.array([(thick, 0.4), (thick * 0.97, chin), (thick * 1.2, chin + 0.3),
-                     (1.0, chin + 0.8), (1.0, 6.0)])  # fmt: skip
+    neck = np.array(
+        [
+            (thick, 0.4),
+            (thick * 0.97, chin),
+            (thick * 1.2, chin + 0.3),
+            (1.0, chin + 0.8),
+            (1.0, 6.0),
+        ]
+    )
     canvas.fill_body(Part.NECK, smooth(mirrored(neck)))
     shade = ellipse(0.0, chin - 0.18, thick * 0.97, 0.34)
     canvas.fill_body(Part.NECK_SHADOW, shade)
     top = chin + rng.uniform(0.08, 0.26)
     deep = top + rng.uniform(0.12, 0.75)
-    half = np.array([(0.0, deep), (0.3, deep - 0.25 * (deep - top)), (thick * 1.12, top),
-                     (1.2, top + 0.2), (2.3, top + 0.55), (3.4, 2.8), (7.0, 7.0)])  # fmt: skip
+    half = np.array(
+        [
+            (0.0, deep),
+            (0.3, deep - 0.25 * (deep - top)),
+            (thick * 1.12, top),
+            (1.2, top + 0.2),
+            (2.3, top + 0.55),
+            (3.4, 2.8),
+            (7.0, 7.0),
+        ]
+    )
     canvas.fill_body(Part.CLOTH, smooth(mirrored(half)))
     if rng.random() < 0.5:
         edge = smooth_open(half[:3])
@@ -386,13 +412,21 @@ def _beard(
         canvas.grow_beard(smooth(mirrored(half * (1.0, long))), rng.uniform(0.05, 0.24))
     if s["Goatee"] > 0:
         wide = rng.uniform(0.2, 0.42)
-        half = np.array([(0.0, 0.98), (wide * 0.8, 1.0), (wide, 1.15), (wide * 0.7, 1.35),
-                         (0.0, 1.42)])  # fmt: skip
+        half = np.array(
+            [(0.0, 0.98), (wide * 0.8, 1.0), (wide, 1.15), (wide * 0.7, 1.35), (0.0, 1.42)]
+        )
         canvas.grow_beard(smooth(mirrored(half * (1.0, long))), 0.5 + 0.25 * s["Goatee"])
     if s["Mustache"] > 0:
         wide, y = rng.uniform(0.3, 0.46), 0.64 * long
-        half = np.array([(0.0, y - 0.08), (0.6 * wide, y - 0.06), (wide, y + 0.11),
-                         (0.55 * wide, y + 0.1), (0.0, y + 0.09)])  # fmt: skip
+        half = np.array(
+            [
+                (0.0, y - 0.08),
+                (0.6 * wide, y - 0.06),
+                (wide, y + 0.11),
+                (0.55 * wide, y + 0.1),
+                (0.0, y + 0.09),
+            ]
+        )
         canvas.grow_beard(smooth(mirrored(half)), 0.5 + 0.25 * s["Mustache"])
 
 
@@ -409,7 +443,7 @@ def _nose(canvas: Canvas, s: dict[str, float], rng: np.random.Generator) -> None
             (0.25 * wide, 1.1 * end),
         ]
     )
-    points = smooth(mirrored(half))  # fmt: skip
+    points = smooth(mirrored(half))
     depth = _surface(points) + 0.25 * np.clip(points[:, 1] / end, 0, 1) ** 1.5
     canvas.fill(Part.NOSE, points, depth)
     for side in (1.0, -1.0):
@@ -428,8 +462,12 @@ def _mouth(canvas: Canvas, s: dict[str, float], y: float, rng: np.random.Generat
     bulge = np.clip(1 - t**2, 0, 1) ** 0.7
     middle = y - curve * (t**2 - 0.35)
     bow = 1 - 0.24 * np.exp(-((t / 0.16) ** 2))
-    levels = [middle - gap / 2 * bulge - upper * bulge * bow, middle - gap / 2 * bulge,
-              middle + gap / 2 * bulge, middle + (gap / 2 + lower) * bulge]  # fmt: skip
+    levels = [
+        middle - gap / 2 * bulge - upper * bulge * bow,
+        middle - gap / 2 * bulge,
+        middle + gap / 2 * bulge,
+        middle + (gap / 2 + lower) * bulge,
+    ]
 
     def band(top: Points, bottom: Points) -> Points:
         line = np.stack([t * wide, top], axis=1)
@@ -513,13 +551,28 @@ def _hair_front(
     crown = -1.3 - build.volume
     line = -0.80 - 0.13 * traits.age * traits.masculine + rng.normal(0, 0.06)
     part = rng.uniform(-0.45, 0.45)
-    outer = np.array([(-wide * 1.0, end), (-wide, -0.3), (-0.78 * wide, -1.0), (0.0, crown),
-                      (0.78 * wide, -1.0), (wide, -0.3), (wide * 1.0, end)])  # fmt: skip
+    outer = np.array(
+        [
+            (-wide * 1.0, end),
+            (-wide, -0.3),
+            (-0.78 * wide, -1.0),
+            (0.0, crown),
+            (0.78 * wide, -1.0),
+            (wide, -0.3),
+            (wide * 1.0, end),
+        ]
+    )
     near = 0.93 if end > 0.1 else 0.97
     sides = np.array([(near, end), (near, -0.15), (0.86, -0.52)])
     if bangs is None:
-        top = np.array([(0.5, line + 0.08), (part + 0.12, line - 0.05), (part - 0.12, line - 0.03),
-                        (-0.5, line + 0.08)])  # fmt: skip
+        top = np.array(
+            [
+                (0.5, line + 0.08),
+                (part + 0.12, line - 0.05),
+                (part - 0.12, line - 0.03),
+                (-0.5, line + 0.08),
+            ]
+        )
     else:
         low = -0.60 + 0.07 * min(bangs, 2.0)
         xs = np.linspace(0.74, -0.74, 8)
@@ -569,8 +622,16 @@ def _glasses(canvas: Canvas, rng: np.random.Generator) -> None:
 def _hat(canvas: Canvas, rng: np.random.Generator) -> None:
     rim, high = rng.uniform(-0.72, -0.52), rng.uniform(1.5, 1.95)
     square = rng.uniform(0.6, 0.95)
-    half = np.array([(0.0, -high), (square * 0.8, -0.97 * high), (1.12, -1.15), (1.16, rim - 0.1),
-                     (0.75, rim + 0.04), (0.0, rim + 0.09)])  # fmt: skip
+    half = np.array(
+        [
+            (0.0, -high),
+            (square * 0.8, -0.97 * high),
+            (1.12, -1.15),
+            (1.16, rim - 0.1),
+            (0.75, rim + 0.04),
+            (0.0, rim + 0.09),
+        ]
+    )
     canvas.fill(Part.HAT, smooth(mirrored(half)), 0.0)
     t = np.linspace(-1, 1, 21)
     if rng.random() < 0.6:

@@ -13,9 +13,9 @@ from sspl.data.palette import write_image
 from sspl.data.synthetic.render import SyntheticFace, render_face
 from sspl.data.synthetic.traits import SYNTHETIC_ATTRIBUTES
 from sspl.errors import SsplError
-from sspl.files import holds_nothing, write_bytes, write_json, write_text
-from sspl.locks import claimed
-from sspl.progress import watched
+from sspl.io.files import holds_nothing, write_bytes, write_json, write_text
+from sspl.io.locks import claimed
+from sspl.io.progress import watched
 
 MARKER: Final = "synthetic.json"
 GENERATOR: Final = "sspl synthetic faces 1"

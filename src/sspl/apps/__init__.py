@@ -1,0 +1,1 @@
+"""Pages in a browser: labelling faces, and serving a model."""

@@ -1,0 +1,171 @@
+"""Who labels which face next: rounds of faces for each tab, suggestions first."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sspl.apps.labelling.journal import Journal, Values
+from sspl.data.records import MISSING, FaceSet, Labels
+
+ROUND: Final = 20
+"""Faces that a tab is given at once."""
+
+LEASE_SECONDS: Final = 600.0
+"""How long faces stay with a tab that says nothing."""
+
+
+@dataclass
+class Lease:
+    """The faces that a tab has before it."""
+
+    faces: list[int]
+    seen: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Answers to one attribute."""
+
+    yes: int
+    no: int
+    unsure: int
+
+
+class Desk:
+    """The faces, what is known of them, and who has which.
+
+    Args:
+        faces: all of them.
+        journal: where answers go.
+        attributes: those that are asked for.
+        order: places of the faces in the order in which to label them, until suggestions come.
+        without: names of faces not to be shown.
+        clock: seconds, never going back.
+    """
+
+    def __init__(
+        self,
+        faces: FaceSet,
+        journal: Journal,
+        attributes: tuple[str, ...],
+        order: Sequence[int],
+        without: frozenset[str] = frozenset(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.faces = faces
+        self.journal = journal
+        self.attributes = attributes
+        self.order = [i for i in order if faces.names[i] not in without]
+        self.without = without
+        self.suggested: list[int] = []
+        self.place = {name: i for i, name in enumerate(faces.names)}
+        self._clock = clock
+        self._leases: dict[str, Lease] = {}
+        self._lock = threading.Lock()
+
+    def values(self, face: int) -> dict[str, int | None]:
+        """Return the answers for a face to the attributes that are asked for."""
+        found = self.journal.values(self.faces.names[face])
+        return {name: found[name] for name in self.attributes if name in found}
+
+    def finished(self, face: int) -> bool:
+        """Tell whether every attribute that is asked for has an answer."""
+        return len(self.values(face)) == len(self.attributes)
+
+    def round(self, tab: str) -> list[int]:
+        """Return up to `ROUND` faces for a tab, which other tabs will not get meanwhile.
+
+        What it has and has not finished comes first, then faces begun earlier, then suggested
+        ones, then the others.
+        """
+        with self._lock:
+            now = self._clock()
+            self._leases = {
+                name: lease
+                for name, lease in self._leases.items()
+                if now - lease.seen < LEASE_SECONDS
+            }
+            mine = self._leases.pop(tab, Lease([], now)).faces
+            elsewhere = {face for lease in self._leases.values() for face in lease.faces}
+            chosen = [face for face in mine if not self.finished(face)]
+            if not chosen:
+                chosen = self._next(elsewhere)
+            self._leases[tab] = Lease(chosen, now)
+            return list(chosen)
+
+    def _next(self, elsewhere: set[int]) -> list[int]:
+        begun = [self.place[i] for i in self.journal.images() if i in self.place]
+        chosen: dict[int, None] = {}
+        for face in (*begun, *self.suggested, *self.order):
+            hidden = face in elsewhere or self.faces.names[face] in self.without
+            if not hidden and not self.finished(face):
+                chosen[face] = None
+            if len(chosen) == ROUND:
+                break
+        return list(chosen)
+
+    def answer(self, tab: str, face: int, values: Values) -> int:
+        """Save answers for a face; return their number."""
+        self._renew(tab)
+        return self.journal.answer(self.faces.names[face], values)
+
+    def undo(self, tab: str, number: int | None) -> tuple[int | None, tuple[str, ...]]:
+        """Take an answer back; return its face, None where that is not among these, and attributes.
+
+        The face is before the tab again.
+        """
+        self._renew(tab)
+        image, names = self.journal.undo(number)
+        face = self.place.get(image)
+        if face is not None:
+            with self._lock:
+                lease = self._leases.setdefault(tab, Lease([], self._clock()))
+                lease.faces = [face, *(f for f in lease.faces if f != face)]
+        return face, names
+
+    def _renew(self, tab: str) -> None:
+        with self._lock:
+            if tab in self._leases:
+                self._leases[tab].seen = self._clock()
+
+    def labels(self) -> tuple[Labels, NDArray[np.bool_]]:
+        """Return labels int8 (n, a) of all faces, and (n,) which are not to be suggested.
+
+        Faces that came with a split other than `train` are not; their labels are not looked at.
+        """
+        labels = np.full((len(self.faces), len(self.attributes)), MISSING, dtype=np.int8)
+        taken = np.array([name in self.without for name in self.faces.names], dtype=bool)
+        splits = self.journal.splits()
+        for image, values in self.journal.snapshot().items():
+            face = self.place.get(image)
+            if face is None:
+                continue
+            taken[face] = True
+            if splits.get(image, "train") != "train":
+                continue
+            for column, name in enumerate(self.attributes):
+                value = values.get(name)
+                if value is not None:
+                    labels[face, column] = value
+        return labels, taken
+
+    def counts(self) -> dict[str, Counts]:
+        """Return how often each attribute that is asked for was answered with what."""
+        snapshot = self.journal.snapshot()
+        result = {}
+        for name in self.attributes:
+            given = [values[name] for values in snapshot.values() if name in values]
+            result[name] = Counts(given.count(1), given.count(0), given.count(None))
+        return result
+
+    def done(self) -> tuple[int, int]:
+        """Return how many faces are finished, and how many there are to label."""
+        names = [name for name in self.faces.names if name not in self.without]
+        snapshot = self.journal.snapshot()
+        asked = set(self.attributes)
+        return sum(asked <= snapshot.get(name, {}).keys() for name in names), len(names)

@@ -1,0 +1,219 @@
+"""Faces as the features of a network that was pre-trained or fine-tuned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sspl.data.images import WHOLE_FRAME, Box
+from sspl.data.records import FaceSet
+from sspl.data.streams import stream_canvases
+from sspl.data.transforms import identity_geometry, normalise, warp_images
+from sspl.device import Precision, autocast, keep_freed_memory, pick_device
+from sspl.domain.attributes import schema_for
+from sspl.errors import DataError
+from sspl.io.runs import SETTINGS_FILE
+from sspl.io.weights import load_tensors, read_tensors
+from sspl.models.attributes import AttributeNetwork, HeadSettings
+from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.bundle import MODEL_FILE, AttributeModel, load_model
+from sspl.models.segmentation import SegmentationSettings
+from sspl.models.splnet import AnyAttributeNetwork, BranchAttributeNetwork
+from sspl.settings import build, read_settings
+from sspl.training.pretrain import MODEL_FILE as PRETRAINED_FILE
+from sspl.training.stage_settings import PretrainSettings
+from sspl.training.transfer import transfer
+
+BLOCK: Final = 4096
+"""Faces looked at together where all of them would need as much memory again."""
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """A network that gives features, and opinions when it was fine-tuned.
+
+    Args:
+        network: in evaluation mode; its heads mean something with `model` alone.
+        box: part of each picture that it was trained on, None where that is not known.
+        canvas, input_size: sides in px.
+        model: the fine-tuned model; None after stage 1.
+    """
+
+    network: AnyAttributeNetwork
+    box: Box | None
+    canvas: int
+    input_size: int
+    model: AttributeModel | None
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Attributes that it has an opinion on."""
+        return self.model.schema.names if self.model else ()
+
+
+@dataclass(frozen=True)
+class FaceFeatures:
+    """Faces as vectors.
+
+    Args:
+        values: float32 (n, d), each feature standardised, rows of length about 1.
+        opinions: float64 (n, a), probability of each attribute of the source; a is 0 without.
+        scaling: how the features were standardised.
+    """
+
+    values: NDArray[np.float32]
+    opinions: NDArray[np.float64]
+    scaling: "Scaling"
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What brings features to mean 0 and the same variance.
+
+    Args:
+        mean, factor: float64 (d,); values become (value - mean) * factor.
+    """
+
+    mean: NDArray[np.float64]
+    factor: NDArray[np.float64]
+
+    def apply(self, values: NDArray[np.float32]) -> None:
+        """Scale (n, d) in place."""
+        for block in _blocks(values):
+            block[:] = (block - self.mean) * self.factor
+
+
+def load_source(path: Path) -> FeatureSource:
+    """Open a run of stage 1, or a fine-tuned run or model.
+
+    After stage 1 faces are pooled as stage 2 would do it: by semantic region where PST was
+    among the tasks, by branch for `splnet`, else over all places.
+
+    Raises `DataError` when there is neither in `path`.
+    """
+    if path.is_dir() and not (path / MODEL_FILE).exists():
+        if (path / PRETRAINED_FILE).exists():
+            return _pretrained(path / PRETRAINED_FILE)
+        raise DataError(
+            f"{path}: holds neither {PRETRAINED_FILE} nor {MODEL_FILE}; give the folder of a "
+            "finished 'sspl pretrain' or 'sspl finetune'."
+        )
+    if path.is_file() and (read_tensors(path)[1] or {}).get("kind") == "pretrained":
+        return _pretrained(path)
+    model = load_model(path)
+    return FeatureSource(model.network, model.box, model.canvas, model.input_size, model)
+
+
+def _pretrained(file: Path) -> FeatureSource:
+    metadata = load_tensors(file)[1]
+    if metadata.get("kind") != "pretrained":
+        raise DataError(f"{file}: holds no stage-1 weights but '{metadata.get('kind')}'.")
+    backbone = build(BackboneSettings, metadata["backbone"])
+    schema = schema_for(("none",))
+    network: AnyAttributeNetwork
+    if metadata.get("architecture") == "splnet":
+        network = BranchAttributeNetwork(backbone, HeadSettings(), schema)
+    else:
+        head = HeadSettings(pooling="regions" if "pst" in metadata["tasks"] else "average")
+        segmentation = build(SegmentationSettings, metadata["segmentation"])
+        network = AttributeNetwork(backbone, head, 1, segmentation, tuple(metadata["classes"]))
+    transfer(network, file)
+    box = _common_box(file.parent / SETTINGS_FILE)
+    return FeatureSource(
+        network.eval(), box, int(metadata["canvas"]), int(metadata["input_size"]), None
+    )
+
+
+def _common_box(settings: Path) -> Box | None:
+    """Return the crop of the faces that stage 1 saw, where it is known and one."""
+    if not settings.exists():
+        return None
+    boxes = {data.box() for data in build(PretrainSettings, read_settings(settings)).data}
+    return boxes.pop() if len(boxes) == 1 else None
+
+
+def pooled_and_logits(
+    network: AnyAttributeNetwork, view: Tensor, precision: Precision
+) -> tuple[Tensor, Tensor]:
+    """Map float (n, 3, h, w) in [-1, 1] to features (n, d) and logits (n, a), both float32."""
+    if isinstance(network, BranchAttributeNetwork):
+        with autocast(view.device, precision):
+            branches = network.pooling(network.backbone(view))
+        features = torch.cat([f.float() for f in branches.values()], dim=1)
+        return features, network.head(branches)
+    with autocast(view.device, precision):
+        feature = network.pooling(network.backbone(view))
+    assert isinstance(network.head, nn.Linear)
+    return feature.float(), network.head(feature.float())
+
+
+def extract(
+    source: FeatureSource,
+    faces: FaceSet,
+    box: Box | None = None,
+    scaling: Scaling | None = None,
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    batch_size: int = 64,
+    seen: Callable[[int], object] = lambda count: None,
+) -> FaceFeatures:
+    """Return the features of faces, in their order; pictures are held a few batches at a time.
+
+    Args:
+        source: the network.
+        faces: any faces.
+        box: part of each picture to use; the source's own unless given.
+        scaling: of the features; that of these very faces unless given.
+        device, precision, batch_size: how the network runs.
+        seen: told after each batch how many faces it had.
+
+    Raises `DataError` naming a picture that cannot be used.
+    """
+    keep_freed_memory()
+    where = pick_device(device)
+    network = source.network.to(where)
+    values = logits = None
+    done = 0
+    used = box or source.box or WHOLE_FRAME
+    for images in stream_canvases(faces, used, source.canvas, batch_size):
+        with torch.inference_mode():
+            pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(where)
+            geometry = identity_geometry(len(pixels)).to(where)
+            view = normalise(warp_images(pixels, geometry, source.input_size))
+            view = view.contiguous(memory_format=torch.channels_last)
+            features, opinion = pooled_and_logits(network, view, precision)
+        if values is None or logits is None:
+            values = np.empty((len(faces), features.shape[1]), dtype=np.float32)
+            logits = np.empty((len(faces), opinion.shape[1]), dtype=np.float32)
+        values[done : done + len(images)] = features.cpu().numpy()
+        logits[done : done + len(images)] = opinion.cpu().numpy()
+        done += len(images)
+        seen(len(images))
+    assert values is not None
+    assert logits is not None
+    opinions = source.model.probabilities(logits) if source.model else np.empty((len(faces), 0))
+    scaling = scaling or scaling_of(values)
+    scaling.apply(values)
+    return FaceFeatures(values, opinions, scaling)
+
+
+def scaling_of(values: NDArray[np.float32]) -> Scaling:
+    """Return what brings features (n, d) to mean 0 and variance 1 / d, rows to length about 1.
+
+    A feature that is the same on every face becomes 0. Needs memory for `BLOCK` rows only.
+    """
+    mean = sum(b.sum(0, dtype=np.float64) for b in _blocks(values)) / len(values)
+    variance = sum(np.square(b - mean).sum(0) for b in _blocks(values)) / len(values)
+    constant = variance <= 1e-12 * (1 + np.square(mean))
+    deviation = np.sqrt(np.where(constant, 1, variance) * values.shape[1])
+    return Scaling(np.asarray(mean), np.where(constant, 0, 1 / deviation))
+
+
+def _blocks(values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    return [values[i : i + BLOCK] for i in range(0, len(values), BLOCK)]

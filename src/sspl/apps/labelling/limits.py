@@ -1,0 +1,18 @@
+"""Limits and habits of the labelling page."""
+
+from pydantic import Field
+
+from sspl.apps.serving.limits import Hosts
+from sspl.settings import Settings
+
+
+class LabelSettings(Settings):
+    """How the page is served and how often suggestions are made anew."""
+
+    hosts: Hosts = Field(
+        ("localhost", "127.0.0.1", "[::1]"), description="names by which it may be addressed"
+    )
+    every: int = Field(20, ge=1, description="answers after which suggestions are made anew")
+    picture_side: int = Field(800, ge=32, le=4096, description="longest side of a shown face, px")
+    max_bytes: int = Field(65_536, ge=256, description="size of a request")
+    body_seconds: float = Field(20.0, gt=0, description="time in which a request must be complete")

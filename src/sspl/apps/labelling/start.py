@@ -1,0 +1,120 @@
+"""Start the labelling page."""
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sspl.apps.labelling.desk import Desk
+from sspl.apps.labelling.faces import first_order, images_root, names_listed, readable, unlabelled
+from sspl.apps.labelling.journal import Journal
+from sspl.apps.labelling.limits import LabelSettings
+from sspl.data.adapters.columns import no_attribute
+from sspl.data.data_settings import DataSettings
+from sspl.data.skipping import OnError
+from sspl.domain.attributes import attribute_fault
+from sspl.errors import DataError, SettingsError, SsplError
+
+if TYPE_CHECKING:
+    from sspl.apps.labelling.coach import Coach
+    from sspl.apps.labelling.features import FeatureSource
+
+
+LONGEST_NAME: Final = 100
+
+
+def run_labelling(
+    data: DataSettings,
+    attributes: tuple[str, ...],
+    out: Path,
+    settings: LabelSettings,
+    *,
+    source: Path | None = None,
+    order: Path | None = None,
+    without: Path | None = None,
+    seed: int = 0,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "auto",
+    on_error: OnError = "fail",
+) -> None:
+    """Serve the page until interrupted.
+
+    Args:
+        data: the faces; where they have splits, the training split counts.
+        attributes: what to ask for.
+        out: CSV file of the answers.
+        settings: limits.
+        source: run or model that suggests; without one the order is by chance.
+        order: CSV file with the faces to begin with.
+        without: CSV file with faces not to show.
+        seed: of all that is by chance.
+        host, port: where to listen.
+        device: where the network runs.
+        on_error: what to do with pictures that cannot be read.
+
+    Raises:
+        SsplError: when the extra is not installed, a file does not fit, or the address cannot
+            be listened on.
+    """
+    try:
+        from sspl.apps.labelling.app import make_app
+        from sspl.apps.serving.shell import run_app
+    except ImportError as absent:
+        raise SsplError(
+            f"labelling needs a package that is not installed ({absent.name}); "
+            "run: pip install 'sspl[serve]'."
+        ) from None
+    _check_names(attributes)
+    faces = readable(unlabelled(data.open()), on_error, out)
+    hidden = frozenset(names_listed(without, faces)) if without else frozenset()
+    if len(hidden) == len(faces):
+        raise DataError(f"{without} names every face of {faces.source}; none is left to label.")
+    sequence, found = first_order(faces, order, seed), _source(source)
+    journal = Journal(out, attributes, lambda: images_root(faces))
+    try:
+        desk = Desk(faces, journal, attributes, sequence, hidden)
+        coach = _coach(found, data, desk, settings.every, seed, device) if found else None
+        key = secrets.token_urlsafe(16)
+        app = make_app(desk, coach, settings, key)
+        if coach:
+            coach.start()
+        try:
+            run_app(app, host, port, f"#{key}")
+        finally:
+            if coach:
+                coach.stop()
+    finally:
+        journal.close()
+
+
+def _source(path: Path | None) -> "FeatureSource | None":
+    # Without suggestions nothing of this is needed, and the page opens at once.
+    if path is None:
+        return None
+    from sspl.apps.labelling.features import load_source
+
+    return load_source(path)
+
+
+def _coach(
+    found: "FeatureSource", data: DataSettings, desk: Desk, every: int, seed: int, device: str
+) -> "Coach":
+    from sspl.apps.labelling.coach import Coach
+    from sspl.apps.labelling.suggest import box_of
+
+    return Coach(found, desk, box_of(data, found), every, seed, device)
+
+
+def _check_names(attributes: tuple[str, ...]) -> None:
+    if not attributes:
+        raise SettingsError("--attributes: name what to ask for, as in Eyeglasses,Smiling.")
+    fault = attribute_fault(attributes)
+    if fault:
+        raise SettingsError(f"--attributes: {fault}.")
+    for name in attributes:
+        if len(name) > LONGEST_NAME:
+            raise SettingsError(f"--attributes: '{name}' is too long for the page.")
+        if meaning := no_attribute(name):
+            raise SettingsError(
+                f"--attributes: a column '{name}' would be read as {meaning}; choose another name."
+            )

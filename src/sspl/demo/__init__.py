@@ -1,0 +1,1 @@
+"""The whole method on synthetic faces, and its picture."""

@@ -1,0 +1,1 @@
+"""Reading and writing: files, YAML, weights, checkpoints, run folders, TensorBoard."""

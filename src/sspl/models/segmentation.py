@@ -1,0 +1,71 @@
+"""The segmentation head: the class of every place from the backbone's feature maps.
+
+METHOD.md "Stage 1", "PST"; stage 2 may pool features by what it says.
+"""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sspl.models.activation import PReLU
+from sspl.models.criss_cross import RecurrentCrissCross
+from sspl.settings import Settings
+
+
+class SegmentationSettings(Settings):
+    """Shape of the segmentation head, which stage 2 may take over.
+
+    `attention: criss_cross` with `maps: 1` is the reference's head.
+    """
+
+    maps: int = Field(1, ge=1, le=4, description="how many of the last feature maps the head reads")
+    width: int = Field(128, ge=8, description="channels of the head")
+    attention: Literal["none", "criss_cross"] = "none"
+
+
+class SegmentationHead(nn.Module):
+    """Each map is projected by 1x1, brought to the finest one's size and summed; then classified.
+
+    With `maps: 1` it sees the last feature map alone, as in the paper; criss-cross attention then
+    reads that map as it is, without a projection.
+    """
+
+    def __init__(
+        self, settings: SegmentationSettings, widths: tuple[int, ...], classes: int
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        read, width = widths[-settings.maps :], settings.width
+        attends = settings.attention == "criss_cross"
+        as_it_is = attends and settings.maps == 1
+        self.project = nn.ModuleList(
+            nn.Identity() if as_it_is else nn.Conv2d(w, width, 1, bias=False) for w in read
+        )
+        inputs = read[0] if as_it_is else width
+        self.mix = (
+            RecurrentCrissCross(inputs, width, classes) if attends else _light(width, classes)
+        )
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Map feature maps to logits float32 (n, classes, h, w) at the finest map's size."""
+        used = maps[-self.settings.maps :]
+        projected = [layer(x) for layer, x in zip(self.project, used, strict=True)]
+        size = projected[0].shape[2:]
+        merged = projected[0]
+        for coarse in projected[1:]:
+            merged = merged + F.interpolate(coarse, size, mode="bilinear", align_corners=False)
+        logits: Tensor = self.mix(merged)
+        return logits.float()
+
+
+def _light(width: int, classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.BatchNorm2d(width),
+        PReLU(width),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        PReLU(width),
+        nn.Conv2d(width, classes, 1),
+    )

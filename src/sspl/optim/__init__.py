@@ -1,0 +1,1 @@
+"""What steers learning: optimisers, schedules, averaged weights."""

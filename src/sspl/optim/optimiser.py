@@ -1,0 +1,108 @@
+"""Optimisers, their parameter groups and one guarded step."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, Literal, NoReturn
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from sspl.distributed.group import mean_over_processes
+from sspl.errors import TrainingError
+from sspl.optim.schedules import ScheduleSettings
+from sspl.settings import Settings
+
+FUSED: Final = {"cpu", "cuda"}
+"""Devices on which torch has updated all tensors in one pass since 2.4."""
+
+NO_PARTS: Final[Mapping[str, Tensor]] = MappingProxyType({})
+
+
+class OptimSettings(Settings):
+    """Optimiser and budget; `batch_size` counts the faces of a step over all processes."""
+
+    name: Literal["adam", "adamw"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    batch_size: int = Field(64, ge=2)
+    epochs: int = Field(30, ge=1)
+    accumulate: int = Field(
+        1, ge=1, description="parts in which a process works through its share of a batch"
+    )
+    sync_batchnorm: bool = Field(
+        True, description="among several processes, take BatchNorm's statistics over all of them"
+    )
+    clip: float = Field(5.0, gt=0, description="largest gradient norm")
+    schedule: ScheduleSettings = ScheduleSettings(warmup_epochs=1)
+
+
+def make_optimiser(
+    groups: Sequence[tuple[list[nn.Parameter], float]], settings: OptimSettings
+) -> torch.optim.Optimizer:
+    """Build the optimiser over (parameters, lr factor) groups.
+
+    AdamW spares vectors (biases, BatchNorm, PReLU slopes) from weight decay; Adam decays all of
+    them through the gradient, as the reference does.
+    """
+    if settings.name == "adam":
+        parts = [(parameters, scale, settings.weight_decay) for parameters, scale in groups]
+    else:
+        parts = []
+        for parameters, scale in groups:
+            matrices = [p for p in parameters if p.ndim > 1]
+            vectors = [p for p in parameters if p.ndim <= 1]
+            parts += [(matrices, scale, settings.weight_decay), (vectors, scale, 0.0)]
+    options: list[dict[str, Any]] = [
+        {"params": parameters, "lr": settings.lr * scale, "lr_scale": scale, "weight_decay": decay}
+        for parameters, scale, decay in parts
+        if parameters
+    ]
+    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    devices = {p.device.type for group in options for p in group["params"]}
+    return kind(options, lr=settings.lr, fused=devices <= FUSED or None)
+
+
+def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """Set every group's learning rate to `lr` times the group's own factor."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+def step(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float, where: str) -> None:
+    """Back-propagate and update; raise `TrainingError` as the two do."""
+    back_propagate(loss, where)
+    update(optimiser, clip, where)
+
+
+def back_propagate(loss: Tensor, where: str, parts: Mapping[str, Tensor] = NO_PARTS) -> None:
+    """Add to the gradients.
+
+    Raises `TrainingError` when the loss of any process is not a number; it names those of `parts`,
+    the terms of the loss, that are none here.
+    """
+    value = mean_over_processes(loss)
+    if not torch.isfinite(value):
+        bad = [name for name, part in parts.items() if not torch.isfinite(part)]
+        _give_up(f"the loss{' of ' if bad else ''}{' and '.join(bad)} is {value.item()}", where)
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def update(optimiser: torch.optim.Optimizer, clip: float, where: str) -> None:
+    """Take one step along the gradients, whose norm is cut to `clip`, and clear them.
+
+    Raises `TrainingError` when the norm is not a number, before any weight has changed.
+    """
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    norm = nn.utils.clip_grad_norm_(parameters, clip)
+    if not torch.isfinite(norm):
+        _give_up(f"the norm of the gradient is {norm.item()}", where)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+
+
+def _give_up(what: str, where: str) -> NoReturn:
+    raise TrainingError(
+        f"{what} in {where}; the last checkpoint is kept: lower optim.lr or set "
+        "runtime.precision=fp32."
+    )

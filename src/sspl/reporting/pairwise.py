@@ -1,0 +1,188 @@
+"""The methods of a study against one another, on the same faces and the same label subsets."""
+
+import statistics
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple, get_args
+
+from sspl.evaluation.paired import Sampled, differences, on_the_same_faces, sample
+from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
+from sspl.evaluation.statistics import Resampling, resampling_of
+from sspl.io.progress import watched
+from sspl.reporting.results import PROTOCOLS, Group, in_order
+from sspl.study.cells import Cell, cell_folder
+from sspl.study.study_settings import Protocol
+
+MAIN: Final = ("accuracy", "balanced_accuracy", "average_precision")
+"""Figures that are drawn, tabulated by label count and compared."""
+
+COUNTED: Final = MAIN[:2]
+RANKED: Final = MAIN[2:]
+RANKED_RESAMPLES: Final = 200
+"""Rankings take far longer to resample than decisions; a study has hundreds of cells."""
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """Two methods under one protocol at one label count, on the label subsets of both."""
+
+    a: str
+    b: str
+    protocol: str
+    labels: int
+    subsets: tuple[int, ...]
+    metadata: dict[str, Any]
+
+
+class Both(NamedTuple):
+    """Figures of one cell in all resamples, and those of rankings in fewer."""
+
+    counted: Sampled
+    ranked: Sampled
+
+
+class Cells:
+    """The predictions of a study's cells on one order of faces, each sampled once.
+
+    Cells whose predictions are not there have no part in what is worked out from them.
+    """
+
+    def __init__(self, study: Path, groups: Sequence[Group], resamples: int) -> None:
+        self.groups, self.resamples = groups, resamples
+        self.predictions: dict[Cell, Predictions] = {}
+        self.first: Predictions | None = None
+        for cell in (_cell(group, row.subset) for group in groups for row in group.rows):
+            file = predictions_file(cell_folder(study, cell), "test")
+            if file.is_file():
+                found = load_predictions(file)
+                self.first = self.first or found
+                self.predictions[cell] = on_the_same_faces(self.first, found, str(file))
+        self.sampled: dict[Cell, Both] = {}
+        self.counted: Resampling | None = None
+        self.ranked: Resampling | None = None
+        if self.first is not None:
+            self.counted = resampling_of(self.first, resamples)
+            self.ranked = replace(self.counted, count=min(resamples, RANKED_RESAMPLES))
+
+    def drawn(self) -> str:
+        """Return in words what the intervals are made of."""
+        if self.counted is None:
+            return ""
+        fewer = min(self.resamples, RANKED_RESAMPLES)
+        text = (
+            f"{self.resamples:,} resamples of {self.counted.units:,} test "
+            f"{self.counted.unit_name}, and of the label subsets where there are several"
+        )
+        return text if fewer == self.resamples else f"{text}; {fewer} for average precision"
+
+    def comparisons(
+        self, a: str, others: Sequence[str], labels: Collection[int] | None = None
+    ) -> list[PairedComparison]:
+        """Compare `a` with every other method wherever both have cells on the same subsets.
+
+        At every label count, or at `labels` alone.
+        """
+        meetings = []
+        for group in (g for g in self.groups if g.method == a):
+            for other in self.groups:
+                same = (other.protocol, other.labels) == (group.protocol, group.labels)
+                wanted = other.method in others and (labels is None or group.labels in labels)
+                subsets = tuple(sorted(self._subsets(group) & self._subsets(other)))
+                if same and subsets and wanted:
+                    meetings.append((group, other, subsets))
+        if self.counted is None or self.ranked is None:
+            return []
+        self._sample(
+            _cell(group, subset)
+            for one, other, subsets in meetings
+            for group in (one, other)
+            for subset in subsets
+        )
+        found = [_compared(*each, self.sampled, self.counted, self.ranked) for each in meetings]
+        order = protocols_of(self.groups)
+        return sorted(found, key=lambda d: (order.index(d.protocol), others.index(d.b), d.labels))
+
+    def _sample(self, cells: Iterable[Cell]) -> None:
+        assert self.counted is not None
+        assert self.ranked is not None
+        missing = sorted(set(cells) - set(self.sampled))
+        for cell in watched(missing, "resample", unit="cell", leave=False):
+            given = self.predictions[cell]
+            self.sampled[cell] = Both(
+                sample(given, self.counted, COUNTED), sample(given, self.ranked, RANKED)
+            )
+
+    def _subsets(self, group: Group) -> set[int]:
+        return {r.subset for r in group.rows if _cell(group, r.subset) in self.predictions}
+
+    def both(
+        self, comparisons: Sequence[PairedComparison], pair: tuple[str, str]
+    ) -> list[tuple[str, Predictions]]:
+        """Return the predictions of both methods in the first of `comparisons`, on one subset."""
+        return [
+            (
+                f"{method}, {comparison.labels:,} labels, subset {comparison.subsets[0]}",
+                self.predictions[
+                    Cell(
+                        method,
+                        _protocol(comparison.protocol),
+                        comparison.labels,
+                        comparison.subsets[0],
+                    )
+                ],
+            )
+            for comparison in comparisons[:1]
+            for method in pair
+        ]
+
+
+def _cell(group: Group, subset: int) -> Cell:
+    return Cell(group.method, _protocol(group.protocol), group.labels, subset)
+
+
+def _protocol(name: str) -> Protocol:
+    (found,) = (p for p in get_args(Protocol) if p == name)
+    protocol: Protocol = found
+    return protocol
+
+
+def _compared(
+    one: Group,
+    other: Group,
+    subsets: tuple[int, ...],
+    sampled: dict[Cell, Both],
+    counted: Resampling,
+    ranked: Resampling,
+) -> PairedComparison:
+    a, b = ([sampled[_cell(group, subset)] for subset in subsets] for group in (one, other))
+    parts = (
+        differences([s.counted for s in a], [s.counted for s in b], counted),
+        differences([s.ranked for s in a], [s.ranked for s in b], ranked),
+    )
+    metadata = {
+        "mean": parts[0]["mean"] | parts[1]["mean"],
+        "attributes": {
+            name: found | parts[1]["attributes"][name]
+            for name, found in parts[0]["attributes"].items()
+        },
+    }
+    return PairedComparison(one.method, other.method, one.protocol, one.labels, subsets, metadata)
+
+
+def middle_first(comparisons: Sequence[PairedComparison]) -> list[PairedComparison]:
+    """Return the comparisons of fine-tuning, that of the median label count first.
+
+    Where nothing was fine-tuned, those of the first other protocol.
+    """
+    protocols = in_order((d.protocol for d in comparisons), tuple(PROTOCOLS))
+    of_one = [d for d in comparisons if d.protocol == protocols[0]] if protocols else []
+    if not of_one:
+        return []
+    middle = statistics.median_low([d.labels for d in of_one])
+    return sorted(of_one, key=lambda d: (d.labels != middle, d.labels))
+
+
+def protocols_of(groups: Sequence[Group]) -> list[str]:
+    """Return the protocols that have cells, fine-tuning first."""
+    return in_order((g.protocol for g in groups), tuple(PROTOCOLS))

@@ -1,0 +1,227 @@
+"""Run a study cell by cell, so that it can be killed, gone on with, and shared by processes."""
+
+import logging
+import time
+import traceback
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from sspl.data.data_settings import DataSettings
+from sspl.data.inputs import of_faces, require_same_inputs
+from sspl.data.records import SPLITS
+from sspl.errors import SettingsError, SsplError
+from sspl.evaluation.evaluate import describe, judge
+from sspl.evaluation.predictions import predictions_file, save_predictions
+from sspl.io.files import write_json, write_text
+from sspl.io.locks import locked
+from sspl.io.runs import SETTINGS_FILE, finished
+from sspl.settings import dump_yaml
+from sspl.study.cells import (
+    FAILURE_FILE,
+    RESULT_FILE,
+    Cell,
+    Plan,
+    cell_folder,
+    plan,
+    read_json,
+)
+from sspl.study.probes import KNNSettings, LinearSettings
+from sspl.study.results import cell_result, write_results
+from sspl.study.study_settings import StudySettings, open_spec
+from sspl.study.work import finetuned, probed, remove_state
+from sspl.training.pretrain import pretrain
+from sspl.training.stage_settings import FinetuneSettings
+
+POLL_SECONDS: Final = 2.0
+STUDY_FILE: Final = "study.yaml"
+SECONDS_FILE: Final = "seconds.json"
+
+log = logging.getLogger(__name__)
+
+
+class Attempt(Enum):
+    """How an attempt at a cell ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    BUSY = "busy"
+
+
+class Study:
+    """A study in its folder."""
+
+    def __init__(self, settings: StudySettings, out: Path, stage1: Path | None = None) -> None:
+        """Open it; `stage1` is where runs of stage 1 lie, `out/pretrained` unless given."""
+        self.settings, self.out = settings, out
+        self.stage1 = stage1 or out / "pretrained"
+        self.started = time.time()
+
+    def run(self, cells: list[Cell]) -> dict[str, str]:
+        """Run what is not done yet; return the cells that failed, by name, each with its sentence.
+
+        A cell that another process works on is waited for. A cell that fails is recorded, and
+        the others go on. Raises `SsplError` when a finished cell had other settings, or when the
+        data cannot be read or have no test split.
+        """
+        plans = [plan(self.settings, cell) for cell in cells]
+        self._require_same_settings(plans)
+        self._require_data()
+        write_text(self.out / STUDY_FILE, dump_yaml(self.settings))
+        ended: dict[Cell, Attempt] = {}
+        while len(ended) < len(plans):
+            before = len(ended)
+            for each in plans:
+                if each.cell not in ended:
+                    attempt = self.attempt(each)
+                    if attempt is not Attempt.BUSY:
+                        ended[each.cell] = attempt
+                        log.info("%d of %d cells", len(ended), len(plans))
+            if len(ended) == before:
+                time.sleep(POLL_SECONDS)
+        write_results(self.out)
+        failed = [cell for cell, attempt in ended.items() if attempt is Attempt.FAILED]
+        return {cell.name: self.failure(cell) for cell in failed}
+
+    def failure(self, cell: Cell) -> str:
+        """Return the sentence of a failed cell."""
+        found = read_json(cell_folder(self.out, cell) / FAILURE_FILE)
+        return str(found["error"]).rstrip(".") if found else "unknown"
+
+    def _require_same_settings(self, plans: list[Plan]) -> None:
+        for each in plans:
+            folder = cell_folder(self.out, each.cell)
+            found = read_json(folder / RESULT_FILE)
+            if found is not None and found["settings_hash"] != each.settings_hash:
+                raise SettingsError(
+                    f"{folder} was run with other settings ({found['settings_hash']}, now "
+                    f"{each.settings_hash}); choose another --out, or remove the folder to run the "
+                    "cell again."
+                )
+
+    def _require_data(self) -> None:
+        faces = self.data().open()
+        faces.split("test")
+        entries = of_faces(faces, labelled=True)
+        for spec in self.settings.unlabelled:
+            more = of_faces(open_spec(spec).stream(SPLITS))
+            entries += [(f"{spec}: {name}", about) for name, about in more]
+        with locked(self.lock("inputs"), wait=True):
+            require_same_inputs(self.out, entries, resumed=True)
+
+    def data(self) -> DataSettings:
+        """Return the labelled faces' settings."""
+        return open_spec(self.settings.data).model_copy(update={"masks": None})
+
+    def ended(self, folder: Path) -> Attempt | None:
+        """Return whether a cell has ended: done at any time, or failed since this study began."""
+        if (folder / RESULT_FILE).exists():
+            return Attempt.DONE
+        failure = read_json(folder / FAILURE_FILE)
+        return Attempt.FAILED if failure and failure["time"] >= self.started else None
+
+    def attempt(self, each: Plan) -> Attempt:
+        """Run a cell unless it has ended or another process works on it or on its stage 1."""
+        folder = cell_folder(self.out, each.cell)
+        with locked(self.lock(each.cell.name)) as free:
+            if not free:
+                return Attempt.BUSY
+            if (before := self.ended(folder)) is not None:
+                return before
+            try:
+                if each.pretrain is not None and not self.pretrained(each):
+                    return Attempt.BUSY
+                self._run_cell(each, folder)
+            except Exception as error:  # one wrong cell must not end a night's work
+                self._record_failure(folder, error)
+                log.warning("%s failed: %s", each.cell.name, error)
+                return Attempt.FAILED
+        return Attempt.DONE
+
+    def lock(self, name: str) -> Path:
+        """Return the lock file of a cell."""
+        return self.out / "locks" / f"{name.replace('/', '--')}.lock"
+
+    def stage1_lock(self, each: Plan) -> Path:
+        """Return the lock file of a cell's stage 1."""
+        return self.stage1 / f"{each.stage1}.lock"
+
+    def _record_failure(self, folder: Path, error: Exception) -> None:
+        sentence = str(error) if isinstance(error, SsplError) else repr(error)
+        trace = None if isinstance(error, SsplError) else traceback.format_exc()
+        content = {"error": sentence, "time": time.time(), "traceback": trace}
+        write_json(folder / FAILURE_FILE, content)
+
+    def pretrained(self, each: Plan) -> bool:
+        """See to it that a cell's stage 1 is there; return False when another process is at it.
+
+        Raises `SsplError` when it failed since this study began, or fails now.
+        """
+        assert each.pretrain is not None
+        folder = self.stage1 / each.stage1
+        if finished(folder):
+            return True
+        failure_file = self.stage1 / f"{each.stage1}.failure.json"
+        with locked(self.stage1_lock(each)) as free:
+            if not free:
+                return False
+            failure = read_json(failure_file)
+            if failure and failure["time"] >= self.started:
+                raise SsplError(f"its stage 1 failed: {failure['error']}")
+            if not finished(folder):
+                log.info("stage 1 %s", each.stage1)
+                try:
+                    self._pretrain(each, folder)
+                except Exception as error:
+                    write_json(failure_file, {"error": str(error), "time": time.time()})
+                    raise
+        failure_file.unlink(missing_ok=True)
+        return True
+
+    def _pretrain(self, each: Plan, folder: Path) -> None:
+        assert each.pretrain is not None
+        specs = self.settings.unlabelled or (self.settings.data,)
+        settings = each.pretrain.model_copy(update={"data": tuple(open_spec(s) for s in specs)})
+        resumed, begun = (folder / SETTINGS_FILE).exists(), time.monotonic()
+        pretrain(settings, folder, resume=resumed)
+        if not resumed:
+            seconds = round(time.monotonic() - begun, 1)
+            write_json(folder / SECONDS_FILE, {"train_seconds": seconds})
+            _report_overrun(each.stage1, seconds, each.stage1_minutes)
+        remove_state(folder)
+
+    def _run_cell(self, each: Plan, folder: Path) -> None:
+        log.info("%s", each.cell.name)
+        settings = self._stage2(each)
+        found = (
+            finetuned(settings, folder / "run", self.settings.keep_models)
+            if each.cell.protocol == "finetune"
+            else probed(settings, each.method.features, self._probe(each))
+        )
+        figures = {
+            split: describe(p, judge(p, found.rates), resamples=0)
+            for split, p in found.predictions.items()
+        }
+        save_predictions(predictions_file(folder, "test"), found.predictions["test"])
+        result = cell_result(
+            each, self.settings.name, self.settings.seed, figures, found.seconds, found.metadata
+        )
+        (folder / FAILURE_FILE).unlink(missing_ok=True)
+        write_json(folder / RESULT_FILE, result)
+        write_results(self.out)
+        if found.seconds is not None:
+            _report_overrun(each.cell.name, found.seconds, each.minutes)
+
+    def _probe(self, each: Plan) -> LinearSettings | KNNSettings:
+        return self.settings.linear if each.cell.protocol == "linear" else self.settings.knn
+
+    def _stage2(self, each: Plan) -> FinetuneSettings:
+        source = self.stage1 / each.stage1 if each.pretrain is not None else None
+        return each.finetune.model_copy(
+            update={"data": self.data(), "pretrained": source and source.absolute()}
+        )
+
+
+def _report_overrun(name: str, seconds: float, minutes: float) -> None:
+    if seconds > 60 * minutes:
+        log.warning("%s took %.1f minutes of %.1f", name, seconds / 60, minutes)

@@ -1,0 +1,184 @@
+"""What a study compares, as settings."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from string import Template
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
+
+from sspl.data.data_settings import DataSettings, parse_data_spec
+from sspl.errors import SettingsError
+from sspl.settings import Settings, build, merge, read_settings
+from sspl.study.features import FeatureSettings
+from sspl.study.probes import KNNSettings, LinearSettings
+
+Protocol = Literal["finetune", "linear", "knn"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+class MethodSettings(Settings):
+    """One way to come by features: stage 1, nothing (from scratch), or an extractor from outside.
+
+    `pretrain` and `finetune` are settings of the two stages, laid over those of the study;
+    without `pretrain` there is no stage 1. `features` takes the place of the backbone. `minutes` is
+    the budget of stage 1, where it is not that of the study.
+    """
+
+    pretrain: dict[str, Any] | None = None
+    finetune: dict[str, Any] = Field(default_factory=dict)
+    features: FeatureSettings | None = None
+    minutes: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "MethodSettings":
+        if self.features is not None and (self.pretrain is not None or self.finetune):
+            raise ValueError(
+                "features come from outside the backbone: give no pretrain or finetune"
+            )
+        return self
+
+
+class SectionSettings(Settings):
+    """Some cells: every method at every count under every protocol on every label subset."""
+
+    methods: tuple[str, ...] = Field(min_length=1)
+    labels: tuple[int, ...] = Field(min_length=1, description="numbers of labelled faces")
+    protocols: tuple[Protocol, ...] = Field(("finetune",), min_length=1)
+    subsets: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="subset seeds")
+
+    @field_validator("labels")
+    @classmethod
+    def _at_least_two(cls, labels: tuple[int, ...]) -> tuple[int, ...]:
+        if min(labels, default=2) < 2:
+            raise ValueError("labels must be at least 2")
+        return labels
+
+
+class MinutesSettings(Settings):
+    """The budget of one run, in minutes of the machine that the study is planned for.
+
+    It bounds nothing: a result must not depend on a machine's speed. It is what `--dry-run`
+    reckons with until a like cell is done, and a cell that took longer is reported.
+    """
+
+    pretrain: float = Field(30.0, gt=0)
+    finetune: float = Field(3.0, gt=0)
+    linear: float = Field(1.0, gt=0)
+    knn: float = Field(1.0, gt=0)
+
+
+class CountSettings(Settings):
+    """What differs at one label count: settings of stage 2, and the minutes of its cells."""
+
+    finetune: dict[str, Any] = Field(default_factory=dict)
+    minutes: float | None = Field(None, gt=0)
+
+
+class StudySettings(Settings):
+    """A study.
+
+    `data` and `unlabelled` are data specs as on the command line; `${NAME}` stands for an
+    environment variable. `pretrain` and `finetune` are laid over the preset, for every method.
+    """
+
+    name: str = Field(min_length=1, description="what the data are called in the results")
+    data: str = Field(description="labelled faces, with the splits train, test and, best, val")
+    unlabelled: tuple[str, ...] = Field(
+        (), description="faces of stage 1, with their masks; those of `data` unless given"
+    )
+    preset: str = "small"
+    seed: int = Field(0, ge=0)
+    pretrain: dict[str, Any] = Field(default_factory=dict)
+    finetune: dict[str, Any] = Field(default_factory=dict)
+    counts: dict[int, CountSettings] = Field(default_factory=dict)
+    methods: dict[str, MethodSettings]
+    sections: tuple[SectionSettings, ...] = Field(min_length=1)
+    linear: LinearSettings = LinearSettings()
+    knn: KNNSettings = KNNSettings()
+    minutes: MinutesSettings = MinutesSettings()
+    keep_models: bool = Field(True, description="keep the weights of fine-tuned cells")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "StudySettings":
+        for name in self.methods:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"methods: '{name}' must be letters, digits and . _ + - alone")
+        for number, section in enumerate(self.sections):
+            for method in section.methods:
+                if method not in self.methods:
+                    raise ValueError(
+                        f"sections.{number}.methods: no method is called '{method}'; "
+                        f"there are {', '.join(self.methods)}"
+                    )
+                outside = self.methods[method].features is not None
+                if outside and "finetune" in section.protocols:
+                    raise ValueError(
+                        f"sections.{number}: {method} has features from outside the backbone, "
+                        "which cannot be fine-tuned; use the protocols linear and knn"
+                    )
+        return self
+
+
+def load_study(
+    text: str, overrides: Sequence[str] = (), given: Mapping[str, Any] = MappingProxyType({})
+) -> StudySettings:
+    """Read the study that `text` names: a YAML file, or one that comes with the package.
+
+    `base: NAME` in a file takes over another of its folder, or of the package, and is laid
+    under it; what is `given`, and then `overrides`, are laid over it. Raises `SettingsError`
+    naming the file or the field that is wrong.
+    """
+    content = merge(_content(_find(text, Path())), dict(given))
+    return build(StudySettings, content, overrides)
+
+
+def packaged_studies() -> list[str]:
+    """Return the names of the studies that come with the package."""
+    return sorted(file.stem for file in _folder().glob("*.yaml") if file.stem != "base")
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("sspl") / "configs" / "bench"))
+
+
+def _find(text: str, folder: Path) -> Path:
+    for path in (folder / text, folder / f"{text}.yaml", _folder() / f"{Path(text).stem}.yaml"):
+        if path.is_file():
+            return path
+    raise SettingsError(
+        f"config: there is no file '{text}' and no study of that name in the package; "
+        f"those are {', '.join(packaged_studies())}."
+    )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    content = read_settings(path)
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    if not isinstance(base, str) or (below := _find(base, path.parent)) == path:
+        raise SettingsError(f"{path}: base must name another study, not {base!r}.")
+    return merge(_content(below), content)
+
+
+def open_spec(spec: str) -> DataSettings:
+    """Parse a data spec with environment variables in it; raises `SettingsError` for an unset one.
+
+    Paths come out absolute.
+    """
+    try:
+        filled = Template(spec).substitute(os.environ)
+    except KeyError as absent:
+        raise SettingsError(
+            f"data '{spec}': the environment variable {absent.args[0]} is not set; set it, or give "
+            "the data on the command line."
+        ) from None
+    except ValueError:
+        raise SettingsError(f"data '{spec}': write ${{NAME}} for a variable, $$ for $.") from None
+    return parse_data_spec(filled).absolute()

@@ -1,0 +1,46 @@
+"""A backbone that starts from a file of weights that the user brings."""
+
+from pathlib import Path
+from typing import Final
+
+from torch import Tensor
+
+from sspl.errors import DataError
+from sspl.io.weights import TransferReport, load_strictly, read_tensors
+from sspl.models.backbones.resnet import Backbone
+from sspl.models.backbones.timm_backbone import plain_name
+from sspl.training.starts import weights_file
+
+RUN_PREFIX: Final = "backbone."
+"""What backbone tensors are called in files that this software wrote, before their own names."""
+
+
+def load_backbone(backbone: Backbone, path: Path) -> TransferReport:
+    """Load every tensor of the backbone from a safetensors file, in place.
+
+    `path` may be the folder of a run or model. The file may come from either stage of this
+    software, or hold a state dict with the names of the timm model where the backbone is one.
+    Tensors of parts that a backbone does not have, such as a classifier, are left behind and
+    reported. Raises `DataError` naming the first tensor that is missing, of another shape, or lies
+    within a part of the backbone but has no place there (METHOD.md "Do not repeat" 6: slopes
+    silently dropped).
+    """
+    path = weights_file(path)
+    tensors, _ = read_tensors(path)
+    prefix = RUN_PREFIX if any(name.startswith(RUN_PREFIX) for name in tensors) else ""
+    body = backbone.body()
+    # timm flattens containers when it cuts a model into stages: stages.0 becomes stages_0.
+    own = {plain_name(name): name for name in body.state_dict()}
+    parts = {plain_name(name) for name, _ in body.named_children()}
+    mine: dict[str, Tensor] = {}
+    left = []
+    for name, tensor in tensors.items():
+        plain = plain_name(name.removeprefix(prefix)) if name.startswith(prefix) else ""
+        if plain in own:
+            mine[own[plain]] = tensor
+        elif any(plain.startswith(f"{part}_") for part in parts):
+            raise DataError(f"{path}: tensor '{name}' has no place in this backbone.")
+        else:
+            left.append(name)
+    load_strictly(body, mine, str(path))
+    return TransferReport(tuple(mine), tuple(left), ())

@@ -1,0 +1,228 @@
+"""Settings of stage 1 and stage 2, and the presets."""
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+
+from sspl.data.data_settings import DataSettings
+from sspl.data.skipping import OnError
+from sspl.data.transforms import ColourSettings, GeometrySettings
+from sspl.device import Precision
+from sspl.errors import SettingsError
+from sspl.io.user_code import absolute, is_user_code
+from sspl.models.attributes import HeadSettings
+from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.branches import Architecture
+from sspl.models.segmentation import SegmentationSettings
+from sspl.optim.optimiser import OptimSettings
+from sspl.settings import Settings, merge
+from sspl.tasks.loading import BUILT_IN, task_settings
+from sspl.training.adversarial import AdversarialSettings
+from sspl.training.consistency import ConsistencySettings
+from sspl.training.deciding import ThresholdRule
+from sspl.training.losses import LossSettings
+
+PRESETS: Final = ("paper-sspl", "paper-splnet", "small", "demo")
+PAPERS_TASKS: Final = BUILT_IN[:3]
+OTHER_TASKS: Final = BUILT_IN[3:]
+"""Tasks of other papers, to compare with."""
+
+
+def extent_of(optim: OptimSettings, instead: str) -> tuple[str, str | None]:
+    """Return which setting says how long a run is, and why it cannot change, if so.
+
+    `instead` says what to do in its place.
+    """
+    reason = (
+        "the learning rate follows a curve over all epochs, so that a longer run would have learnt "
+        f"otherwise from its first one. {instead}"
+    )
+    return "optim.epochs", reason if optim.schedule.whole else None
+
+
+class RuntimeSettings(Settings):
+    """Where and how the arithmetic runs; no effect on what is learnt but rounding."""
+
+    device: str = "auto"
+    precision: Precision = "auto"
+    compile: bool = False
+    workers: int = Field(
+        0, ge=0, description="decoding processes when faces do not fit the cache; 0: threads"
+    )
+    cache_gb: float = Field(4.0, ge=0, description="keep decoded faces in memory up to this")
+
+
+class PretrainSettings(Settings):
+    """Stage 1."""
+
+    seed: int = Field(0, ge=0)
+    data: tuple[DataSettings, ...] = ()
+    splits: tuple[str, ...] = Field(("train",), description="splits used, where a set has any")
+    on_error: OnError = Field("fail", description="what to do with faces that cannot be read")
+    architecture: Architecture = "sspl"
+    taxonomy: str = "celebamask19"
+    tasks: tuple[str, ...] = Field(
+        PAPERS_TASKS,
+        description=f"{', '.join(BUILT_IN)}, or FILE.py:CLASS for a task of your own",
+    )
+    weights: dict[str, float] = Field(
+        default_factory=dict, description="loss weight by the task's name, 1 unless given"
+    )
+    canvas: int = Field(112, ge=32, le=2048, description="side of the face picture, px")
+    input_size: int = Field(96, ge=32, le=1024, description="side of the network's input, px")
+    backbone: BackboneSettings = BackboneSettings()
+    backbone_weights: Path | None = Field(
+        None, description="safetensors file the backbone starts from"
+    )
+    segmentation: SegmentationSettings = SegmentationSettings()
+    task: dict[str, SerializeAsAny[Settings]] = Field(
+        default_factory=dict, validate_default=True, description="settings of each task by its name"
+    )
+    adversarial: AdversarialSettings = AdversarialSettings()
+    geometry: GeometrySettings = GeometrySettings(scale=(0.44, 0.44))
+    colour: ColourSettings = ColourSettings()
+    optim: OptimSettings = OptimSettings()
+    save_every: int = Field(
+        500, ge=1, description="steps between saves inside an epoch; its end is always saved"
+    )
+    runtime: RuntimeSettings = RuntimeSettings()
+
+    @field_validator("tasks")
+    @classmethod
+    def _from_any_folder(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(absolute(t) if is_user_code(t) else t for t in tasks)
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _of_each_task(cls, given: Any, info: ValidationInfo) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return task_settings(given, info.data.get("tasks", ()))
+
+    @model_validator(mode="after")
+    def _tasks_once(self) -> "PretrainSettings":
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            built_in = ", ".join(BUILT_IN)
+            raise ValueError(f"tasks needs each task once and at least one of {built_in}")
+        for name, weight in self.weights.items():
+            if weight < 0:
+                raise ValueError(f"weights.{name} must be at least 0")
+            if name not in self.task:
+                raise ValueError(
+                    f"weights.{name}: no task has this name; use {', '.join(self.task)}"
+                )
+        if self.architecture == "splnet" and "pct" not in self.tasks:
+            raise ValueError(
+                "architecture splnet needs pct among the tasks: it trains the branches"
+            )
+        return self
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of each term of the loss by its name; 1 for one without an entry."""
+        return self.weights | {"adversarial": self.adversarial.weight}
+
+
+class LabelSettings(Settings):
+    """Which training faces are labelled; all when neither count nor fraction is given."""
+
+    count: int | None = Field(None, ge=1)
+    fraction: float | None = Field(None, gt=0, le=1)
+    rule: Literal["seeded", "every_kth"] = "seeded"
+    subset_seed: int = Field(0, ge=0)
+    val_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of the labelled faces to select on, without a val split"
+    )
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "LabelSettings":
+        if self.count is not None and self.fraction is not None:
+            raise ValueError("give labels.count or labels.fraction, not both")
+        return self
+
+
+class FinetuneSettings(Settings):
+    """Stage 2."""
+
+    seed: int = Field(0, ge=0)
+    data: DataSettings | None = None
+    labels: LabelSettings = LabelSettings()
+    pretrained: Path | None = Field(
+        None, description="run of stage 1 or of stage 2, or packed model; none: from scratch"
+    )
+    canvas: int = Field(112, ge=32, le=2048)
+    input_size: int = Field(96, ge=32, le=1024)
+    architecture: Architecture = "sspl"
+    backbone: BackboneSettings = BackboneSettings()
+    backbone_weights: Path | None = Field(
+        None, description="safetensors file the backbone starts from"
+    )
+    taxonomy: str = "celebamask19"
+    segmentation: SegmentationSettings = SegmentationSettings()
+    head: HeadSettings = HeadSettings()
+    geometry: GeometrySettings = GeometrySettings(scale=(0.8, 1.0), rotation=8)
+    colour: ColourSettings = ColourSettings()
+    loss: LossSettings = LossSettings()
+    consistency: ConsistencySettings = ConsistencySettings()
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the averaged weights that are kept; 0: none"
+    )
+    optim: OptimSettings = OptimSettings()
+    layer_decay: float = Field(1.0, gt=0, le=1, description="lr factor per stage, last to first")
+    head_lr: float = Field(1.0, gt=0, description="lr factor of the attribute heads")
+    freeze: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="stem and stages, first to last, left as they are; 5: all that is pre-trained",
+    )
+    evaluate_every: int = Field(1, ge=1, description="epochs between looks at the validation split")
+    patience: int | None = Field(None, ge=1, description="stop after so many looks without gain")
+    select_by: Literal["auto", "accuracy", "balanced_accuracy", "average_precision"] = Field(
+        "auto", description="auto: average precision where most attributes are rare, else accuracy"
+    )
+    flip_average: bool = Field(True, description="average over the mirrored face when predicting")
+    calibrate: bool = Field(True, description="fit temperatures on the validation faces")
+    thresholds: ThresholdRule = Field(
+        "half", description="0.5, or the best balanced accuracy or F1 on the validation faces"
+    )
+    sure_accuracy: float | None = Field(
+        None,
+        gt=0.5,
+        le=1,
+        description="accuracy on the validation faces outside a band of 'not sure'; none: no band",
+    )
+    runtime: RuntimeSettings = RuntimeSettings()
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "FinetuneSettings":
+        if self.backbone_weights is not None and self.pretrained is not None:
+            raise ValueError(
+                "give backbone_weights or pretrained, not both; each sets the whole backbone"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _teacher(self) -> "FinetuneSettings":
+        if self.consistency.weight and not self.ema:
+            raise ValueError("consistency.weight needs a teacher: set ema, to 0.99 say")
+        return self
+
+    @model_validator(mode="after")
+    def _one_kind_of_region(self) -> "FinetuneSettings":
+        if self.architecture == "splnet" and self.head.pooling != "average":
+            raise ValueError("architecture splnet has branches: set head.pooling=average")
+        return self
+
+
+def preset(name: str, stage: Literal["pretrain", "finetune"]) -> dict[str, Any]:
+    """Return one stage's part of a preset as a mapping; raise `SettingsError` when unknown."""
+    if name not in PRESETS:
+        raise SettingsError(f"preset: unknown preset '{name}'; allowed are {', '.join(PRESETS)}.")
+    file = resources.files("sspl") / "configs" / f"{name}.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    part = merge(content.get("common", {}), content.get(stage, {}))
+    return merge(preset(content["base"], stage), part) if "base" in content else part

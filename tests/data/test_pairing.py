@@ -1,0 +1,108 @@
+"""Masks given to faces by name: no file in two roles."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_pairs import touch
+
+from sspl.data.adapters import open_faces
+from sspl.data.data_settings import parse_data_spec
+from sspl.data.records import FaceSet
+from sspl.domain.attributes import AttributeSchema
+from sspl.errors import DataError
+
+
+def faces_of(folder: Path, *names: str, labelled: bool = False) -> FaceSet:
+    schema = AttributeSchema(("Male",), ("whole",)) if labelled else AttributeSchema((), ())
+    blank = (None,) * len(names)
+    return FaceSet(
+        "here",
+        schema,
+        names,
+        tuple(folder / n for n in names),
+        blank,
+        blank,
+        np.zeros((len(names), len(schema)), np.int8),
+    )
+
+
+def test_masks_beside_the_pictures_are_no_faces(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "a.jpg", "a.png", "sub/a.jpg", "sub/a.png")
+    names = ("a.jpg", "a.png", "sub/a.jpg", "sub/a.png")
+    faces = faces_of(tmp_path, *names).with_masks(tmp_path)
+    assert faces.names == ("a.jpg", "sub/a.jpg")
+    assert faces.masks == (tmp_path / "a.png", tmp_path / "sub/a.png")
+    assert [r.getMessage() for r in caplog.records] == [
+        f"here: 2 of its 4 files are masks in {tmp_path}, and no faces."
+    ]
+    with pytest.raises(DataError, match=r"'a\.jpg' and 'a\.png' would share the mask a\.png"):
+        faces_of(tmp_path, *names, labelled=True).with_masks(tmp_path)
+
+
+def test_a_folder_of_masks_among_the_pictures_holds_no_faces(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    touch(tmp_path, "a.png", "b.jpg", "masks/a.png", "masks/b.png")
+    names = ("a.png", "b.jpg", "masks/a.png", "masks/b.png")
+    faces = faces_of(tmp_path, *names).with_masks(tmp_path / "masks")
+    assert faces.names == ("a.png", "b.jpg")
+    assert faces.masks == (tmp_path / "masks/a.png", tmp_path / "masks/b.png")
+
+
+def test_masks_in_other_spellings_are_found(tmp_path: Path) -> None:
+    masks = touch(tmp_path / "m", "IMG_1.PNG", "x/b.tif", "c.png")
+    faces = faces_of(tmp_path / "i", "img_1.jpg", "x/b.jpg", "c.jpg").with_masks(masks)
+    assert faces.masks == (masks / "IMG_1.PNG", masks / "x/b.tif", masks / "c.png")
+    touch(masks, "x/b.bmp")
+    with pytest.raises(DataError, match=r"'x/b\.jpg' has two masks"):
+        faces_of(tmp_path / "i", "x/b.jpg").with_masks(masks)
+
+
+@pytest.mark.parametrize("names", [("a.jpg", "a.png"), ("A.jpg", "a.jpg"), ("x/a.png", "X/a.jpg")])
+def test_faces_that_would_share_a_mask_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    masks = touch(tmp_path / "m", "a.png", "A.png", "x/a.png", "X/a.png")
+    faces = faces_of(touch(tmp_path / "i", *names), *names)
+    with pytest.raises(DataError, match="would share the mask"):
+        faces.with_masks(masks)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_a_face_is_never_its_own_mask(tmp_path: Path, link: str, labelled: bool) -> None:
+    images, masks = touch(tmp_path / "i", "a.png", "b.png"), tmp_path / "m"
+    faces = faces_of(images, "a.png", "b.png", labelled=labelled)
+    with pytest.raises(DataError, match=r"i/a\.png: is the picture a\.png itself"):
+        faces.with_masks(images)
+    masks.mkdir()
+    for name in ("a.png", "b.png"):
+        getattr(masks / name, link)(images / name)
+    with pytest.raises(DataError, match=r"m/a\.png: is the picture a\.png itself"):
+        faces.with_masks(masks)
+
+
+def test_faces_without_a_mask_are_counted(tmp_path: Path) -> None:
+    masks = touch(tmp_path / "m", "a.png")
+    faces = faces_of(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    with pytest.raises(
+        DataError, match=r"2 of 3 faces of here have no mask, the first is .*b\.png"
+    ):
+        faces.with_masks(masks)
+
+
+def test_the_rules_hold_for_data_as_it_is_given(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a.png", "b.jpg", "b.png", "sub/masks/a.png", "sub/a.png")
+    sub = tmp_path / "sub"
+    faces = parse_data_spec(f"folder:{sub},masks={sub / 'masks'}").open()
+    assert (faces.names, faces.masks) == (("a.png",), (sub / "masks" / "a.png",))
+    with pytest.raises(DataError, match=r"the first is 'a\.png' of 'a\.jpg'; move them"):
+        parse_data_spec(f"folder:{tmp_path},masks={tmp_path}").open()
+    (tmp_path / "labels.csv").write_text("image,Male\na.jpg,1\nb.jpg,0\n")
+    faces = open_faces("csv", tmp_path / "labels.csv").with_masks(tmp_path)
+    assert (faces.names, len(faces.schema)) == (("a.jpg", "b.jpg"), 1)
+    assert Image.open(tmp_path / "a.png").size == (4, 4)

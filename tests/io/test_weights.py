@@ -1,0 +1,302 @@
+"""Weights on disk: strict, atomic, whole; and what stage 2 takes from stage 1."""
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from shared import tasks_of
+from sspl.domain.taxonomy import built_in_taxonomy
+from sspl.errors import DataError, SsplError
+from sspl.io import weights
+from sspl.io.files import write_csv, write_json, write_text
+from sspl.io.weights import load_strictly, load_tensors, save_tensors
+from sspl.models.attributes import AttributeNetwork, HeadSettings
+from sspl.models.backbones.resnet import BackboneSettings, ResNet
+from sspl.models.segmentation import SegmentationSettings
+from sspl.training.pretrain import MODEL_FILE, Pretrainer
+from sspl.training.stage_settings import PretrainSettings
+from sspl.training.transfer import transfer
+
+SMALL = BackboneSettings(width=0.125, stem_stride=2)
+TENSORS = {
+    "a": torch.arange(6.0).view(2, 3),
+    "b.count": torch.tensor(7),
+    "c": torch.ones(3, 2).t(),  # not contiguous
+    "d": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+}
+
+
+def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
+    metadata = {"kind": "x", "box": [0.1, 0.2], "deep": {"ö": None, "n": 3}}
+    path = tmp_path / "new" / "x.safetensors"
+    save_tensors(path, TENSORS, metadata)
+    tensors, back = load_tensors(path)
+    assert back == metadata
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert tensors[name].dtype == tensor.dtype
+        assert torch.equal(tensors[name], tensor)
+    assert os.listdir(path.parent) == ["x.safetensors"]  # noqa: PTH208 - hidden files too
+
+
+def test_tensors_that_share_memory_can_be_saved(tmp_path: Path) -> None:
+    base = torch.arange(4.0)
+    save_tensors(tmp_path / "x", {"all": base, "half": base[:2]}, {})
+    assert load_tensors(tmp_path / "x")[0]["half"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("cut", [0, 5, 40, -1])
+def test_damaged_file_is_named(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, TENSORS, {"kind": "x"})
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(DataError, match="damaged model file") as caught:
+        load_tensors(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.safetensors: no such model file"):
+        load_tensors(tmp_path / "gone.safetensors")
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"a": torch.zeros(1)}, foreign)
+    with pytest.raises(DataError, match=r"foreign\.safetensors: not a model of this software"):
+        load_tensors(foreign)
+    save_file({"a": torch.zeros(1)}, foreign, {"sspl": "{no json"})
+    with pytest.raises(DataError, match=r"foreign\.safetensors: damaged"):
+        load_tensors(foreign)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.PReLU(2))
+
+
+def test_fitting_tensors_are_loaded_all() -> None:
+    source = {name: torch.rand(t.shape) for name, t in network().state_dict().items()}
+    source["1.num_batches_tracked"] = torch.tensor(12)
+    target = network()
+    load_strictly(target, source, "here")
+    for name, tensor in target.state_dict().items():
+        assert torch.equal(tensor, source[name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"2.weight": None}, "here: tensor '2.weight' is missing"),
+        ({"1.running_mean": None}, "here: tensor '1.running_mean' is missing"),
+        ({"2.bias": torch.zeros(2)}, "here: tensor '2.bias' has no place in this network"),
+        (
+            {"0.weight": torch.zeros(2, 4)},
+            r"here: tensor '0.weight' has shape \(2, 4\), the network wants \(2, 3\)",
+        ),
+        ({"2.weight": torch.zeros(1)}, r"tensor '2.weight' has shape \(1,\)"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(changes: dict[str, Tensor | None], reason: str) -> None:
+    target = network()
+    before = {n: t.clone() for n, t in target.state_dict().items()}
+    tensors = {n: t + 1 for n, t in before.items()} | changes
+    with pytest.raises(DataError, match=reason):
+        load_strictly(target, {n: t for n, t in tensors.items() if t is not None}, "here")
+    for name, tensor in target.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, TENSORS, {"run": 1})
+    old = path.read_bytes()
+
+    def half_written(tensors: object, temporary: Path, metadata: object) -> None:
+        temporary.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(weights, "save_file", half_written)
+    with pytest.raises(SsplError, match="No space left on device") as caught:
+        save_tensors(path, TENSORS, {"run": 2})
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == old
+    assert os.listdir(tmp_path) == [path.name]  # noqa: PTH208 - hidden files too
+
+
+@pytest.fixture
+def no_large_files() -> Iterator[None]:
+    """Let no file grow past 64 KiB, much as a full disk would."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("no_large_files")
+def test_full_disk_is_an_error_that_users_can_act_on(tmp_path: Path) -> None:
+    with pytest.raises(SsplError, match="cannot write"):
+        save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(2**16)}, {})
+
+
+@pytest.mark.usefixtures("no_large_files")
+def test_full_disk_leaves_the_old_text(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    write_text(path, "old")
+    with pytest.raises(SsplError, match="free some space") as caught:
+        write_text(path, "n" * 2**17)
+    assert str(path) in str(caught.value)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["x.txt"]  # noqa: PTH208 - hidden files too
+
+
+def test_reader_of_the_old_file_never_sees_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    write_text(path, "old")
+    with path.open() as reader:
+        write_text(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
+def test_json_refuses_nan_and_csv_leaves_none_empty(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": 0.5})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 0.5}
+    write_csv(tmp_path / "x.csv", ("a", "b"), [(1, None), ("x,y", 2)])
+    assert (tmp_path / "x.csv").read_bytes() == b'a,b\n1,\n"x,y",2\n'
+
+
+CLASSES = built_in_taxonomy("celebamask19").classes
+METADATA = {
+    "kind": "pretrained",
+    "backbone": SMALL.model_dump(mode="json"),
+    "segmentation": SegmentationSettings().model_dump(mode="json"),
+    "classes": CLASSES,
+    "tasks": ["prt", "pst", "pct"],
+}
+
+
+@pytest.fixture(scope="module")
+def stage_1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
+    """A stage-1 run whose tensors, slopes and statistics too, are all unlike a fresh one's."""
+    torch.manual_seed(1)
+    settings = PretrainSettings(backbone=SMALL)
+    backbone = ResNet(SMALL)
+    tasks = tasks_of(settings, backbone)
+    tensors = {
+        name: torch.rand(t.shape) if t.is_floating_point() else torch.tensor(41)
+        for name, t in Pretrainer(backbone, tasks).state_dict().items()
+    }
+    run = tmp_path_factory.mktemp("stage1")
+    save_tensors(run / MODEL_FILE, tensors, METADATA)
+    return run, tensors
+
+
+def test_transfer_carries_every_backbone_tensor(stage_1: tuple[Path, dict[str, Tensor]]) -> None:
+    run, tensors = stage_1
+    target = AttributeNetwork(SMALL, HeadSettings(), 5)
+    head = {n: t.clone() for n, t in target.head.state_dict().items()}
+    report = transfer(target, run)
+    for name, tensor in target.backbone.state_dict().items():
+        assert torch.equal(tensor, tensors[f"backbone.{name}"]), name
+    slopes = [n for n, m in target.backbone.named_modules() if isinstance(m, nn.PReLU)]
+    norms = [n for n, m in target.backbone.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {f"backbone.{n}.weight" for n in slopes} <= set(report.loaded)
+    assert {f"backbone.{n}.running_var" for n in norms} <= set(report.loaded)
+    for name, tensor in target.head.state_dict().items():
+        assert torch.equal(tensor, head[name])
+
+
+def test_transfer_reports_all_tensors_of_both_stages(
+    stage_1: tuple[Path, dict[str, Tensor]],
+) -> None:
+    run, tensors = stage_1
+    target = AttributeNetwork(SMALL, HeadSettings(), 5)
+    report = transfer(target, run / MODEL_FILE)
+    assert set(report.loaded) == {f"backbone.{n}" for n in target.backbone.state_dict()}
+    assert set(report.left) == {n for n in tensors if n.startswith("tasks.")}
+    assert {"tasks.prt.which.weight", "tasks.pst.head.mix.2.weight", "tasks.pct.head.bias"} <= set(
+        report.left
+    )
+    assert set(report.new) == {"head.weight", "head.bias"}
+    loaded, left, new = report.text().splitlines()
+    assert loaded.startswith(f"transferred: {len(report.loaded)} tensors: ")
+    assert left.startswith(f"left behind: {len(report.left)} tensors: ")
+    assert "tasks.prt (" in left
+    assert new == "new: 2 tensors: head.weight (1), head.bias (1)"
+
+
+@pytest.mark.parametrize("change", [{"width": 0.25}, {"stem_stride": 4}, {"depth": 34}])
+def test_another_backbone_is_refused(
+    stage_1: tuple[Path, dict[str, Tensor]], change: dict[str, float]
+) -> None:
+    other = BackboneSettings(**({"width": 0.125, "stem_stride": 2} | change))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="use the same backbone settings"):
+        transfer(AttributeNetwork(other, HeadSettings(), 5), stage_1[0])
+
+
+def test_incomplete_or_foreign_stage_1_is_refused(
+    tmp_path: Path, stage_1: tuple[Path, dict[str, Tensor]]
+) -> None:
+    target = AttributeNetwork(SMALL, HeadSettings(), 5)
+    short = {n: t for n, t in stage_1[1].items() if n != "backbone.act.weight"}
+    save_tensors(tmp_path / MODEL_FILE, short, METADATA)
+    with pytest.raises(DataError, match=r"tensor 'act\.weight' is missing"):
+        transfer(target, tmp_path)
+    save_tensors(tmp_path / MODEL_FILE, short, {"kind": "parser"})
+    with pytest.raises(DataError, match="holds no stage-1 weights but a face parser"):
+        transfer(target, tmp_path)
+    with pytest.raises(DataError, match="no such model file"):
+        transfer(target, tmp_path / "gone")
+
+
+def with_regions(**changes: int) -> AttributeNetwork:
+    segmentation = SegmentationSettings(**changes)  # type: ignore[arg-type]
+    return AttributeNetwork(SMALL, HeadSettings(pooling="regions"), 5, segmentation, CLASSES)
+
+
+def test_pooling_by_region_takes_over_the_segmentation_head(
+    stage_1: tuple[Path, dict[str, Tensor]],
+) -> None:
+    run, tensors = stage_1
+    target = with_regions()
+    report = transfer(target, run)
+    for name, tensor in target.pooling.segmentation.state_dict().items():
+        assert torch.equal(tensor, tensors[f"tasks.pst.head.{name}"]), name
+    assert all(n.startswith(("tasks.prt.", "tasks.pct.")) for n in report.left)
+    norm = {f"pooling.norm.{n}" for n in ("running_mean", "running_var", "num_batches_tracked")}
+    assert set(report.new) == {"head.weight", "head.bias"} | norm
+
+
+def test_pooling_by_region_needs_the_same_head_classes_and_pst(
+    tmp_path: Path, stage_1: tuple[Path, dict[str, Tensor]]
+) -> None:
+    run, tensors = stage_1
+    with pytest.raises(DataError, match="use the same segmentation settings"):
+        transfer(with_regions(width=64), run)
+    save_tensors(tmp_path / MODEL_FILE, tensors, METADATA | {"tasks": ["prt", "pct"]})
+    with pytest.raises(DataError, match=r"without PST.*head\.pooling=average"):
+        transfer(with_regions(), tmp_path)
+    save_tensors(tmp_path / MODEL_FILE, tensors, METADATA | {"classes": CLASSES[::-1]})
+    with pytest.raises(DataError, match="use the same classes settings"):
+        transfer(with_regions(), tmp_path)
+
+
+def test_network_is_built_again_from_its_metadata() -> None:
+    network = with_regions(maps=2, width=16)
+    metadata = json.loads(json.dumps(network.metadata()))
+    again = AttributeNetwork.from_metadata(metadata, 5)
+    again.load_state_dict(network.state_dict())
+    assert again.metadata() == network.metadata()
+    face = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(face), network.eval()(face))

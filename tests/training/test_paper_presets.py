@@ -1,0 +1,108 @@
+"""Presets `paper-sspl` and `paper-splnet`, number by number and epoch by epoch.
+
+The tables are METHOD.md "Optimisation in the reference", written out by hand.
+"""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sspl.data.data_settings import DataSettings
+from sspl.data.synthetic import write_synthetic
+from sspl.settings import build
+from sspl.training import finetune as stage2
+from sspl.training import pretrain as stage1
+from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
+
+PAPER = ("paper-sspl", "paper-splnet")
+
+# 5e-4: warm-up over 7 epochs, x0.1 to epoch 10, then x0.01 to epoch 80.
+STAGE_1 = [
+    0.0000714286, 0.000142857, 0.000214286, 0.000285714, 0.000357143, 0.000428571, 0.0005,
+    0.00005, 0.00005, 0.00005,
+    *[0.000005] * 70,
+]  # fmt: skip
+
+# 1e-4: warm-up to x1.5 over 7 epochs, x1.5 to 15, x0.5 to 35, x0.15 to 50, x0.01 to 70.
+STAGE_2 = [
+    0.0000214286, 0.0000428571, 0.0000642857, 0.0000857143, 0.000107143, 0.000128571, 0.00015,
+    *[0.00015] * 8,
+    *[0.00005] * 20,
+    *[0.000015] * 15,
+    *[0.000001] * 20,
+]  # fmt: skip
+
+SMALLER = (
+    "canvas=48",
+    "input_size=32",
+    "backbone.width=0.125",
+    "segmentation.width=8",
+    "runtime.precision=fp32",
+)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("paper") / "faces"
+    write_synthetic(out, 12, 1, 48)
+    return out
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes time and has no say in the learning rate: updates, checkpoints."""
+    for stage in (stage1, stage2):
+        for name in ("back_propagate", "update"):
+            monkeypatch.setattr(stage, name, lambda *arguments: None)
+        monkeypatch.setattr(stage, "save_state", lambda *arguments: None)
+
+
+def learning_rates(run: Path) -> list[float]:
+    with (run / "metrics.csv").open() as file:
+        return [float(row["lr"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_stage_1_trains_at_the_published_rates(faces: Path, tmp_path: Path) -> None:
+    data = DataSettings(format="celeba", root=faces, masks=faces / "masks")
+    content = preset("paper-sspl", "pretrain") | {"data": [data.model_dump()]}
+    stage1.pretrain(build(PretrainSettings, content, (*SMALLER, "tasks=[pct]")), tmp_path / "run")
+    assert len(STAGE_1) == 80
+    assert learning_rates(tmp_path / "run") == pytest.approx(STAGE_1, rel=1e-5)
+
+
+@pytest.mark.usefixtures("quick")
+def test_stage_2_trains_at_the_published_rates(faces: Path, tmp_path: Path) -> None:
+    data = DataSettings(format="celeba", root=faces)
+    content = preset("paper-sspl", "finetune") | {"data": data.model_dump(), "evaluate_every": 70}
+    stage2.finetune(build(FinetuneSettings, content, SMALLER), tmp_path / "run")
+    assert len(STAGE_2) == 70
+    assert learning_rates(tmp_path / "run") == pytest.approx(STAGE_2, rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_both_presets_have_one_schedule(stage: Any) -> None:
+    assert preset("paper-splnet", stage)["optim"] == preset("paper-sspl", stage)["optim"]
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_optimiser_budget_and_sizes_by_hand(name: str) -> None:
+    first = build(PretrainSettings, preset(name, "pretrain"))
+    second = build(FinetuneSettings, preset(name, "finetune"))
+    optim: Any = first.optim
+    assert (optim.name, optim.lr, optim.weight_decay) == ("adam", 5e-4, 5e-4)
+    assert (optim.batch_size, optim.epochs) == (64, 80)
+    optim = second.optim
+    assert (optim.name, optim.lr, optim.weight_decay) == ("adam", 1e-4, 5e-5)
+    assert (optim.batch_size, optim.epochs) == (24, 70)
+    assert first.weights == {}  # all 1
+    assert (first.task["prt"].grid, first.task["pst"].label_smoothing) == (3, 0.1)
+    assert (first.task["pct"].rule, first.task["pct"].top) == ("top", 9)
+    for stage in (first, second):
+        assert f"paper-{stage.architecture}" == name
+        assert (stage.canvas, stage.input_size) == (512, 224)
+        backbone, head = stage.backbone, stage.segmentation
+        assert (backbone.depth, backbone.width, backbone.stem_stride) == (18, 1.0, 4)
+        assert (head.maps, head.attention) == (1, "criss_cross")
