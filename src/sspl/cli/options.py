@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sspl.cli.values import Finite, at_least, path_in, text_value
+from sspl.cli.values import Finite, at_least, given_value, path_in, text_value
 
 if TYPE_CHECKING:
     from sspl.data.data_settings import DataSettings
@@ -47,7 +47,7 @@ min_size_option = click.option(
     show_default=True,
     help="Px that the shorter side of a face must have in the photograph.",
 )
-inputs_argument = click.argument("inputs", nargs=-1, required=True)
+inputs_argument = click.argument("inputs", nargs=-1, required=True, type=given_value)
 largest_option = click.option(
     "--all/--largest", "every_face", default=True, help="Faces of a picture to report."
 )

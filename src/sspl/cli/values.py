@@ -52,7 +52,7 @@ class Text(click.ParamType):  # type: ignore[type-arg]
         return str(value)
 
 
-def fault_of(text: str) -> str | None:
+def fault_of(text: str, utf8: bool = True) -> str | None:
     """Return what is wrong with words from the command line, None where nothing is."""
     if not text.strip():
         # As a path it would mean the folder that one is in.
@@ -60,10 +60,21 @@ def fault_of(text: str) -> str | None:
     if "\0" in text:
         return f"{text!r} has a NUL in it."
     try:
-        text.encode()
+        text.encode(errors="strict" if utf8 else "surrogateescape")
     except UnicodeEncodeError:
         return f"{text!r} is not UTF-8; rename it."
     return None
+
+
+class Given(Text):
+    """Words that may be the name of a file in any encoding: whoever opens it says what is wrong."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the words."""
+        fault = fault_of(str(value), utf8=False)
+        if fault:
+            self.fail(fault, param, ctx)
+        return str(value)
 
 
 class Name(click.Path):
@@ -120,6 +131,7 @@ class Host(click.ParamType):  # type: ignore[type-arg]
 
 
 text_value = Text()
+given_value = Given()
 
 
 class Device(Text):
