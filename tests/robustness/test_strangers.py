@@ -191,6 +191,7 @@ def test_every_missing_fact_is_named(sound: dict[str, Path], kind: str, tmp_path
             "thresholds",
             "unsure",
             "normalisation",
+            "pictures",
         },
         "parser": set[str](),
         "pretrained": {"architecture", "segmentation", "tasks", "classes"},
