@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_pairs import touch
+from tests.parsing.test_pairs import touch
 
 from sspl.data.adapters import open_faces
 from sspl.data.data_settings import parse_data_spec

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from shared import refused, sspl
+from shared import context, refused, sspl
 from sspl.data.adapters import open_faces
 from sspl.data.mask_shares import (
     LOOKED_AT,
@@ -29,7 +29,7 @@ from sspl.parsing.training import ParserSettings, known_cross_entropy, parser_lo
 from sspl.settings import build
 from sspl.tasks.base import Views
 from sspl.tasks.pct import PatchClassification, PCTSettings
-from sspl.tasks.pst import PatchSegmentation, PSTSettings, SegmentationSettings
+from sspl.tasks.pst import PatchSegmentation, PSTSettings
 
 NET = built_in_taxonomy("celebamask19")
 SMALL = Taxonomy("small", ("background", "skin", "nose", "l_eye", "r_eye", "u_lip"))
@@ -223,8 +223,8 @@ def test_crops_without_known_pixels_have_no_part_in_pst_and_pct() -> None:
     torch.manual_seed(0)
     maps = [torch.randn(3, 5, 4, 4, requires_grad=True)]
     masks = torch.full((3, 8, 8), UNKNOWN, dtype=torch.uint8)
-    pct = PatchClassification(PCTSettings(), 5, SMALL)
-    pst = PatchSegmentation(PSTSettings(), SegmentationSettings(), (5,), SMALL)
+    pct = PatchClassification(PCTSettings(), context(5, taxonomy=SMALL))
+    pst = PatchSegmentation(PSTSettings(), context(5, taxonomy=SMALL))
     backbone = None
     for task in (pct, pst):
         result = task(backbone, views_of(masks), maps)  # type: ignore[arg-type]
