@@ -3,20 +3,30 @@
 Importing the package imports nothing heavy; torch is loaded by the modules that need it.
 """
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sspl.inference.api import load as load
 
 __version__ = "0.1.0"
 
 
-if not TYPE_CHECKING:
+def public(package: str, **homes: str) -> tuple[Callable[[str], Any], list[str]]:
+    """Return `__getattr__` and `__all__` of a package that imports its public parts on demand.
 
-    def __getattr__(name: str) -> Any:
-        """Import `load` when it is first asked for."""
-        if name != "load":
-            raise AttributeError(f"module 'sspl' has no attribute '{name}'")
-        from sspl.inference.api import load
+    `homes` gives the names of each of its modules, with spaces between them. Packages all of whose
+    modules need torch import theirs at once instead.
+    """
+    home = {name: module for module, names in homes.items() for name in names.split()}
 
-        return load
+    def on_demand(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        return getattr(import_module(f"{package}.{home[name]}"), name)
+
+    return on_demand, sorted(home)
+
+
+if TYPE_CHECKING:
+    from sspl.inference.api import load as load
+else:
+    __getattr__, __all__ = public(__name__, inference="load")
