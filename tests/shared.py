@@ -15,7 +15,9 @@ from scipy.special import logit
 from torch import Tensor, nn
 
 from sspl.cli.main import cli
+from sspl.data.data_settings import DataSettings
 from sspl.data.images import Box
+from sspl.data.records import FaceSet
 from sspl.data.synthetic.render import render_face
 from sspl.domain.attributes import AttributeSchema
 from sspl.domain.taxonomy import Taxonomy, built_in_taxonomy
@@ -53,6 +55,11 @@ def refused(*arguments: object) -> str:
     sentence = str(result.exception)
     assert "\n" not in sentence
     return sentence
+
+
+def open_faces(kind: str, root: Path, **options: Any) -> FaceSet:
+    """Read a set of faces with these settings."""
+    return DataSettings(format=kind, root=root, **options).read()
 
 
 def import_file(path: Path) -> ModuleType:

@@ -10,7 +10,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sspl.errors import SettingsError
-from sspl.io.early_files import renamed_keys
 from sspl.io.yaml_files import parse_yaml, read_yaml
 
 
@@ -30,16 +29,13 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 200, 200
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file, under the names of today where version 0.1 wrote it.
-
-    Raises `SettingsError` when it is no mapping.
-    """
+    """Return the mapping in a YAML file; raise `SettingsError` when it is not one."""
     content = read_yaml(path, SettingsError)
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: expected 'key: value' lines at the top level.")
-    return renamed_keys(content)
+    return content
 
 
 def apply_override(content: dict[str, Any], override: str) -> None:

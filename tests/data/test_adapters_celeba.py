@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sspl.data.adapters import open_faces
+from shared import open_faces
 from sspl.data.adapters.celeba import read_celeba
 from sspl.data.data_settings import parse_data_spec
 from sspl.domain.attributes import AttributeSchema
@@ -146,7 +146,7 @@ def test_missing_images_fail_with_count_and_line(tmp_path):
 
 def test_missing_images_are_skipped_on_request_and_counted(tmp_path, caplog):
     write(tmp_path, names=[NAMES[0], NAMES[2]])
-    faces = open_faces("celeba", tmp_path, missing="skip")
+    faces = open_faces("celeba", tmp_path, on_missing="skip")
     assert faces.names == (NAMES[0], NAMES[2])
     assert faces.labels.tolist() == [[1, 0], [0, 1]]
     assert faces.splits == ("train", "test")

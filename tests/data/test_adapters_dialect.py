@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sspl.data.adapters import open_faces
+from shared import open_faces
 from sspl.data.adapters.columns import no_attribute
 from sspl.data.adapters.dialect import read_csv, read_lines
 from sspl.data.adapters.table import read_table
@@ -97,7 +97,7 @@ def test_what_cannot_be_told_is_named(tmp_path, content):
 
 def test_empty_splits_and_groups_of_pandas(tmp_path):
     path = table(tmp_path, "image,split,race,A\na.jpg,NaN,nan,1\nb.jpg,val,None,0\n")
-    faces = open_faces("csv", path, groups=("race",))
+    faces = open_faces("csv", path, group_columns=("race",))
     assert faces.splits == (None, "val")
     assert faces.groups == {"race": ("", "None")}
 
@@ -119,7 +119,7 @@ def test_zero_and_minus_one_anywhere_need_a_word(tmp_path, unknown, labels):
         read_table(path)
     assert open_faces("csv", path, unknown=unknown).labels.tolist() == labels
     # A column that is left out is not asked.
-    assert open_faces("csv", path, ignore=("B",)).labels.tolist() == [[1], [0], [-1]]
+    assert open_faces("csv", path, ignore_columns=("B",)).labels.tolist() == [[1], [0], [-1]]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_column_is_not_an_attribute_by_its_values_alone(tmp_path, column, use)
     assert read(path, ignore=(column,)) == read(path, groups=(column,)) == labels
     schema = tmp_path / "schema.yaml"
     schema.write_text(f"attributes: [A, '{column}']\n")
-    assert open_faces("csv", path, schema=schema).labels.tolist() == [[1, 0], [0, 1]]
+    assert open_faces("csv", path, schema_file=schema).labels.tolist() == [[1, 0], [0, 1]]
 
 
 @pytest.mark.parametrize("column", ["Male", "Young", "Smiling", "Wearing_Hat", "gender", "Bald"])

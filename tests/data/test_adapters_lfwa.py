@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from sspl.data.adapters import open_faces
+from shared import open_faces
 from sspl.data.adapters.lfwa import read_lfwa
 from sspl.errors import DataError, SsplError
 

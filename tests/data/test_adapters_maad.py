@@ -2,7 +2,7 @@
 
 import pytest
 
-from sspl.data.adapters import open_faces
+from shared import open_faces
 from sspl.data.adapters.maad import read_maad
 from sspl.errors import DataError
 

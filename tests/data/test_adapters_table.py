@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from sspl.data.adapters import open_faces
+from shared import open_faces
 from sspl.data.adapters.table import read_table
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, SettingsError
@@ -44,18 +45,18 @@ def test_byte_order_mark_crlf_and_quotes(tmp_path):
 
 def test_images_elsewhere_and_ignored_columns(tmp_path):
     path = write(tmp_path, "image,identity,Male\nc.png,Ann,1\n")
-    faces = open_faces("csv", path, images=tmp_path / "sub", ignore=("identity",))
+    faces = open_faces("csv", path, images=tmp_path / "sub", ignore_columns=("identity",))
     assert faces.schema.names == ("Male",)
     assert faces.images == (tmp_path / "sub" / "c.png",)
 
 
 def test_groups_are_no_attributes(tmp_path):
     path = write(tmp_path, "image,identity,Male,race\na.jpg,Ann,1,\nb.jpg,Bob,0,black\n")
-    faces = open_faces("csv", path, groups=("identity", "race"))
+    faces = open_faces("csv", path, group_columns=("identity", "race"))
     assert faces.schema.names == ("Male",)
     assert faces.groups == {"identity": ("Ann", "Bob"), "race": ("", "black")}
     with pytest.raises(DataError, match=r"line 1: there is no attribute column 'age' of groups"):
-        open_faces("csv", path, groups=("age",))
+        open_faces("csv", path, group_columns=("age",))
 
 
 def test_no_attributes_at_all(tmp_path):
@@ -120,7 +121,7 @@ def test_schema_by_file(tmp_path):
     path = write(tmp_path, "image,Male,Happy\na.jpg,1,0\n")
     schema = tmp_path / "schema.yaml"
     schema.write_text("attributes: {Happy: lower, Male: whole, Old: whole}\n")
-    faces = open_faces("csv", path, schema=schema)
+    faces = open_faces("csv", path, schema_file=schema)
     assert faces.labels.tolist() == [[0, 1, -1]]
     assert faces.schema.regions == ("lower", "whole", "whole")
     with pytest.raises(DataError, match=r"unknown attribute 'Happy'"):
@@ -128,14 +129,14 @@ def test_schema_by_file(tmp_path):
 
 
 def test_unknown_kind_and_options_that_do_not_apply(tmp_path):
-    with pytest.raises(SettingsError, match=r"'parquet'; use celeba, lfwa, maad, utkface"):
+    with pytest.raises(ValidationError, match=r"'parquet'; use csv, packed, celeba, lfwa"):
         open_faces("parquet", tmp_path)
     with pytest.raises(SettingsError, match=r"'csv' takes no 'split_file'"):
         open_faces("csv", tmp_path, split_file=tmp_path)
-    with pytest.raises(SettingsError, match=r"'celeba' takes no 'ignore'"):
-        open_faces("celeba", tmp_path, ignore=("x",))
-    with pytest.raises(SettingsError, match=r"'warn' for missing images; use fail or skip"):
-        open_faces("csv", tmp_path, missing="warn")
+    with pytest.raises(SettingsError, match=r"'celeba' takes no 'ignore_columns'"):
+        open_faces("celeba", tmp_path, ignore_columns=("x",))
+    with pytest.raises(ValidationError, match=r"'fail' or 'skip'"):
+        open_faces("csv", tmp_path, on_missing="warn")
 
 
 ATTRIBUTE = st.text("abcXYZ_, \"'é", min_size=1, max_size=6).map(str.strip)
@@ -173,7 +174,9 @@ def test_random_tables_read_back_by_name_in_any_row_order(tmp_path_factory, data
 @pytest.mark.real
 def test_real_lfw(real_data):
     lfw = real_data / "lfw"
-    faces = open_faces("csv", lfw / "labels.csv", images=lfw / "images", ignore=("identity",))
+    faces = open_faces(
+        "csv", lfw / "labels.csv", images=lfw / "images", ignore_columns=("identity",)
+    )
     assert len(faces) == 11516
     assert [faces.splits.count(s) for s in ("train", "val", "test")] == [7799, 1180, 2537]
     assert faces.schema.names == ("Male", "Smiling")

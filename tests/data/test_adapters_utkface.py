@@ -4,8 +4,7 @@ import hashlib
 
 import pytest
 
-from shared import sspl
-from sspl.data.adapters import open_faces
+from shared import open_faces, sspl
 from sspl.data.adapters.utkface import age_group, read_utkface
 from sspl.data.data_settings import parse_data_spec
 from sspl.data.records import FaceSet
@@ -115,8 +114,8 @@ def test_splits_from_a_list(tmp_path):
 def test_what_the_names_say_needs_no_schema(tmp_path):
     write(tmp_path / "faces")
     (tmp_path / "schema.yaml").write_text("attributes: [Male]\n")
-    with pytest.raises(SettingsError, match="'utkface' takes no 'schema'"):
-        open_faces("utkface", tmp_path / "faces", schema=tmp_path / "schema.yaml")
+    with pytest.raises(SettingsError, match="'utkface' takes no 'schema_file'"):
+        open_faces("utkface", tmp_path / "faces", schema_file=tmp_path / "schema.yaml")
 
 
 def test_groups_follow_their_faces(tmp_path):

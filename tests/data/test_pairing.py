@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tests.parsing.test_pairs import touch
 
-from sspl.data.adapters import open_faces
+from shared import open_faces
 from sspl.data.data_settings import parse_data_spec
 from sspl.data.records import FaceSet
 from sspl.domain.attributes import AttributeSchema

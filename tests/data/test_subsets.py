@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sspl.data.adapters import open_faces
+from shared import open_faces
 from sspl.data.records import FaceSet
 from sspl.data.subsets import count_for, label_subset, load_subset, save_subset
 from sspl.domain.attributes import AttributeSchema

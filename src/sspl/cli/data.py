@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import json_option, on_error_option, say
+from sspl.cli.options import DataCommand, json_option, on_error_option, say
 from sspl.cli.values import at_least, folder_in, folder_out, seed_value
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def synthetic(out: Path, count: int, seed: int, size: int, as_json: bool) -> Non
     say(f"{count:,} faces in {out}", {"faces": count, "out": str(out)}, as_json)
 
 
-@data.command()
+@data.command(cls=DataCommand)
 @click.argument("spec", metavar="DATA")
 @click.option("--out", type=folder_out, required=True, help="Pack to make, or to go on with.")
 @click.option(
@@ -102,14 +102,14 @@ def pack(
         )
     size = sum(shard.bytes for shard in index.shards)
     lines.append(f"{index.faces:,} faces in {len(index.shards)} shards of {out}, {size:,} bytes")
-    result = {
+    metadata = {
         "faces": index.faces,
         "skipped": left_out,
         "shards": len(index.shards),
         "bytes": size,
         "out": str(out),
     }
-    say("\n".join(lines), result, as_json)
+    say("\n".join(lines), metadata, as_json)
 
 
 @data.command("merge-masks")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import data_without, json_option, opset_option, say
+from sspl.cli.options import DataCommand, data_without, json_option, opset_option, say
 from sspl.cli.values import at_least, file_out, folder_in
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sspl.inference.portable import PortableMetadata
 
 
-@click.command()
+@click.command(cls=DataCommand)
 @click.argument("run", type=folder_in)
 @click.option("--out", type=file_out, required=True)
 @click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True)

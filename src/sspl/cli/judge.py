@@ -8,6 +8,7 @@ import click
 
 from sspl.cli.options import (
     MODEL_DECIDES,
+    DataCommand,
     data_without,
     detection,
     inputs_argument,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sspl.data.skipping import OnError
 
 
-@click.command()
+@click.command(cls=DataCommand)
 @click.argument("run", type=folder_in)
 @click.option("--split", default="test", show_default=True)
 @click.option("--data", "spec", help="Labelled faces; default: those the run was trained from.")
@@ -74,7 +75,7 @@ def evaluate(
     faces = faces.split(split) if split != "all" else faces
     found = evaluation.evaluate(run, faces, RuntimeSettings(device=device), by, resamples)
     evaluation.write_evaluation(run, split, found)
-    say(evaluation.table(found), found.summary, as_json)
+    say(evaluation.table(found), found.metadata, as_json)
 
 
 @click.command()

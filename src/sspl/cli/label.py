@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sspl.cli.options import data_without, json_option, on_error_option, overrides, say
+from sspl.cli.options import DataCommand, data_without, json_option, on_error_option, overrides, say
 from sspl.cli.values import (
     at_least,
     device_value,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sspl.data.skipping import OnError
 
 
-@click.command()
+@click.command(cls=DataCommand)
 @click.argument("faces")
 @click.option(
     "--from",
@@ -79,7 +79,7 @@ def suggest(
     say(f"{found} faces in {out}", {"faces": found, "out": str(out)}, as_json)
 
 
-@click.command()
+@click.command(cls=DataCommand)
 @click.argument("faces")
 @overrides
 @click.option("--attributes", required=True, help="What to ask for: A,B,C.")
@@ -124,7 +124,7 @@ def label(
     faces come by chance, which is right for faces to judge a model by. Limits follow as key=value,
     such as every=50.
     """
-    from sspl.apps.labelling.limits import LabellingSettings
+    from sspl.apps.labelling.limits import LabelSettings
     from sspl.apps.labelling.start import run_labelling
     from sspl.settings import build
 
@@ -132,7 +132,7 @@ def label(
         data_without(faces, "no mask is looked at here", "masks"),
         names_in(attributes),
         out,
-        build(LabellingSettings, {}, overrides),
+        build(LabelSettings, {}, overrides),
         source=source,
         order=order,
         without=without,

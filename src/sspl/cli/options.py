@@ -96,6 +96,19 @@ def looking_options(command: Callable[..., object]) -> Callable[..., object]:
 MODEL_DECIDES: Final = "the crop of the model is used, and no masks"
 
 
+class DataCommand(click.Command):
+    """A command that takes sets of faces; its help names their formats."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write which formats there are."""
+        from sspl.data.adapters import FORMATS
+
+        formatter.write_paragraph()
+        formatter.write_text(
+            f"FORMAT is {', '.join(FORMATS)}, or FILE.py:NAME for a data set of your own."
+        )
+
+
 def open_inputs(
     inputs: tuple[str, ...], every: int, frames: int | None, skipped: "Skipped | None" = None
 ) -> "list[Source]":
@@ -137,9 +150,9 @@ json_option = click.option(
 )
 
 
-def say(text: str, result: object, as_json: bool) -> None:
-    """Print a result: in words, or as one line of JSON."""
-    click.echo(json.dumps(result, ensure_ascii=False) if as_json else text)
+def say(text: str, metadata: object, as_json: bool) -> None:
+    """Print a result in words, or its metadata as one line of JSON."""
+    click.echo(json.dumps(metadata, ensure_ascii=False) if as_json else text)
 
 
 def _silence(context: click.Context, parameter: click.Parameter, quiet: bool) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sspl.cli.options import (
+    DataCommand,
     data_without,
     json_option,
     on_error_option,
@@ -102,7 +103,7 @@ def test(
     say(parser_table(figures), figures, as_json)
 
 
-@parser.command()
+@parser.command(cls=DataCommand)
 @click.argument("model")
 @click.argument("images")
 @click.option("--out", type=folder_out, required=True, help="Folder for the masks.")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from sspl.cli.options import (
+    DataCommand,
     json_option,
     on_error_option,
     overrides,
@@ -44,7 +45,7 @@ def gather(
     return merge(content, given)
 
 
-@click.command()
+@click.command(cls=DataCommand)
 @overrides
 @click.option(
     "--data", "specs", multiple=True, help="FORMAT:PATH[,masks=DIR,crop=celeba]; repeatable."
@@ -108,7 +109,7 @@ def _log(speaks: bool) -> None:
     logging.basicConfig(level=logging.INFO if speaks else logging.ERROR, format="%(message)s")
 
 
-@click.command()
+@click.command(cls=DataCommand)
 @overrides
 @click.option("--data", "spec", help="FORMAT:PATH[,crop=celeba] of the labelled faces.")
 @click.option(

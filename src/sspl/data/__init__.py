@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sspl import public
 
 if TYPE_CHECKING:
+    from sspl.data.adapters.base import Adapter as Adapter
     from sspl.data.canvases import CanvasBatch as CanvasBatch
     from sspl.data.canvases import Canvases as Canvases
     from sspl.data.canvases import FaceSource as FaceSource
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 else:
     __getattr__, __all__ = public(
         __name__,
+        adapters="Adapter",
         canvases="CanvasBatch Canvases FaceSource",
         data_settings="DataSettings parse_data_spec",
         records="MISSING FaceRecord FaceSet",

@@ -1,22 +1,22 @@
 """Where faces come from, as settings and as one word on the command line."""
 
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from sspl.data.adapters import FORMATS, Format, open_faces
-from sspl.data.adapters.celeba import is_celeba
+from sspl.data.adapters import ADAPTERS, FORMATS, OPTIONS, Adapter, adapter_of, format_fault
 from sspl.data.adapters.folder import remark_on_rest
 from sspl.data.adapters.source import OnMissing
 from sspl.data.adapters.table import UnknownValue
 from sspl.data.images import WHOLE_FRAME, Box
-from sspl.data.packs.layout import INDEX_FILE, PLAN_FILE
-from sspl.data.packs.read import PackedFaces
 from sspl.data.records import Faces, FaceSet
 from sspl.errors import SettingsError
+from sspl.io.user_code import absolute, is_user_code
 
 CELEBA_BOX: Final[Box] = (4 / 178, 28 / 218, 174 / 178, 198 / 218)
 """The face of an aligned CelebA image, framed nearly as in CelebAMask-HQ."""
@@ -24,14 +24,16 @@ CELEBA_BOX: Final[Box] = (4 / 178, 28 / 218, 174 / 178, 198 / 218)
 _NAMED_BOXES: Final = {"none": WHOLE_FRAME, "celeba": CELEBA_BOX}
 _LIST_SEPARATOR: Final = ":"
 _LISTS: Final = ("ignore_columns", "group_columns")
+_OWN: Final = re.compile(r"(.+?\.py:[^\W\d]\w*):(.*)", re.DOTALL)
+"""FILE.py:NAME:ROOT; the drive of a Windows path before FILE or in ROOT is no part of NAME."""
 
 
 class DataSettings(BaseModel):
     """One source of faces.
 
     Args:
-        format: `celeba`, `lfwa`, `maad`, `utkface`, `folder`, `csv` or `packed`.
-        root: folder or file to read, see `sspl.data.adapters.open_faces`.
+        format: one of `sspl.data.adapters.FORMATS`, or FILE.py:NAME for an adapter of one's own.
+        root: folder or file to read.
         images: folder of the images, where it is not the format's own.
         masks: folder of semantic masks, one PNG for each face name.
         schema_file: attributes and their face regions.
@@ -45,7 +47,7 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    format: Format
+    format: str
     root: Path
     images: Path | None = None
     masks: Path | None = None
@@ -56,6 +58,14 @@ class DataSettings(BaseModel):
     unknown: UnknownValue | None = None
     crop: Literal["none", "celeba"] | Box = "none"
     on_missing: OnMissing = "fail"
+
+    @field_validator("format")
+    @classmethod
+    def _from_any_folder(cls, name: str) -> str:
+        fault = format_fault(name)
+        if fault is not None:
+            raise ValueError(fault)
+        return absolute(name) if is_user_code(name) else name
 
     @field_validator("unknown", mode="before")
     @classmethod
@@ -70,12 +80,6 @@ class DataSettings(BaseModel):
             raise ValueError(
                 "crop needs left < right and top < bottom, as fractions from 0 to 1 of the image"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _pack_has_all(self) -> Self:
-        if self.format == "packed" and self.masks is not None:
-            raise ValueError("a pack takes no 'masks'; pack the faces together with them")
         return self
 
     def absolute(self) -> Self:
@@ -106,8 +110,9 @@ class DataSettings(BaseModel):
         What is held of a pack does not grow with its faces. Raises as `open`, and
         `SettingsError` when a set has splits, but none of these.
         """
-        if self.format == "packed":
-            return PackedFaces(self.root, splits)
+        adapter = self._adapter()
+        if adapter.stream is not None:
+            return adapter.stream(self.root, splits)
         faces = self.open()
         if all(split is None for split in faces.splits):
             return faces
@@ -126,18 +131,21 @@ class DataSettings(BaseModel):
         Raises `DataError` for files that do not fit, `SettingsError` for an option that the
         format does not take.
         """
-        faces = open_faces(
-            self.format,
-            self.root,
-            images=self.images,
-            schema=self.schema_file,
-            split_file=self.split_file,
-            ignore=self.ignore_columns,
-            groups=self.group_columns,
-            unknown=self.unknown,
-            missing=self.on_missing,
-        )
+        fields = type(self).model_fields
+        given = {name: value for name, value in dict(self).items() if name in OPTIONS}
+        changed = {name: v for name, v in given.items() if v != fields[name].default}
+        faces = self._adapter().open(self.root, changed)
+        if is_user_code(self.format):
+            faces = replace(faces, code=Path(self.format.rpartition(":")[0]))
         return faces.with_masks(self.masks) if self.masks else faces
+
+    def _adapter(self) -> Adapter:
+        adapter = adapter_of(self.format)
+        if adapter.brings_masks and self.masks is not None:
+            raise SettingsError(
+                f"data format '{adapter.name}' takes no 'masks'; they come with its faces."
+            )
+        return adapter
 
 
 def parse_data_spec(text: str) -> DataSettings:
@@ -145,9 +153,8 @@ def parse_data_spec(text: str) -> DataSettings:
 
     Keys are the fields of `DataSettings`; lists take `:` between their items, as in
     `crop=0.1:0.1:0.9:0.9` or `ignore_columns=identity:age`. A comma or bracket in a path is part of
-    it where a file or folder of that very name exists. A format left out is guessed: `csv` for a
-    .csv file, `celeba` for a folder with its attribute file, `packed` for a pack, `folder`
-    otherwise.
+    it where a file or folder of that very name exists. FORMAT is one of `FORMATS`, or FILE.py:NAME
+    for an adapter of one's own; left out, it is the first of `ADAPTERS` that fits.
 
     Raises `SettingsError` naming the field and what it may be.
     """
@@ -193,8 +200,9 @@ def names_data(text: str) -> bool:
         place, options = split_spec(text)
     except SettingsError:
         return False
-    kind, colon, _ = place.partition(":")
-    return bool(options or (colon and kind in FORMATS) or os.path.exists(place))  # noqa: PTH110
+    kind, _ = _parted(place)
+    named = kind is not None and format_fault(kind) is None
+    return bool(options or named or os.path.exists(place))  # noqa: PTH110
 
 
 def _with_commas(text: str, before: str, pieces: Sequence[str], *, is_root: bool) -> str:
@@ -212,28 +220,35 @@ def _with_commas(text: str, before: str, pieces: Sequence[str], *, is_root: bool
     raise AssertionError("a piece that is an option is none of these")
 
 
+def _parted(place: str) -> tuple[str | None, str]:
+    """Return format and root as they are written; None where no format is."""
+    kind, colon, root = place.partition(":")
+    own = None if kind in FORMATS else _OWN.fullmatch(place)
+    if own is not None:
+        return own[1], own[2]
+    return (kind, root) if colon else (None, place)
+
+
 def _without_format(place: str) -> str:
-    kind, _, root = place.partition(":")
-    return root if root and kind in FORMATS and not os.path.exists(place) else place  # noqa: PTH110
+    kind, root = _parted(place)
+    named = kind is not None and format_fault(kind) is None
+    return root if root and named and not os.path.exists(place) else place  # noqa: PTH110
 
 
 def _format_and_root(place: str) -> tuple[str, str]:
-    kind, colon, root = place.partition(":")
-    if not colon or os.path.exists(place):  # noqa: PTH110
+    kind, root = _parted(place)
+    if kind is None or os.path.exists(place):  # noqa: PTH110
         kind, root = _guess(Path(place)), place
-    if kind not in FORMATS:
-        raise SettingsError(f"unknown data format '{kind}'; use {', '.join(FORMATS)}.")
+    fault = format_fault(kind)
+    if fault is not None:
+        raise SettingsError(f"{fault}.")
     if not root:
         raise SettingsError("root: a data set needs a folder or file, as in celeba:FOLDER.")
     return kind, root
 
 
 def _guess(root: Path) -> str:
-    if root.suffix.lower() == ".csv":
-        return "csv"
-    if any((root / file).is_file() for file in (INDEX_FILE, PLAN_FILE)):
-        return "packed"
-    return "celeba" if is_celeba(root) else "folder"
+    return next(a.name for a in ADAPTERS if a.fits is not None and a.fits(root))
 
 
 def _keys() -> list[str]:

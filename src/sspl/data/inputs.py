@@ -50,12 +50,12 @@ class Stamp:
 
     @classmethod
     def parsed(cls, content: Any) -> "Stamp | None":
-        """Return the stamp that `as_json` gave; None for anything else."""
+        """Return the stamp that `metadata` gave; None for anything else."""
         if not (isinstance(content, list) and len(content) == 3):
             return None
         return cls(*content) if all(type(value) is int for value in content) else None
 
-    def as_json(self) -> list[int]:
+    def metadata(self) -> list[int]:
         """Return it as JSON values."""
         return [self.bytes, self.mtime_ns, self.crc]
 
@@ -122,12 +122,13 @@ def of_faces(faces: Faces, labelled: bool = False) -> list[Entry]:
     """Return the entries of faces, without reading a picture.
 
     Pictures and masks count by name, size and time; with `labelled` splits, labels and groups,
-    too. Those of a pack count by the checksums in its index and tables.
+    too. Those of a pack count by the checksums in its index and tables. The file of an adapter of
+    the user's own counts by its content.
     """
     if not isinstance(faces, FaceSet):
         return [(f"{s.name} of the pack", s.sha256) for s in getattr(faces, "shards", ())]
     columns = tuple(faces.groups.values())
-    entries = []
+    entries = [] if faces.code is None else [of_file(f"data adapter {faces.code}", faces.code)]
     for i, (name, image, mask) in enumerate(
         zip(faces.names, faces.images, faces.masks, strict=True)
     ):

@@ -81,6 +81,7 @@ class FaceSet:
             is in the picture.
         cut: what the pictures were cut to already; None: they are whole.
         not_read: by kind, such as `.gif`, how many files of a folder were left out.
+        code: the user's file whose adapter read them; None: one of the package.
     """
 
     source: str
@@ -93,6 +94,7 @@ class FaceSet:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cut: Cut | None = None
     not_read: Mapping[str, int] = field(default_factory=dict)
+    code: Path | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.names), len(self.images), len(self.masks), len(self.splits)}

@@ -1,109 +1,50 @@
 """Faces of public data sets and of the user's own, as `sspl.data.records.FaceSet`."""
 
-from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final
 
-from sspl.data.adapters.celeba import read_celeba
-from sspl.data.adapters.folder import read_folder
-from sspl.data.adapters.lfwa import read_lfwa
-from sspl.data.adapters.maad import read_maad
-from sspl.data.adapters.source import OnMissing
-from sspl.data.adapters.table import UnknownValue, read_table
-from sspl.data.adapters.utkface import read_utkface
-from sspl.data.packs.read import read_pack
-from sspl.data.records import FaceSet
-from sspl.domain.attributes import load_schema
+from sspl.data.adapters.base import OPTIONS, Adapter
+from sspl.data.adapters.celeba import CELEBA
+from sspl.data.adapters.folder import FOLDER
+from sspl.data.adapters.lfwa import LFWA
+from sspl.data.adapters.maad import MAAD
+from sspl.data.adapters.packed import PACKED
+from sspl.data.adapters.table import CSV
+from sspl.data.adapters.utkface import UTKFACE
 from sspl.errors import SettingsError
+from sspl.io.user_code import is_user_code, load_user_code
 
-Format = Literal["celeba", "lfwa", "maad", "utkface", "folder", "csv", "packed"]
-FORMATS: Final[tuple[str, ...]] = get_args(Format)
+__all__ = ["ADAPTERS", "FORMATS", "OPTIONS", "Adapter", "adapter_of", "format_fault"]
 
-_OPTIONS: Final = {
-    "celeba": {"images", "schema", "split_file"},
-    "lfwa": {"images", "schema", "split_file"},
-    "maad": {"images", "schema", "split_file"},
-    "utkface": {"split_file"},
-    "folder": set[str](),
-    "csv": {"images", "schema", "ignore", "groups", "unknown"},
-    "packed": set[str](),
-}
+ADAPTERS: Final[tuple[Adapter, ...]] = (CSV, PACKED, CELEBA, LFWA, MAAD, UTKFACE, FOLDER)
+"""The data sets that `FORMAT:ROOT` knows by name; a new one needs its file and its place here.
+
+A root without a format is read by the first that fits.
+"""
+
+_BY_NAME: Final = {adapter.name: adapter for adapter in ADAPTERS}
+FORMATS: Final = tuple(_BY_NAME)
 
 
-def open_faces(
-    kind: str,
-    root: Path,
-    *,
-    images: Path | None = None,
-    schema: Path | None = None,
-    split_file: Path | None = None,
-    ignore: tuple[str, ...] = (),
-    groups: tuple[str, ...] = (),
-    unknown: UnknownValue | None = None,
-    missing: OnMissing = "fail",
-) -> FaceSet:
-    """Read a set of faces.
+def format_fault(name: str) -> str | None:
+    """Return what is wrong with a format that is neither of `FORMATS` nor FILE.py:NAME."""
+    if name in FORMATS or is_user_code(name):
+        return None
+    return f"unknown data format '{name}'; use {', '.join(FORMATS)}, or FILE.py:NAME"
 
-    Args:
-        kind: one of `FORMATS`.
-        root: folder of the data set; for `csv` the file, for `lfwa` and `maad` either.
-        images: folder of the images, where it is not the format's own.
-        schema: file of attributes and regions, see `sspl.domain.attributes.load_schema`.
-        split_file: for `celeba` the partition, for `lfwa` the indices or a `name,split`
-            CSV, for `maad` and `utkface` a `name,split` CSV.
-        ignore: columns of a `csv` that are no attributes.
-        groups: columns of a `csv` that are groups of faces.
-        unknown: which of 0 and -1 means unknown, in a `csv` with both.
-        missing: `fail` or `skip` the faces whose image is not there; skipped faces are
-            counted in the log.
 
-    Raises:
-        SettingsError: for an unknown kind, or an option that the kind has not.
-        DataError: when a file does not fit, naming file and line.
+def adapter_of(name: str) -> Adapter:
+    """Return the adapter of a format, or the one that FILE.py:NAME holds.
+
+    The file is run, so use none that you don't trust. Raises `SettingsError` for an unknown
+    format, and for a file that is not there or has no such `Adapter`.
     """
-    _check(
-        kind,
-        images=images,
-        schema=schema,
-        split_file=split_file,
-        ignore=ignore,
-        groups=groups,
-        unknown=unknown,
-    )
-    if missing not in get_args(OnMissing):
-        raise SettingsError(f"unknown value '{missing}' for missing images; use fail or skip.")
-    attributes = load_schema(schema) if schema else None
-    match kind:
-        case "celeba":
-            return read_celeba(
-                root, images, partition=split_file, schema=attributes, missing=missing
-            )
-        case "lfwa":
-            return read_lfwa(root, images, split_file, schema=attributes, missing=missing)
-        case "maad":
-            return read_maad(
-                root, images, split_file=split_file, schema=attributes, missing=missing
-            )
-        case "utkface":
-            return read_utkface(root, split_file)
-        case "csv":
-            return read_table(
-                root,
-                images,
-                attributes,
-                ignore=ignore,
-                groups=groups,
-                unknown=unknown,
-                missing=missing,
-            )
-        case "packed":
-            return read_pack(root)
-        case _:
-            return read_folder(root)
-
-
-def _check(kind: str, **options: object) -> None:
-    if kind not in FORMATS:
-        raise SettingsError(f"unknown data format '{kind}'; use {', '.join(FORMATS)}.")
-    for name, value in options.items():
-        if value and name not in _OPTIONS[kind]:
-            raise SettingsError(f"data format '{kind}' takes no '{name}'; leave it out.")
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    fault = format_fault(name)
+    if fault is not None:
+        raise SettingsError(f"{fault}.")
+    found = load_user_code(name, "data")
+    if not isinstance(found, Adapter):
+        file, _, value = name.rpartition(":")
+        raise SettingsError(f"data: {file} has no Adapter '{value}'.")
+    return found

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from sspl.data.adapters.base import Adapter
 from sspl.data.adapters.columns import Codes, no_attribute
 from sspl.data.adapters.dialect import CsvTable, read_lines, reject_repeats
 from sspl.data.adapters.lookup import alike
@@ -33,7 +34,7 @@ def read_celeba(
     root: Path,
     images: Path | None = None,
     attributes: Path | None = None,
-    partition: Path | None = None,
+    split_file: Path | None = None,
     *,
     schema: AttributeSchema | None = None,
     missing: OnMissing = "fail",
@@ -45,7 +46,7 @@ def read_celeba(
             `list_eval_partition.txt`, each either right there or in the official
             subfolder `Img`, `Anno` or `Eval`; the lists may also be CSV files whose first
             column is `image_id`, and the pictures one folder of the same name deeper.
-        images, attributes, partition: where they are instead.
+        images, attributes, split_file: where pictures, labels and partition are instead.
         schema: order of the labels; the file's own by default.
         missing: what to do with rows whose image is not there.
 
@@ -58,7 +59,7 @@ def read_celeba(
         DataError: for any row that does not fit, naming file and line.
     """
     attributes = attributes or _place(root, "Anno", ATTRIBUTES_FILE)
-    partition = partition or _place(root, "Eval", PARTITION_FILE)
+    partition = split_file or _place(root, "Eval", PARTITION_FILE)
     names, book, labels = _read_attributes(attributes)
     splits = _join_splits(book, _read_partition(partition), partition)
     groups = _read_identities(_place(attributes.parent, "", IDENTITY_FILE), book)
@@ -224,3 +225,21 @@ def _join_splits(
             f"{alike(unlabelled[0], book.place)}; give each image its labels."
         )
     return tuple(splits[name][0] for name in book.place)
+
+
+CELEBA: Final = Adapter(
+    name="celeba",
+    read=read_celeba,
+    options=("images", "split_file", "schema_file", "on_missing"),
+    labels="1 / -1",
+    splits="train, val, test by the partition file",
+    layout="""\
+celeba/                           each entry here, or in Img/, Anno/ and Eval/ as published
+  img_align_celeba/000001.jpg ...
+  list_attr_celeba.txt
+  list_eval_partition.txt
+  identity_CelebA.txt             optional
+                                  or the .csv files of the copy on Kaggle, and its nested folder
+""",
+    fits=is_celeba,
+)

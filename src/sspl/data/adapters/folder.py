@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from sspl.data.adapters.base import Adapter
 from sspl.data.adapters.lookup import is_file, is_folder
 from sspl.data.adapters.masks import reject_masks
 from sspl.data.records import IMAGE_SUFFIXES, FaceSet
@@ -136,3 +137,18 @@ def _readable(root: Path, name: str) -> str:
     except UnicodeEncodeError:
         raise DataError(f"{root}: the file name {name!r} is not UTF-8; rename it.") from None
     return name
+
+
+def _is_any(root: Path) -> bool:
+    return True
+
+
+FOLDER: Final = Adapter(
+    name="folder",
+    read=read_folder,
+    layout="""\
+faces/                            any tree of .jpg .jpeg .jfif .png .bmp .webp .tif .tiff
+                                  .avif .heic
+""",
+    fits=_is_any,
+)

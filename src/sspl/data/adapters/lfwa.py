@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from sspl.data.adapters.base import Adapter
 from sspl.data.adapters.dialect import reject_repeats
 from sspl.data.adapters.matlab import read_mat
 from sspl.data.adapters.source import (
@@ -121,3 +122,19 @@ def _assign(path: Path, key: str, index: Any, splits: list[str | None]) -> None:
     if splits[place - 1] is not None:
         raise DataError(f"{path}: face {place} is listed twice; give each face one split.")
     splits[place - 1] = _INDICES[key]
+
+
+LFWA: Final = Adapter(
+    name="lfwa",
+    read=read_lfwa,
+    options=("images", "split_file", "schema_file", "on_missing"),
+    root="folder or `.mat` file",
+    labels="1 / 0",
+    splits="train, test by the index file, if it is there",
+    layout="""\
+lfwa/
+  lfw_att_40.mat                  names, labels, attribute names
+  indices_train_test.mat          optional; counts from 1
+  AJ_Cook/AJ_Cook_0001.jpg ...    or elsewhere, with images=FOLDER
+""",
+)

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from sspl.data.adapters.base import Adapter
 from sspl.data.adapters.columns import Codes
 from sspl.data.adapters.dialect import read_csv
 from sspl.data.adapters.source import (
@@ -71,3 +72,18 @@ def read_maad(
     groups = {IDENTITY: tuple(identities)}
     table = LabelTable(csv, attributes, names, book.places, labels, splits, groups=groups)
     return assemble(table, images or csv.parent, schema, missing)
+
+
+MAAD: Final = Adapter(
+    name="maad",
+    read=read_maad,
+    options=("images", "split_file", "schema_file", "on_missing"),
+    root="folder or `.csv` file",
+    labels="1 / -1, 0 is undefined and left out",
+    splits="by `split_file`, else none",
+    layout="""\
+maad/
+  MAAD_Face.csv                   Filename,Identity, then the attributes
+  n000002/0001_01.jpg ...         or elsewhere, with images=FOLDER
+""",
+)

@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from sspl.data.adapters.base import Adapter
 from sspl.data.adapters.columns import (
     NO_VALUE,
     UNKNOWN,
@@ -216,3 +217,28 @@ def _reject_mixture(
         f"'{column}' (line {book.places[first]}): one of them may mean unknown; say which with "
         "unknown=0, unknown=-1, or unknown=none where both mean no."
     )
+
+
+def _is_csv(root: Path) -> bool:
+    return root.suffix.lower() == ".csv"
+
+
+CSV: Final = Adapter(
+    name="csv",
+    read=read_table,
+    options=(
+        "images",
+        "schema_file",
+        "ignore_columns",
+        "group_columns",
+        "unknown",
+        "on_missing",
+    ),
+    root="`.csv` file",
+    labels="1 / 0, 1 / -1 or true / false, empty is unknown",
+    splits="by its column `split`, else none",
+    layout="""\
+labels.csv                        image,split,Smiling,...; images beside it, or images=FOLDER
+""",
+    fits=_is_csv,
+)

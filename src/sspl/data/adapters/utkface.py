@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from sspl.data.adapters.base import Adapter
 from sspl.data.adapters.folder import read_folder
 from sspl.data.adapters.source import splits_by_name
 from sspl.data.records import FaceSet
@@ -105,3 +106,15 @@ def _hashed(names: Sequence[str]) -> tuple[str, ...]:
 def _tenth(name: str) -> int:
     """Return 0 to 9, the same for a name everywhere."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 10
+
+
+UTKFACE: Final = Adapter(
+    name="utkface",
+    read=read_utkface,
+    options=("split_file",),
+    labels="`Male`, from the file names; age group and race as groups",
+    splits="train, val, test by a hash of the file name, or by `split_file`",
+    layout="""\
+utkface/20_0_1_20170113132639480.jpg.chip.jpg ...   age_gender_race_date
+""",
+)
