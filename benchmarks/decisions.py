@@ -1,4 +1,7 @@
-"""What the open decisions of stage 1 are worth (METHOD.md "Do not repeat" 5, 12 and 15).
+"""What the open decisions of stage 1 are worth.
+
+They are docs/method.md#do-not-repeat-5, docs/method.md#do-not-repeat-12 and
+docs/method.md#do-not-repeat-15.
 
     python benchmarks/decisions.py --unlabelled celeba:FOLDER,masks=MASKS,crop=celeba \
         --labelled celeba:FOLDER,crop=celeba --labels 275 --subsets 3 --out OUT \

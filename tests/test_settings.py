@@ -179,7 +179,7 @@ def test_presets_by_hand() -> None:
         second = build(FinetuneSettings, preset(name, "finetune"))
         assert first.backbone == second.backbone  # else stage 1 cannot be carried over
         assert (first.canvas, first.input_size) == (second.canvas, second.input_size)
-        assert second.geometry.rotation <= 15  # METHOD.md "Do not repeat" 2
+        assert second.geometry.rotation <= 15  # docs/method.md#do-not-repeat-2
 
 
 def test_unknown_preset_names_those_there_are() -> None:

@@ -1,4 +1,4 @@
-"""Semantic classes and attributes, against METHOD.md and the data sets' own lists."""
+"""Semantic classes and attributes, against the method and the data sets' own lists."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sspl.domain.taxonomy import (
 )
 from sspl.errors import DataError
 
-# METHOD.md "Semantic classes", by id.
+# docs/method.md#semantic-classes, by id.
 BACKGROUND, SKIN, L_BROW, R_BROW, L_EYE, R_EYE, EYE_G, L_EAR, R_EAR, EAR_R = range(10)
 NOSE, MOUTH, U_LIP, L_LIP, NECK, NECK_L, CLOTH, HAIR, HAT = range(10, 19)
 METHOD_ORDER = [

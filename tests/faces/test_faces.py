@@ -407,7 +407,7 @@ def drawn(index, enlarged=1):
     pixels = np.full((260, 360, 3), (120, 130, 140), dtype=np.uint8)
     pixels[30:230, 80:280] = face.image
     eyes = []
-    for identity in (4, 5):  # l_eye and r_eye of METHOD.md, the person's own.
+    for identity in (4, 5):  # l_eye and r_eye of docs/method.md#semantic-classes, the person's own.
         y, x = np.nonzero(face.mask == identity)
         eyes.append((x.mean() + 80.5, y.mean() + 30.5))
     picture = Image.fromarray(pixels).resize((360 * enlarged, 260 * enlarged))

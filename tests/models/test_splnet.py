@@ -114,7 +114,7 @@ def norm_and_prelu(x: np.ndarray, state: dict[str, np.ndarray], name: str) -> np
 def block_by_hand(
     state: dict[str, np.ndarray], feature: np.ndarray, stage: np.ndarray, halve: bool
 ) -> np.ndarray:
-    """METHOD.md "The two architectures" in numpy, one picture at a time."""
+    """docs/method.md#the-two-architectures in numpy, one picture at a time."""
     if halve:
         feature = norm_and_prelu(convolve(feature, state["adapt.0.weight"]), state, "adapt")
         pooled = np.zeros_like(stage)

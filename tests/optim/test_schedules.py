@@ -1,4 +1,4 @@
-"""Learning-rate factors against METHOD.md "Optimisation in the reference"."""
+"""Learning-rate factors against docs/method.md#optimisation-in-the-reference."""
 
 import itertools
 import math

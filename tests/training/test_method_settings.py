@@ -17,7 +17,7 @@ from sspl.training.losses import LossSettings
 @pytest.mark.parametrize(
     ("kind", "wanted"),
     [
-        # METHOD.md "Stage 1": nine patches, smoothing 0.1, the nine largest classes.
+        # docs/method.md#stage-1: nine patches, smoothing 0.1, the nine largest classes.
         (PRTSettings, {
             "grid": 3, "patch_size": None, "background_limit": 0.5, "jitter": 4.0,
             "angle_zero": "ignore", "norm_averages": "crops",
@@ -89,7 +89,7 @@ def test_where_a_setting_ends(
 @pytest.mark.parametrize(
     ("task", "name", "uses_crop", "needs_masks"),
     [
-        # Rotation cuts its own patches and takes masks where there are some (METHOD.md "Stage 1").
+        # Rotation cuts its own patches, by masks where there are some (docs/method.md#stage-1).
         (PatchRotation, "prt", False, False),
         (PatchSegmentation, "pst", True, True),
         (PatchClassification, "pct", True, True),

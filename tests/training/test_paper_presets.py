@@ -1,6 +1,6 @@
 """Presets `paper-sspl` and `paper-splnet`, number by number and epoch by epoch.
 
-The tables are METHOD.md "Optimisation in the reference", written out by hand.
+The tables are docs/method.md#optimisation-in-the-reference, written out by hand.
 """
 
 import csv

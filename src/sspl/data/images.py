@@ -125,7 +125,7 @@ def read_mask(path: Picture, size: tuple[int, int] | None, classes: int) -> Imag
 def square_box(size: tuple[int, int], box: Box) -> Box:
     """Return in pixels the largest centred square inside `box` of a picture of this size.
 
-    A square keeps the aspect when it is resized to a canvas (METHOD.md "Do not repeat" 15).
+    A square keeps the aspect when it is resized to a canvas (docs/method.md#do-not-repeat-15).
     """
     width, height = size
     left, top, right, bottom = box[0] * width, box[1] * height, box[2] * width, box[3] * height

@@ -34,7 +34,7 @@ PARTS: Final = (
 )  # fmt: skip
 """Parts in the order of the annotation; where two overlap, the later one lies on top.
 
-METHOD.md "Semantic classes". l_ and r_ are the person's own left and right, as in the masks.
+docs/method.md#semantic-classes. l_ and r_ are the person's own left and right, as in the masks.
 """
 
 ON: Final = 128

@@ -108,7 +108,7 @@ def parse_schema(content: Any, where: str) -> AttributeSchema:
 
 @cache
 def celeba_schema() -> AttributeSchema:
-    """CelebA's 40 attributes in official order (METHOD.md "Attribute regions")."""
+    """CelebA's 40 attributes in official order (docs/method.md#attribute-regions)."""
     file = resources.files("sspl.domain") / "schemas" / "celeba.yaml"
     return parse_schema(yaml.safe_load(file.read_text(encoding="utf-8")), "celeba")
 

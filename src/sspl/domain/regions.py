@@ -1,4 +1,4 @@
-"""The four face regions of the method (METHOD.md "The two architectures")."""
+"""The four face regions of the method (docs/method.md#the-two-architectures)."""
 
 from typing import Final
 

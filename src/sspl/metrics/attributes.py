@@ -51,7 +51,7 @@ def attribute_figures(
     Args:
         name: its name.
         labels: int8 (n,) of 1, 0 and `MISSING`; missing ones are left out.
-        probabilities: float (n,) in [0, 1]; yes from 0.5 on (METHOD.md "Data and protocol").
+        probabilities: float (n,) in [0, 1]; yes from 0.5 on (docs/method.md#data-and-protocol).
         training_rate: share of positives among the labelled training faces.
     """
     known = labels != MISSING

@@ -1,6 +1,6 @@
 """The four branches of `splnet` and the heads on them.
 
-METHOD.md "The two architectures": whole, upper, middle and lower face, each with one
+docs/method.md#the-two-architectures: whole, upper, middle and lower face, each with one
 cross-attention block for each stage of the backbone. Where the text is silent: the first block has
 no adapting convolution, since the branch feature has the backbone's width and resolution already
 (with one in each branch stage 2 would come to 43.3 M parameters, not 43.2 M); convolutions
@@ -132,7 +132,7 @@ class Branches(nn.ModuleDict):
 class RegionHeads(nn.ModuleDict):
     """One linear head for each region that has outputs; the logits keep the outputs' own order.
 
-    Groups are keyed by the region's name (METHOD.md "Do not repeat" 8), and the logits stand
+    Groups are keyed by the region's name (docs/method.md#do-not-repeat-8), and the logits stand
     where the groups say, not group after group ("Do not repeat" 9).
     """
 

@@ -1,6 +1,6 @@
 """Criss-cross attention: each place looks along its row and its column.
 
-After CCNet (Huang et al., ICCV 2019), which METHOD.md "PST, patch segmentation" names as the
+After CCNet (Huang et al., ICCV 2019), which docs/method.md#pst-patch-segmentation names as the
 reference's head. Applied twice with the same weights, every place has seen every other one.
 """
 
@@ -15,7 +15,8 @@ RECURRENCES: Final = 2
 REDUCTION: Final = 8
 """Input channels for each channel that the attention works on.
 
-CCNet takes 4; with 8 the stage-1 SPL-Net has the 46.2 M parameters of METHOD.md.
+CCNet takes 4; with 8 the stage-1 SPL-Net has the 46.2 M parameters of
+docs/method.md#the-two-architectures.
 """
 
 KEY_REDUCTION: Final = 8

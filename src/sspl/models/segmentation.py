@@ -1,6 +1,6 @@
 """The segmentation head: the class of every place from the backbone's feature maps.
 
-METHOD.md "Stage 1", "PST"; stage 2 may pool features by what it says.
+docs/method.md#pst-patch-segmentation; stage 2 may pool features by what it says.
 """
 
 from typing import Literal

@@ -18,7 +18,7 @@ from sspl.settings import build
 class BranchAttributeNetwork(nn.Module):
     """The `splnet` architecture of stage 2: backbone, branches and a linear head for each region.
 
-    METHOD.md "The two architectures": each branch predicts the attributes of its region. A
+    docs/method.md#the-two-architectures: each branch predicts the attributes of its region. A
     branch whose region has no attribute is carried along but not run. The adversarial term is
     left to stage 1, where there are faces enough to train a discriminator on.
     """

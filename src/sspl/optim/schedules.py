@@ -28,7 +28,7 @@ def stepwise(epoch: int, warmup_epochs: int, steps: Sequence[tuple[int, float]])
 
     `steps` are (until epoch, factor) pairs with growing ends; an epoch before the end of a pair
     has its factor, epochs past the last have the last's. The first `warmup_epochs` rise linearly
-    to the first factor, which the last of them has (METHOD.md "Optimisation in the reference").
+    to the first factor, which the last of them has (docs/method.md#optimisation-in-the-reference).
     """
     if epoch < warmup_epochs:
         return steps[0][1] * (epoch + 1) / warmup_epochs

@@ -124,7 +124,7 @@ class PretextTask(nn.Module, ABC):
         """Return the context in which pictures of another kind go through the backbone.
 
         Stage 2 feeds the backbone plain crops; where a task of the run does so too (`maps`),
-        BatchNorm's running averages are those of the crops (METHOD.md "Do not repeat" 12).
+        BatchNorm's running averages are those of the crops (docs/method.md#do-not-repeat-12).
         """
         return nullcontext() if maps is None else frozen_running_averages(backbone)
 

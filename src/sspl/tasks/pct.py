@@ -1,6 +1,6 @@
 """PCT, patch classification: which semantic classes a crop shows.
 
-METHOD.md "Stage 1", "PCT, patch classification (image-level semantics)".
+docs/method.md#pct-patch-classification.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,8 @@ def class_counts(masks: Tensor, classes: int) -> Tensor:
 def largest_classes(counts: Tensor, top: int) -> Tensor:
     """Return float32 (n, classes): 1 for the `top` largest non-empty classes, else 0.
 
-    Of equally large classes the one with the smaller id comes first (METHOD.md "Do not repeat" 7).
+    Of equally large classes the one with the smaller id comes first
+    (docs/method.md#do-not-repeat-7).
     """
     order = counts.sort(dim=1, descending=True, stable=True).indices[:, :top]
     targets = torch.zeros(counts.shape, device=counts.device).scatter_(1, order, 1.0)

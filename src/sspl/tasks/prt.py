@@ -1,6 +1,6 @@
 """PRT, patch rotation: which patch of the face was turned, and by what angle.
 
-METHOD.md "Stage 1", "PRT, patch rotation (spatial, self-supervised)".
+docs/method.md#prt-patch-rotation.
 """
 
 import copy
@@ -137,7 +137,7 @@ class PatchRotation(PretextTask):
 
     A patch turned by 0 degrees leaves no trace of which one it was, so such faces teach the
     angle head alone unless the settings say otherwise: their which-patch label is left out of loss
-    and accuracy (METHOD.md "Do not repeat" 5). Beside a task that uses plain crops, BatchNorm's
+    and accuracy (docs/method.md#do-not-repeat-5). Beside a task that uses plain crops, BatchNorm's
     running averages come from those alone, which are what stage 2 feeds the backbone, unless the
     settings say otherwise ("Do not repeat" 12). The stacks pass through the backbone only, never
     through the branches of `splnet`: a branch looks for one part of a face, and in a stack of nine

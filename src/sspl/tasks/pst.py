@@ -1,6 +1,6 @@
 """PST, patch segmentation: the semantic class of every pixel of a crop.
 
-METHOD.md "Stage 1", "PST, patch segmentation (pixel-level semantics)".
+docs/method.md#pst-patch-segmentation.
 """
 
 from collections.abc import Mapping

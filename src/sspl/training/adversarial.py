@@ -1,4 +1,4 @@
-"""The adversarial term of `splnet` in stage 1 (METHOD.md "The two architectures").
+"""The adversarial term of `splnet` in stage 1 (docs/method.md#the-two-architectures).
 
 It asks the fused feature of upper, middle and lower face to look like the whole face's. Fused
 means averaged here: a sum would differ by its scale alone, which a discriminator finds at once.
@@ -78,8 +78,8 @@ class Adversary:
     def learn(self, features: Mapping[str, Tensor], step: int) -> None:
         """Update the discriminator, on every few steps of an epoch (`step` counts from 0).
 
-        It sees detached features: its loss never reaches the network (METHOD.md "Do not
-        repeat" 11).
+        It sees detached features: its loss never reaches the network
+        (docs/method.md#do-not-repeat-11).
         """
         if step % self.settings.every:
             return

@@ -22,7 +22,7 @@ def load_backbone(backbone: Backbone, path: Path) -> TransferReport:
     software, or hold a state dict with the names of the timm model where the backbone is one.
     Tensors of parts that a backbone does not have, such as a classifier, are left behind and
     reported. Raises `DataError` naming the first tensor that is missing, of another shape, or lies
-    within a part of the backbone but has no place there (METHOD.md "Do not repeat" 6: slopes
+    within a part of the backbone but has no place there (docs/method.md#do-not-repeat-6: slopes
     silently dropped).
     """
     path = weights_file(path)

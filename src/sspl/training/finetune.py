@@ -1,4 +1,4 @@
-"""Stage 2: fine-tuning on few labelled faces (METHOD.md "Stage 2")."""
+"""Stage 2: fine-tuning on few labelled faces (docs/method.md#stage-2)."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -365,7 +365,7 @@ def finetune(settings: FinetuneSettings, out: Path, resume: bool = False) -> dic
     """Run stage 2 into the run folder `out`; return the best epoch's row.
 
     The weights that are kept are those of the best epoch on the validation faces; the test
-    split is never opened (METHOD.md "Do not repeat" 1).
+    split is never opened (docs/method.md#do-not-repeat-1).
     """
     with claimed_run(out):
         return _finetune(settings, out, resume)

@@ -42,7 +42,7 @@ def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy averaged over known labels.
 
     `logits` float (n, a); `labels` int8 (n, a) of 1, 0 and `MISSING`. A missing label, MAAD's
-    "undefined" among them, has no part in the loss (METHOD.md "Do not repeat" 10). Without any
+    "undefined" among them, has no part in the loss (docs/method.md#do-not-repeat-10). Without any
     known label the loss is 0.
     """
     losses = F.binary_cross_entropy_with_logits(logits, (labels == 1).float(), reduction="none")

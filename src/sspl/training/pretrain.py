@@ -1,4 +1,4 @@
-"""Stage 1: pre-training on unlabelled faces (METHOD.md "Stage 1")."""
+"""Stage 1: pre-training on unlabelled faces (docs/method.md#stage-1)."""
 
 import logging
 import math

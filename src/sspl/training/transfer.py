@@ -56,7 +56,7 @@ def transfer(
 ) -> TransferReport:
     """Load what a network can use of a run of either stage, or of a packed model.
 
-    Of stage 1 that is the backbone, every tensor of it (METHOD.md "Do not repeat" 6); `splnet`
+    Of stage 1 that is the backbone, every tensor of it (docs/method.md#do-not-repeat-6); `splnet`
     takes over the branches too, a network that pools by region PST's segmentation head. Of a fine-
     tuned model it is the backbone, the pooling where the network pools alike, and then the heads of
     those attributes of `schema` that it has by the same name (and, for `splnet`, region).

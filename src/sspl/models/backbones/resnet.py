@@ -1,8 +1,8 @@
 """The shared backbone: what any backbone must offer, and the one used unless another is named.
 
 The latter is a pre-activation ResNet with PReLU: identity mappings after He et al., ECCV 2016;
-PReLU and the 7x7/2 stem after METHOD.md "The two architectures". Stage 1 and stage 2 use one
-class, so that PReLU slopes carry over (METHOD.md "Do not repeat" 6).
+PReLU and the 7x7/2 stem after docs/method.md#the-two-architectures. Stage 1 and stage 2 use one
+class, so that PReLU slopes carry over (docs/method.md#do-not-repeat-6).
 """
 
 from abc import ABC, abstractmethod
