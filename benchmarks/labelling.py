@@ -185,7 +185,7 @@ def finetuned(
     write_csv(table, header, rows)
     spec = DataSettings(format="csv", root=table, images=images_root(train), crop=data.crop)
     folder = finetune_subset(content, spec.absolute(), run.absolute(), len(train), 0, out)
-    return kept(evaluate(folder, test, RuntimeSettings(), resamples=0).metadata["mean"])
+    return kept(evaluate(folder, test, RuntimeSettings(), resamples=0).summary["mean"])
 
 
 def table(cells: Sequence[Cell], judge: str) -> str:

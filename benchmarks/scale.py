@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from sspl.data.canvases import Canvases, FaceSource
 from sspl.data.images import WHOLE_FRAME
-from sspl.data.packs.layout import INDEX_FILE, Index, Plan, ShardMetadata, shard_name
+from sspl.data.packs.layout import INDEX_FILE, Index, PackPlan, ShardMetadata, shard_name
 from sspl.data.packs.read import PackedFaces
 from sspl.data.packs.write import Encoded, encoded, write_shard
 from sspl.data.palette import write_mask
@@ -109,7 +109,7 @@ def write_shards(root: Path, shards: int, distinct: int, side: int) -> list[Shar
 
 def write_index(root: Path, shards: list[ShardMetadata], side: int) -> None:
     faces = sum(shard.faces for shard in shards)
-    plan = Plan(
+    plan = PackPlan(
         source="drawn faces",
         canvas=side,
         box=WHOLE_FRAME,

@@ -159,21 +159,21 @@ class Page:
     def call(self, method: str, **parameters: Any) -> Message:
         return self._browser.call(method, parameters, self._session)
 
-    def hear(self, event: str, metadata: Message) -> None:
+    def hear(self, event: str, params: Message) -> None:
         if event == "Runtime.consoleAPICalled":
-            self.complaints += [str(a.get("value", a)) for a in metadata["args"]]
+            self.complaints += [str(a.get("value", a)) for a in params["args"]]
         elif event == "Runtime.exceptionThrown":
-            self.complaints.append(metadata["exceptionDetails"]["text"])
+            self.complaints.append(params["exceptionDetails"]["text"])
         elif event == "Log.entryAdded":
-            self.complaints.append(metadata["entry"]["text"])
+            self.complaints.append(params["entry"]["text"])
         elif event == "Network.requestWillBeSent":
-            self.asked.append(metadata["request"]["url"])
+            self.asked.append(params["request"]["url"])
         elif event == "Page.loadEventFired":
             self._loaded = True
         elif event == "Fetch.requestPaused":
             # Nobody waits here: somebody else does already, for the result of a command.
-            number = {"requestId": metadata["requestId"]}
-            if self.refuse(metadata["request"]["url"]):
+            number = {"requestId": params["requestId"]}
+            if self.refuse(params["request"]["url"]):
                 reason = {"errorReason": "Failed"}
                 self._browser.tell("Fetch.failRequest", number | reason, self._session)
             else:

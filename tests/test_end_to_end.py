@@ -148,9 +148,9 @@ def test_pretraining_lowers_every_loss(pretrained: Path) -> None:
 def test_run_folder_holds_what_makes_it_again(
     pretrained: Path, faces: Path, tmp_path: Path
 ) -> None:
-    metadata = json.loads((pretrained / "run.json").read_text())
-    assert metadata["seed"] == 0
-    assert metadata["versions"]["torch"].split("+")[0].count(".") == 2
+    about = json.loads((pretrained / "run.json").read_text())
+    assert about["seed"] == 0
+    assert about["versions"]["torch"].split("+")[0].count(".") == 2
     out = tmp_path / "again"
     sspl("pretrain", "--settings", pretrained / "settings.yaml", "--out", out)
     assert_same_weights(out / "pretrained.safetensors", pretrained / "pretrained.safetensors")

@@ -94,18 +94,17 @@ def seed_everything(seed: int) -> None:
 
 
 def drawn_state(device: torch.device) -> dict[str, str]:
-    """Return where torch's own draws are, on the CPU and a CUDA device, as JSON-able metadata."""
+    """Return where torch's own draws are, on the CPU and a CUDA device, as JSON values."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
     return {name: bytes(state.tolist()).hex() for name, state in states.items()}
 
 
-def restore_draws(device: torch.device, metadata: Mapping[str, str]) -> None:
+def restore_draws(device: torch.device, saved: Mapping[str, str]) -> None:
     """Go on with torch's own draws where they were; another kind of device begins its own."""
     states = {
-        name: torch.tensor(list(bytes.fromhex(t)), dtype=torch.uint8)
-        for name, t in metadata.items()
+        name: torch.tensor(list(bytes.fromhex(t)), dtype=torch.uint8) for name, t in saved.items()
     }
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:

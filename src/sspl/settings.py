@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sspl.errors import SettingsError
+from sspl.io.early_files import renamed_keys
 from sspl.io.yaml_files import parse_yaml, read_yaml
 
 
@@ -29,13 +30,16 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 200, 200
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; raise `SettingsError` when it is not one."""
+    """Return the mapping in a YAML file, under the names of today where version 0.1 wrote it.
+
+    Raises `SettingsError` when it is no mapping.
+    """
     content = read_yaml(path, SettingsError)
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: expected 'key: value' lines at the top level.")
-    return content
+    return renamed_keys(content)
 
 
 def apply_override(content: dict[str, Any], override: str) -> None:

@@ -28,8 +28,8 @@ from sspl.apps.labelling.coach import Coach, Report
 from sspl.apps.labelling.desk import LEASE_SECONDS, ROUND, Desk
 from sspl.apps.labelling.faces import first_order
 from sspl.apps.labelling.features import extract, load_source
-from sspl.apps.labelling.journal import ChangedError, Journal
-from sspl.apps.labelling.limits import LabelSettings
+from sspl.apps.labelling.journal import ChangedError, LabelJournal
+from sspl.apps.labelling.limits import LabellingSettings
 from sspl.apps.labelling.probe import Standing
 from sspl.apps.labelling.selection import choose
 from sspl.apps.labelling.suggest import Answers, judged
@@ -60,14 +60,14 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def journal(out: Path, folder: Path) -> Iterator[Journal]:
-    opened = Journal(out, ASKED, lambda: folder)
+def journal(out: Path, folder: Path) -> Iterator[LabelJournal]:
+    opened = LabelJournal(out, ASKED, lambda: folder)
     yield opened
     opened.close()
 
 
-def reopened(out: Path, folder: Path, asked: tuple[str, ...] = ASKED) -> Journal:
-    found = Journal(out, asked, lambda: folder)
+def reopened(out: Path, folder: Path, asked: tuple[str, ...] = ASKED) -> LabelJournal:
+    found = LabelJournal(out, asked, lambda: folder)
     found.close()
     return found
 
@@ -76,7 +76,7 @@ def lines(out: Path) -> list[str]:
     return out.read_text().splitlines()
 
 
-def test_an_answer_is_a_line_and_a_row(journal: Journal, out: Path) -> None:
+def test_an_answer_is_a_line_and_a_row(journal: LabelJournal, out: Path) -> None:
     assert lines(out) == ["image,Smiling,Bald"]
     number = journal.answer("sub/01.png", {"Smiling": 1})
     journal.answer("00.png", {"Smiling": 0, "Bald": None})
@@ -88,7 +88,7 @@ def test_an_answer_is_a_line_and_a_row(journal: Journal, out: Path) -> None:
 
 
 def test_what_finetune_reads_is_what_was_answered(
-    journal: Journal, out: Path, folder: Path
+    journal: LabelJournal, out: Path, folder: Path
 ) -> None:
     journal.answer("00.png", {"Smiling": 1, "Bald": None})
     journal.answer("sub/01.png", {"Smiling": 0})
@@ -97,7 +97,7 @@ def test_what_finetune_reads_is_what_was_answered(
     assert found.labels.tolist() == [[1, -1], [0, -1]]
 
 
-def test_answers_are_taken_back_in_any_sensible_order(journal: Journal, out: Path) -> None:
+def test_answers_are_taken_back_in_any_sensible_order(journal: LabelJournal, out: Path) -> None:
     first = journal.answer("00.png", {"Smiling": 1, "Bald": 1})
     second = journal.answer("00.png", {"Smiling": 0})
     other = journal.answer("02.png", {"Bald": 1})
@@ -117,11 +117,11 @@ def test_answers_are_taken_back_in_any_sensible_order(journal: Journal, out: Pat
 
 
 def test_it_goes_on_where_it_stopped(out: Path, folder: Path) -> None:
-    first = Journal(out, ASKED, lambda: folder)
+    first = LabelJournal(out, ASKED, lambda: folder)
     first.answer("00.png", {"Smiling": 1})
     first.answer("02.png", {"Smiling": None})
     first.close()
-    again = Journal(out, ("Hat",), lambda: folder)
+    again = LabelJournal(out, ("Hat",), lambda: folder)
     assert again.snapshot() == {"00.png": {"Smiling": 1}, "02.png": {"Smiling": None}}
     assert lines(out) == ["image,Smiling,Bald,Hat", "00.png,1,,", "02.png,,,"]
     assert again.undo() == ("02.png", ("Smiling",))
@@ -129,14 +129,14 @@ def test_it_goes_on_where_it_stopped(out: Path, folder: Path) -> None:
 
 
 def test_a_line_that_was_cut_short_is_forgotten(out: Path, folder: Path) -> None:
-    first = Journal(out, ASKED, lambda: folder)
+    first = LabelJournal(out, ASKED, lambda: folder)
     first.answer("00.png", {"Smiling": 1})
     first.close()
     whole = first.path.read_bytes()
     for tail in (b'{"image":"02.p', b'{"image":"02.png","values":{"Bald":1}}', b"\0\0\0\n"):
         first.path.write_bytes(whole + tail)
         out.unlink()
-        again = Journal(out, ASKED, lambda: folder)
+        again = LabelJournal(out, ASKED, lambda: folder)
         again.answer("04.png", {"Bald": 1})
         again.close()
         assert lines(out)[1:] == ["00.png,1,", "04.png,,1"]
@@ -153,7 +153,7 @@ def test_a_line_that_was_cut_short_is_forgotten(out: Path, folder: Path) -> None
 def test_a_damaged_line_is_named_and_nothing_is_changed(
     out: Path, folder: Path, wrong: str
 ) -> None:
-    first = Journal(out, ASKED, lambda: folder)
+    first = LabelJournal(out, ASKED, lambda: folder)
     first.answer("00.png", {"Smiling": 1})
     first.answer("02.png", {"Smiling": 1})
     first.close()
@@ -162,12 +162,12 @@ def test_a_damaged_line_is_named_and_nothing_is_changed(
     first.path.write_text("\n".join(written) + "\n")
     before = first.path.read_bytes(), out.read_bytes()
     with pytest.raises(DataError, match="line 3: damaged"):
-        Journal(out, ASKED, lambda: folder)
+        LabelJournal(out, ASKED, lambda: folder)
     assert (first.path.read_bytes(), out.read_bytes()) == before
 
 
 def test_a_csv_file_that_lags_behind_is_made_anew(out: Path, folder: Path) -> None:
-    first = Journal(out, ASKED, lambda: folder)
+    first = LabelJournal(out, ASKED, lambda: folder)
     first.answer("00.png", {"Smiling": 1})
     earlier = out.read_bytes()
     first.answer("02.png", {"Smiling": 0})
@@ -184,23 +184,23 @@ def test_a_csv_file_that_lags_behind_is_made_anew(out: Path, folder: Path) -> No
 
 
 def test_a_csv_file_that_was_edited_is_not_overwritten(out: Path, folder: Path) -> None:
-    first = Journal(out, ASKED, lambda: folder)
+    first = LabelJournal(out, ASKED, lambda: folder)
     first.answer("00.png", {"Smiling": 1})
     first.answer("02.png", {"Smiling": 0})
     first.close()
     edited = out.read_text().replace("02.png,0,", "02.png,1,")
     out.write_text(edited)
     with pytest.raises(DataError, match=r"changed by something else.*'02.png'"):
-        Journal(out, ASKED, lambda: folder)
+        LabelJournal(out, ASKED, lambda: folder)
     assert out.read_text() == edited
     first.path.unlink()
-    again = Journal(out, ASKED, lambda: folder)
+    again = LabelJournal(out, ASKED, lambda: folder)
     assert again.snapshot()["02.png"] == {"Smiling": 1, "Bald": None}
     again.close()
 
 
 def test_a_csv_file_that_is_edited_meanwhile_is_left_alone(
-    journal: Journal, out: Path, folder: Path
+    journal: LabelJournal, out: Path, folder: Path
 ) -> None:
     journal.answer("00.png", {"Smiling": 1})
     out.write_text("image,Smiling\n00.png,0\n")
@@ -213,7 +213,7 @@ def test_a_csv_file_that_is_edited_meanwhile_is_left_alone(
 
 def test_a_csv_file_of_ones_own_is_taken_over(out: Path, folder: Path) -> None:
     out.write_text("image,split,Male,Smiling\n00.png,test,-1,1\n02.png,,1,\n./04.png,train,1,-1\n")
-    opened = Journal(out, ASKED, lambda: folder)
+    opened = LabelJournal(out, ASKED, lambda: folder)
     opened.answer("02.png", {"Smiling": 1, "Bald": 0})
     opened.answer("06.png", {"Bald": 1})
     rows = [
@@ -225,7 +225,7 @@ def test_a_csv_file_of_ones_own_is_taken_over(out: Path, folder: Path) -> None:
     ]
     assert lines(out) == rows
     opened.close()
-    again = Journal(out, ASKED, lambda: folder)
+    again = LabelJournal(out, ASKED, lambda: folder)
     again.undo()
     again.undo()
     assert lines(out)[1:] == ["00.png,test,0,1,", "02.png,,1,,", "04.png,train,1,0,"]
@@ -237,20 +237,20 @@ def test_a_csv_file_of_ones_own_is_taken_over(out: Path, folder: Path) -> None:
 def test_files_that_cannot_be_gone_on_with(out: Path, folder: Path) -> None:
     out.write_text("name,Smiling\n00.png,1\n")
     with pytest.raises(DataError, match="no column 'image'"):
-        Journal(out, ASKED, lambda: folder)
+        LabelJournal(out, ASKED, lambda: folder)
     out.write_text("image,Smiling\nelsewhere.png,1\n")
     with pytest.raises(DataError, match="elsewhere"):
-        Journal(out, ASKED, lambda: folder)
+        LabelJournal(out, ASKED, lambda: folder)
     # Put right, it can be gone on with.
     out.write_text("image,Smiling\n00.png,1\n")
     assert reopened(out, folder).snapshot() == {"00.png": {"Smiling": 1}}
 
 
-def test_one_process_at_a_time(journal: Journal, out: Path, folder: Path) -> None:
+def test_one_process_at_a_time(journal: LabelJournal, out: Path, folder: Path) -> None:
     journal.answer("00.png", {"Smiling": 1})
     before = journal.path.read_bytes()
     with pytest.raises(SsplError, match="being labelled by another"):
-        Journal(out, ASKED, lambda: folder)
+        LabelJournal(out, ASKED, lambda: folder)
     assert journal.path.read_bytes() == before
     journal.close()
     reopened(out, folder)
@@ -258,7 +258,7 @@ def test_one_process_at_a_time(journal: Journal, out: Path, folder: Path) -> Non
 
 @pytest.mark.parametrize("part", [0, 7])
 def test_a_full_disk_saves_nothing_by_halves(
-    journal: Journal, out: Path, folder: Path, part: int, monkeypatch: pytest.MonkeyPatch
+    journal: LabelJournal, out: Path, folder: Path, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal.answer("00.png", {"Smiling": 1})
     before = journal.path.read_bytes(), out.read_bytes()
@@ -281,7 +281,7 @@ def test_a_full_disk_saves_nothing_by_halves(
     assert lines(out)[1:] == ["00.png,1,", "02.png,0,"]
 
 
-def test_threads_do_not_mix_their_lines(journal: Journal, out: Path, folder: Path) -> None:
+def test_threads_do_not_mix_their_lines(journal: LabelJournal, out: Path, folder: Path) -> None:
     numbers: dict[str, int] = {}
 
     def work(start: int) -> None:
@@ -320,7 +320,7 @@ def test_cut_off_anywhere_it_holds_all_that_was_whole(
     steps: list, cut: int, tmp_path_factory: pytest.TempPathFactory, folder: Path
 ) -> None:
     out = tmp_path_factory.mktemp("cut") / "labels.csv"
-    opened = Journal(out, ("Smiling",), lambda: folder)
+    opened = LabelJournal(out, ("Smiling",), lambda: folder)
     ends, states = [opened.path.stat().st_size], [opened.snapshot()]
     stack: list[tuple[str, dict]] = []
     for step in steps:
@@ -365,7 +365,7 @@ def pictures(folder: Path) -> FaceSet:
 
 
 def test_two_tabs_get_different_faces_until_one_is_gone(
-    journal: Journal, pictures: FaceSet
+    journal: LabelJournal, pictures: FaceSet
 ) -> None:
     clock = Clock()
     desk = Desk(pictures, journal, ASKED, range(50), clock=clock)
@@ -380,7 +380,9 @@ def test_two_tabs_get_different_faces_until_one_is_gone(
     assert desk.round("one") == one[1:]
 
 
-def test_faces_begun_come_first_then_suggested_ones(journal: Journal, pictures: FaceSet) -> None:
+def test_faces_begun_come_first_then_suggested_ones(
+    journal: LabelJournal, pictures: FaceSet
+) -> None:
     desk = Desk(pictures, journal, ASKED, range(50), frozenset({pictures.names[0]}))
     desk.answer("t", 30, {"Smiling": 1})
     desk.answer("t", 31, {"Smiling": 1, "Bald": None})
@@ -391,7 +393,9 @@ def test_faces_begun_come_first_then_suggested_ones(journal: Journal, pictures: 
     assert (desk.counts()["Bald"].unsure, desk.counts()["Bald"].no) == (1, 0)
 
 
-def test_what_is_taken_back_is_before_the_tab_again(journal: Journal, pictures: FaceSet) -> None:
+def test_what_is_taken_back_is_before_the_tab_again(
+    journal: LabelJournal, pictures: FaceSet
+) -> None:
     desk = Desk(pictures, journal, ASKED, range(50))
     desk.round("t")
     number = desk.answer("t", 49, {"Smiling": 1, "Bald": 1})
@@ -401,7 +405,7 @@ def test_what_is_taken_back_is_before_the_tab_again(journal: Journal, pictures: 
 
 def test_labels_of_held_out_faces_are_not_looked_at(out: Path, folder: Path) -> None:
     out.write_text("image,split,Smiling,Bald\n00.png,test,1,1\n02.png,train,0,\n04.png,val,1,\n")
-    opened = Journal(out, ASKED, lambda: folder)
+    opened = LabelJournal(out, ASKED, lambda: folder)
     desk = Desk(read_folder(folder), opened, ASKED, range(50))
     labels, taken = desk.labels()
     opened.close()
@@ -434,7 +438,7 @@ def test_the_coach_suggests_what_it_is_unsure_of(
     faces: Path, pretrained: Path, tmp_path: Path
 ) -> None:
     pictures = read_folder(faces / "img_align_celeba")
-    opened = Journal(tmp_path / "labels.csv", ("Smiling",), lambda: faces)
+    opened = LabelJournal(tmp_path / "labels.csv", ("Smiling",), lambda: faces)
     desk = Desk(pictures, opened, ("Smiling",), range(60), frozenset({"000060.jpg"}))
     for face in range(12):
         desk.answer("t", face, {"Smiling": face % 2})
@@ -467,7 +471,7 @@ def test_the_coach_suggests_what_it_is_unsure_of(
 
 
 def test_a_picture_that_cannot_be_read_stops_the_coach_alone(
-    pretrained: Path, journal: Journal, tmp_path: Path
+    pretrained: Path, journal: LabelJournal, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     desk = Desk(read_folder(tmp_path), journal, ASKED, range(1))
@@ -479,13 +483,13 @@ def test_a_picture_that_cannot_be_read_stops_the_coach_alone(
 
 
 @pytest.fixture
-def desk(journal: Journal, pictures: FaceSet) -> Desk:
+def desk(journal: LabelJournal, pictures: FaceSet) -> Desk:
     return Desk(pictures, journal, ASKED, range(50))
 
 
 def client_of(desk: Desk, **limits: object) -> TestClient:
     return TestClient(
-        make_app(desk, None, LabelSettings(**limits), KEY),  # type: ignore[arg-type]
+        make_app(desk, None, LabellingSettings(**limits), KEY),  # type: ignore[arg-type]
         base_url="http://localhost",
         headers={"X-Sspl-Key": KEY},
         raise_server_exceptions=False,
@@ -571,7 +575,7 @@ def test_head_is_answered_and_another_method_is_named(client: TestClient) -> Non
     assert client.get("/v1/answer").headers["Allow"] == "POST"
 
 
-def test_the_face_is_upright_small_and_written_anew(journal: Journal, tmp_path: Path) -> None:
+def test_the_face_is_upright_small_and_written_anew(journal: LabelJournal, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010E] = "a secret"
@@ -632,7 +636,7 @@ def test_no_other_site_may_ask_first(client: TestClient) -> None:
 
 
 def test_the_key_is_needed_even_without_a_browser(desk: Desk) -> None:
-    bare = TestClient(make_app(desk, None, LabelSettings(), KEY), base_url="http://localhost")
+    bare = TestClient(make_app(desk, None, LabellingSettings(), KEY), base_url="http://localhost")
     assert bare.get("/v1/state").status_code == 403
     assert bare.get("/").status_code == 200
     assert KEY not in bare.get("/").text
@@ -745,7 +749,7 @@ def test_columns_that_are_no_labels_are_kept_as_they_are(tmp_path):
         (tmp_path / name).touch()
     out = tmp_path / "labels.csv"
     out.write_text(KEPT)
-    with closing(Journal(out, ("Smiling", "Male"), lambda: tmp_path)) as journal:
+    with closing(LabelJournal(out, ("Smiling", "Male"), lambda: tmp_path)) as journal:
         assert journal.book.attributes == ["Smiling", "Male"]
         journal.answer("b.jpg", {"Male": 1})
         journal.answer("c.jpg", {"Smiling": 0})
@@ -757,12 +761,12 @@ def test_columns_that_are_no_labels_are_kept_as_they_are(tmp_path):
         "c.jpg,,0,,,train,",
     ]
     assert out.read_text().splitlines() == expected
-    with closing(Journal(out, ("Smiling",), lambda: tmp_path)):  # goes on from the journal
+    with closing(LabelJournal(out, ("Smiling",), lambda: tmp_path)):  # goes on from the journal
         assert out.read_text().splitlines() == expected
     with pytest.raises(DataError, match="column 'race' holds something else than labels"):
-        Journal(out, ("race",), lambda: tmp_path)
+        LabelJournal(out, ("race",), lambda: tmp_path)
     out.with_name("labels.csv.journal").unlink()
-    with closing(Journal(out, ("Smiling",), lambda: tmp_path)):  # and from the file alone
+    with closing(LabelJournal(out, ("Smiling",), lambda: tmp_path)):  # and from the file alone
         assert out.read_text().splitlines() == expected
 
 

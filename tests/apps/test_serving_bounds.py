@@ -38,7 +38,7 @@ from sspl.apps.serving.costs import (
 )
 from sspl.apps.serving.limits import ServeSettings
 from sspl.apps.serving.quiet import Sparing
-from sspl.apps.serving.reader import Looked, Reader
+from sspl.apps.serving.reader import LookedUpload, Reader
 from sspl.apps.serving.rooms import BusyError, Room
 from sspl.apps.serving.uploads import check_kind
 from sspl.data.pictures import Content
@@ -214,7 +214,7 @@ class Slow(Reader):
         self.now = self.most = self.looked = 0
         self._count = threading.Lock()
 
-    def look(self, content: bytes, max_pixels: int, max_faces: int) -> Looked:
+    def look(self, content: bytes, max_pixels: int, max_faces: int) -> LookedUpload:
         with self._count:
             self.now += 1
             self.looked += 1

@@ -81,8 +81,8 @@ def test_what_is_not_read_is_counted_by_kind(tmp_path, caplog):
     said = "not read: 2 .gif, 1 .mp4, 1 .txt, 1 without an ending"
     assert caplog.messages == [f"{spec}: {said}"]
     assert said in sspl("data", "check", spec).output
-    metadata = json.loads(sspl("data", "check", spec, "--json").output)
-    assert metadata["not_read"] == {".gif": 2, ".mp4": 1, ".txt": 1, "without an ending": 1}
+    result = json.loads(sspl("data", "check", spec, "--json").output)
+    assert result["not_read"] == {".gif": 2, ".mp4": 1, ".txt": 1, "without an ending": 1}
 
 
 def test_notes_alone_are_no_warning(tmp_path, caplog):

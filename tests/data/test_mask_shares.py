@@ -14,7 +14,7 @@ from sspl.data.mask_shares import (
     LOOKED_AT,
     counted,
     mask_lines,
-    mask_metadata,
+    mask_summary,
     never_there,
     nothing_to_learn,
     oddities,
@@ -39,16 +39,16 @@ FACE[0, :10] = UNKNOWN
 
 
 def test_shares_by_hand() -> None:
-    metadata = mask_metadata(counted([FACE, np.zeros((10, 10), np.uint8)]), SMALL)
-    assert metadata["masks"] == 2
-    assert metadata["classes"]["nose"] == {"pixel_share": round(4 / 300, 6), "masks_with_it": 0.5}
-    assert metadata["classes"]["skin"]["pixel_share"] == pytest.approx(72 / 300)
-    assert metadata["classes"]["background"] == {"pixel_share": 0.7, "masks_with_it": 1.0}
-    assert metadata["unknown"] == {"pixel_share": round(10 / 300, 6), "masks_with_it": 0.5}
-    shares = [row["pixel_share"] for row in [*metadata["classes"].values(), metadata["unknown"]]]
+    summary = mask_summary(counted([FACE, np.zeros((10, 10), np.uint8)]), SMALL)
+    assert summary["masks"] == 2
+    assert summary["classes"]["nose"] == {"pixel_share": round(4 / 300, 6), "masks_with_it": 0.5}
+    assert summary["classes"]["skin"]["pixel_share"] == pytest.approx(72 / 300)
+    assert summary["classes"]["background"] == {"pixel_share": 0.7, "masks_with_it": 1.0}
+    assert summary["unknown"] == {"pixel_share": round(10 / 300, 6), "masks_with_it": 0.5}
+    shares = [row["pixel_share"] for row in [*summary["classes"].values(), summary["unknown"]]]
     assert sum(shares) == pytest.approx(1, abs=1e-5)
-    assert metadata["remarks"] == []
-    lines = mask_lines(metadata)
+    assert summary["remarks"] == []
+    lines = mask_lines(summary)
     assert lines[0] == "2 masks, classes of small"
     assert lines[2].split() == ["background", "70.00%", "100.0%"]
     assert lines[-1].split() == ["unknown", "(255)", "3.33%", "50.0%"]

@@ -13,20 +13,20 @@ from sklearn.metrics import roc_auc_score as auc_score
 
 from shared import refused, sspl
 from sspl.errors import DataError, SettingsError
-from sspl.evaluation.paired import paired_metadata, verdicts
+from sspl.evaluation.paired import paired_summary, verdicts
 from sspl.evaluation.predictions import Predictions, save_predictions
 from sspl.evaluation.statistics import (
     RESAMPLED,
     Resampling,
     drawn_text,
     interval,
-    interval_metadata,
+    interval_summary,
     point_figures,
     ranking_figures,
     resampled_figures,
     resampling_of,
 )
-from sspl.evaluation.subgroups import groupings, subgroup_lines, subgroup_metadata
+from sspl.evaluation.subgroups import groupings, subgroup_lines, subgroup_summary
 from sspl.metrics.attributes import all_figures, reliability
 
 
@@ -117,11 +117,11 @@ def test_a_person_comes_with_all_pictures() -> None:
 def test_pictures_counted_twice_make_nobody_surer() -> None:
     once = replace(random_predictions(80, 2), groups={"identity": tuple(map(str, range(80)))})
     twice = once.select([*range(80), *range(80)], once.attributes)
-    metadata = interval_metadata(once, resampling_of(once, 200))
-    doubled = interval_metadata(twice, resampling_of(twice, 200))
-    for name, bounds in metadata["mean"].items():
+    summary = interval_summary(once, resampling_of(once, 200))
+    doubled = interval_summary(twice, resampling_of(twice, 200))
+    for name, bounds in summary["mean"].items():
         assert doubled["mean"][name] == pytest.approx(bounds)
-    apart = interval_metadata(twice, resampling_of(replace(twice, groups={}), 200))
+    apart = interval_summary(twice, resampling_of(replace(twice, groups={}), 200))
     width, narrow = (np.diff(f["mean"]["accuracy"])[0] for f in (doubled, apart))
     assert narrow < 0.85 * width
 
@@ -142,18 +142,18 @@ def test_many_faces_get_fewer_resamples_of_rankings(monkeypatch: pytest.MonkeyPa
     from sspl.evaluation import statistics
 
     given = random_predictions(30, 3)
-    whole = interval_metadata(given, resampling_of(given, 150))
+    whole = interval_summary(given, resampling_of(given, 150))
     assert (whole["resamples"], whole["ranked_resamples"]) == (150, 150)
     assert drawn_text(whole) == "95 % intervals from 150 resamples of 30 faces"
     monkeypatch.setattr(statistics, "MOST_RANKED", 120 * 30 * 3)
     monkeypatch.setattr(statistics, "COLUMNS_AT_ONCE", 2)
-    fewer = interval_metadata(given, resampling_of(given, 150))
+    fewer = interval_summary(given, resampling_of(given, 150))
     assert (fewer["resamples"], fewer["ranked_resamples"]) == (150, 120)
     assert drawn_text(fewer).endswith("of 30 faces (120 for AP and AUC)")
     assert fewer["mean"]["accuracy"] == whole["mean"]["accuracy"]
     assert fewer["mean"]["auc"] == pytest.approx(whole["mean"]["auc"], abs=0.05)
     monkeypatch.setattr(statistics, "MOST_RANKED", 1)
-    assert interval_metadata(given, resampling_of(given, 150))["ranked_resamples"] == 100
+    assert interval_summary(given, resampling_of(given, 150))["ranked_resamples"] == 100
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_intervals_are_scipys(figure: str, function) -> None:  # type: ignore[no
     truth = rng.random(300) < 0.3
     scores = np.clip(rng.normal(0.4 + 0.25 * truth, 0.2), 0, 1).astype(np.float32)
     given = predictions(truth[:, None].astype(int).tolist(), scores[:, None].tolist())
-    found = interval_metadata(given, resampling_of(given, 3000))["attributes"]["A"][figure]
+    found = interval_summary(given, resampling_of(given, 3000))["attributes"]["A"][figure]
     wanted = bootstrap(
         (truth, scores),
         function,
@@ -198,9 +198,9 @@ def test_a_mean_leaves_out_what_is_not_defined_in_a_resample() -> None:
     given = predictions(
         [[1, 1], [1, 0], [0, 0], [0, 0]], [[0.9, 0.9], [0.9, 0.1], [0.1, 0.1]] * 1 + [[0.1, 0.1]]
     )
-    metadata = interval_metadata(given, resampling_of(given, 300))
-    assert metadata["mean"]["f1"] == (1, 1)
-    assert metadata["attributes"]["B"]["average_precision"] == (1, 1)
+    summary = interval_summary(given, resampling_of(given, 300))
+    assert summary["mean"]["f1"] == (1, 1)
+    assert summary["attributes"]["B"]["average_precision"] == (1, 1)
 
 
 def half(right: int, wrong: int, yes: bool) -> list[tuple[int, float]]:
@@ -226,10 +226,10 @@ def grouped() -> Predictions:
 def test_groups_by_hand() -> None:
     given = grouped()
     (way,) = groupings(given)
-    metadata = subgroup_metadata(given, way, resampling_of(given, 400))
-    assert metadata["by"] == "race"
-    assert metadata["groups"] == {"x": 80, "y": 80, "z": 37}
-    a = metadata["attributes"]["A"]
+    summary = subgroup_summary(given, way, resampling_of(given, 400))
+    assert summary["by"] == "race"
+    assert summary["groups"] == {"x": 80, "y": 80, "z": 37}
+    a = summary["attributes"]["A"]
     x, y, z = (a["groups"][name] for name in "xyz")
     assert (x["positives"], x["negatives"]) == (40, 40)
     assert x["true_positive_rate"] == pytest.approx(0.75)
@@ -241,7 +241,7 @@ def test_groups_by_hand() -> None:
     assert z["true_positive_rate"] == 1
     assert z["too_few_for"] == ["balanced_accuracy", "true_positive_rate"]
     # Everybody in x has B: there is no negative to judge by.
-    b = metadata["attributes"]["B"]["groups"]["x"]
+    b = summary["attributes"]["B"]["groups"]["x"]
     assert b["too_few_for"] == ["balanced_accuracy", "false_positive_rate"]
     gap = a["gaps"]["true_positive_rate"]
     assert (gap["high"], gap["low"], gap["gap"]) == ("x", "y", pytest.approx(0.25))
@@ -253,23 +253,23 @@ def test_groups_by_hand() -> None:
     deviation = np.sqrt(0.75 * 0.25 / 40 + 0.5 * 0.5 / 40)
     assert np.diff(gap["interval"])[0] == pytest.approx(2 * 1.96 * deviation, rel=0.2)
     # The mean is over what the compared groups share: z has too few positives to be one of them.
-    assert metadata["mean"]["balanced_accuracy"]["groups"] == {
+    assert summary["mean"]["balanced_accuracy"]["groups"] == {
         "x": pytest.approx(0.825),
         "y": pytest.approx(0.65),
     }
-    assert metadata["mean"]["balanced_accuracy"]["attributes"] == ["A"]
-    assert set(metadata["mean"]["accuracy"]["groups"]) == {"x", "y", "z"}
-    assert "by race (x 80, y 80, z 37 faces)" in subgroup_lines([metadata])[0]
+    assert summary["mean"]["balanced_accuracy"]["attributes"] == ["A"]
+    assert set(summary["mean"]["accuracy"]["groups"]) == {"x", "y", "z"}
+    assert "by race (x 80, y 80, z 37 faces)" in subgroup_lines([summary])[0]
 
 
 def test_an_attribute_divides_all_but_itself() -> None:
     given = replace(grouped(), attributes=("A", "Male"), groups={})
     (way,) = groupings(given)
     assert (way.by, way.groups) == ("Male", ("Male", "not Male"))
-    metadata = subgroup_metadata(given, way, resampling_of(given, 100))
-    assert list(metadata["attributes"]) == ["A"]
-    assert metadata["groups"] == {"Male": 80, "not Male": 117}
-    assert metadata["mean"]["accuracy"]["groups"]["Male"] == pytest.approx(66 / 80)
+    summary = subgroup_summary(given, way, resampling_of(given, 100))
+    assert list(summary["attributes"]) == ["A"]
+    assert summary["groups"] == {"Male": 80, "not Male": 117}
+    assert summary["mean"]["accuracy"]["groups"]["Male"] == pytest.approx(66 / 80)
 
 
 def test_the_only_attribute_divides_nothing() -> None:
@@ -315,26 +315,26 @@ def told(given: Predictions, wrong: Sequence[int]) -> Predictions:
 def test_one_is_better_only_where_the_interval_excludes_zero() -> None:
     given = predictions([[i % 2] for i in range(100)], [[0.5]] * 100)
     good, poor, near = told(given, range(10)), told(given, range(40)), told(given, range(1, 12))
-    metadata = paired_metadata([good], [poor], "x", 500)
-    found = metadata["mean"]["accuracy"]
+    summary = paired_summary([good], [poor], "x", 500)
+    found = summary["mean"]["accuracy"]
     assert (found["a"], found["b"]) == (pytest.approx(0.9), pytest.approx(0.6))
     assert found["better"] == "a"
     # Thirty faces tell the two apart: the difference is their share, with a binomial's spread.
     spread = 1.96 * np.sqrt(0.3 * 0.7 / 100)
     assert found["interval"] == pytest.approx((0.3 - spread, 0.3 + spread), abs=0.025)
-    assert paired_metadata([poor], [good], "x", 500)["mean"]["accuracy"]["better"] == "b"
-    assert paired_metadata([good], [near], "x", 500)["mean"]["accuracy"]["better"] is None
-    assert verdicts(metadata, "accuracy") == {"a": ["A"], "b": [], None: []}
-    same = paired_metadata([good], [good], "x", 100)["mean"]
+    assert paired_summary([poor], [good], "x", 500)["mean"]["accuracy"]["better"] == "b"
+    assert paired_summary([good], [near], "x", 500)["mean"]["accuracy"]["better"] is None
+    assert verdicts(summary, "accuracy") == {"a": ["A"], "b": [], None: []}
+    same = paired_summary([good], [good], "x", 100)["mean"]
     assert all(row["interval"] == (0, 0) and row["better"] is None for row in same.values())
 
 
 def test_label_subsets_that_disagree_widen_the_interval() -> None:
     given = predictions([[i % 2] for i in range(400)], [[0.5]] * 400)
     good, poor, base = told(given, range(40)), told(given, range(160)), told(given, range(100))
-    agree = paired_metadata([good, good], [poor, poor], "x", 500)["mean"]["accuracy"]
+    agree = paired_summary([good, good], [poor, poor], "x", 500)["mean"]["accuracy"]
     assert agree["better"] == "a"
-    differ = paired_metadata([good, poor], [base, base], "x", 500)["mean"]["accuracy"]
+    differ = paired_summary([good, poor], [base, base], "x", 500)["mean"]["accuracy"]
     assert differ["difference"] == pytest.approx(0)
     # One subset drawn twice shows its own difference of 15 points.
     assert differ["interval"] == pytest.approx((-0.16, 0.16), abs=0.03)
@@ -343,28 +343,28 @@ def test_label_subsets_that_disagree_widen_the_interval() -> None:
 
 def test_faces_are_matched_by_name_and_must_be_the_same() -> None:
     given = random_predictions(40, 6)
-    metadata = paired_metadata([given], [given], "a and b", 100)
+    summary = paired_summary([given], [given], "a and b", 100)
     shuffled = given.select(np.random.default_rng(0).permutation(40).tolist(), ("C", "A"))
-    found = paired_metadata([given], [shuffled], "a and b", 100)
+    found = paired_summary([given], [shuffled], "a and b", 100)
     assert list(found["attributes"]) == ["A", "C"]
-    assert found["attributes"]["A"] == metadata["attributes"]["A"]
+    assert found["attributes"]["A"] == summary["attributes"]["A"]
     with pytest.raises(DataError, match="a and b: the two were judged on different faces"):
-        paired_metadata([given], [given.select(range(39), given.attributes)], "a and b")
+        paired_summary([given], [given.select(range(39), given.attributes)], "a and b")
     other = replace(given, labels=1 - np.abs(given.labels))
     with pytest.raises(DataError, match=r"different labels, the first for '\d+.jpg', [ABC];"):
-        paired_metadata([given], [other], "a and b")
+        paired_summary([given], [other], "a and b")
     with pytest.raises(DataError, match="no attribute in common"):
-        paired_metadata([given], [replace(given, attributes=("X", "Y", "Z"))], "a and b")
+        paired_summary([given], [replace(given, attributes=("X", "Y", "Z"))], "a and b")
 
 
 def test_compare_prints_what_it_writes(tmp_path: Path) -> None:
     given = predictions([[i % 2] for i in range(100)], [[0.5]] * 100)
     for name, wrong in (("a", 10), ("b", 40)):
         save_predictions(tmp_path / name / "predictions-test.npz", told(given, range(wrong)))
-    out = tmp_path / "metadata.json"
+    out = tmp_path / "summary.json"
     printed = sspl("compare", tmp_path / "a", tmp_path / "b", "--out", out).output
-    metadata = json.loads(out.read_text())
-    low, high = metadata["mean"]["accuracy"]["interval"]
+    summary = json.loads(out.read_text())
+    low, high = summary["mean"]["accuracy"]["interval"]
     assert f"90.00    60.00    30.00    [{100 * low:.2f}, {100 * high:.2f}]  A is better" in printed
     assert "A is better on 1 attributes, B on 0; no difference is shown on 0" in printed
     one = tmp_path / "b" / "predictions-test.npz"

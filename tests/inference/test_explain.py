@@ -251,10 +251,10 @@ def test_command_writes_pictures_and_numbers(
     assert "2 faces explained" in result.output
     command("predict", tmp_path / "run", faces, "--out", tmp_path / "p.jsonl", "--device", "cpu")
     told = json.loads((tmp_path / "p.jsonl").read_text().splitlines()[1])["attributes"]
-    metadata = json.loads((out / "1.png" / "explanation.json").read_text())
+    explanation = json.loads((out / "1.png" / "explanation.json").read_text())
     likeliest = sorted(told, key=lambda name: -told[name]["probability"])[:2]
-    assert list(metadata["attributes"]) == likeliest
-    for name, found in metadata["attributes"].items():
+    assert list(explanation["attributes"]) == likeliest
+    for name, found in explanation["attributes"].items():
         assert found["probability"] == pytest.approx(told[name]["probability"], abs=0.02)
         added = found.get("parts", {}).values() or np.ravel(found["map"])
         logit = np.log(found["probability"] / (1 - found["probability"]))
@@ -262,7 +262,7 @@ def test_command_writes_pictures_and_numbers(
         with Image.open(out / "1.png" / f"{name}.png") as picture:
             assert picture.size == (224, 224)
     regions = architecture == "sspl"
-    assert all(("parts" in found) == regions for found in metadata["attributes"].values())
+    assert all(("parts" in found) == regions for found in explanation["attributes"].values())
     assert (out / "1.png" / "segmentation.png").exists() == regions
     with Image.open(out / "1.png" / "sheet.png") as sheet:
         assert sheet.size[0] == (4 if regions else 3) * 236 + 12

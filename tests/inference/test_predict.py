@@ -26,8 +26,8 @@ from sspl.faces.photographs import DetectSettings
 from sspl.inference import sources as places
 from sspl.inference.crops import crop_faces
 from sspl.inference.drawing import LINE, Note, annotated, annotated_path, lines_about, shared
-from sspl.inference.journal import Journal
-from sspl.inference.predict import FRAMES_AT_ONCE, PredictSettings, Summary, predict
+from sspl.inference.journal import PredictionJournal
+from sspl.inference.predict import FRAMES_AT_ONCE, PredictSettings, PredictSummary, predict
 from sspl.inference.scorers import TorchScorer, load_scorer
 from sspl.inference.sources import Moving, Source, Stills
 from sspl.models.bundle import AttributeModel
@@ -89,7 +89,7 @@ def look(
     policy: Any = "fail",
     annotate: Path | None = None,
     **settings: Any,
-) -> Summary:
+) -> PredictSummary:
     return predict(
         scorer or Flat(),
         sources,
@@ -460,7 +460,10 @@ class Tape:
     """A video whose frames have given times, as OpenCV tells them."""
 
     def __init__(self, times: list[float], rate: float, count: float) -> None:
-        self.times, self.metadata = times, {cv2.CAP_PROP_FPS: rate, cv2.CAP_PROP_FRAME_COUNT: count}
+        self.times, self.properties = (
+            times,
+            {cv2.CAP_PROP_FPS: rate, cv2.CAP_PROP_FRAME_COUNT: count},
+        )
         self.at = -1
 
     def isOpened(self) -> bool:  # noqa: N802
@@ -476,7 +479,7 @@ class Tape:
     def get(self, what: int) -> float:
         if what == cv2.CAP_PROP_POS_MSEC:
             return self.times[self.at] * 1000
-        return self.metadata[what]
+        return self.properties[what]
 
     def release(self) -> None:
         pass
@@ -610,12 +613,12 @@ def test_a_long_video_without_faces_does_not_pile_up(tmp_path: Path) -> None:
             waiting.append(len(images))
             return super().probabilities(images)
 
-    from sspl.inference.predict import Looked, scored
+    from sspl.inference.predict import LookedShot, scored
 
-    def pictures() -> Iterator[list[Looked]]:
+    def pictures() -> Iterator[list[LookedShot]]:
         for i in range(40):
             shot = places.Shot("film", "film", frame=i)
-            yield [Looked(shot, ()) for _ in range(FRAMES_AT_ONCE)]
+            yield [LookedShot(shot, ()) for _ in range(FRAMES_AT_ONCE)]
 
     groups = [len(group) for group in scored(pictures(), Watching(), 128)]
     assert set(groups) == {4 * FRAMES_AT_ONCE}
@@ -750,7 +753,10 @@ def test_missing_pyarrow_is_named_before_any_work(
 
 def test_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SsplError, match="cannot write"), Journal(tmp_path / "file" / "p.csv", 1):
+    with (
+        pytest.raises(SsplError, match="cannot write"),
+        PredictionJournal(tmp_path / "file" / "p.csv", 1),
+    ):
         pass
 
 

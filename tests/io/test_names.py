@@ -11,7 +11,7 @@ from PIL import Image
 
 from shared import refused, sspl
 from sspl.data.adapters.source import NameBook
-from sspl.data.packs.layout import INDEX_FILE, PLAN_FILE, Index, Plan
+from sspl.data.packs.layout import INDEX_FILE, PLAN_FILE, Index, PackPlan
 from sspl.data.packs.read import PackedFaces, read_pack
 from sspl.data.packs.write import Encoded, make_pack, write_shard
 from sspl.data.records import FaceSet
@@ -44,7 +44,7 @@ def pack_of(folder: Path, *names: str) -> Path:
     shard = write_shard(
         folder, "faces-000000", "faces", [Encoded(n, picture(), ".jpg") for n in names]
     )
-    plan = Plan(
+    plan = PackPlan(
         source="x",
         canvas=None,
         box=None,

@@ -207,7 +207,7 @@ def test_keys_that_this_version_does_not_know_are_named(tmp_path: Path) -> None:
 def test_a_stamp_fits_what_was_touched_or_copied_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"abc")
-    stamp = Stamp.parsed(json.loads(json.dumps(Stamp.of(path).metadata())))
+    stamp = Stamp.parsed(json.loads(json.dumps(Stamp.of(path).as_json())))
     assert stamp is not None
     os.utime(path, (1, 1))
     assert stamp.fits(path)

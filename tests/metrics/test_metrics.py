@@ -150,8 +150,8 @@ def test_what_attributes_lack_by_hand() -> None:
 
 
 def test_remarks_say_over_what_means_are_and_what_is_told_apart() -> None:
-    metadata = {"left_out": {"a": "no x", "b": "no y", "c": "no x"}, "one_answer": ["d"]}
-    assert remarks(metadata, 5, "faces judged") == [
+    summary = {"left_out": {"a": "no x", "b": "no y", "c": "no x"}, "one_answer": ["d"]}
+    assert remarks(summary, 5, "faces judged") == [
         "Means are over 2 of 5 attributes, left out are: no x: a, c; no y: b.",
         "The model gives all faces judged the same answer, no better than always the commoner "
         "one, on 1 of 5 attributes: d.",

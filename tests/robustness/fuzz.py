@@ -39,7 +39,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from sspl.apps.labelling.journal import Journal
+from sspl.apps.labelling.journal import LabelJournal
 from sspl.apps.serving.reader import open_picture
 from sspl.data.adapters.celeba import read_celeba
 from sspl.data.adapters.lfwa import read_lfwa
@@ -48,7 +48,7 @@ from sspl.data.adapters.source import read_split_list
 from sspl.data.adapters.table import read_table
 from sspl.data.data_settings import parse_data_spec
 from sspl.data.images import WHOLE_FRAME, image_canvas, read_canvas, read_image, read_mask
-from sspl.data.packs.layout import INDEX_FILE, Index, Plan
+from sspl.data.packs.layout import INDEX_FILE, Index, PackPlan
 from sspl.data.packs.read import read_pack
 from sspl.data.packs.write import Encoded, write_shard
 from sspl.data.skipping import Skipped
@@ -520,7 +520,7 @@ def names() -> Reader:
 
     def packed(name: str, folder: Path) -> tuple[str, ...]:
         shard = write_shard(folder, "faces-000000", "faces", [Encoded(name, b"x", ".png")])
-        plan = Plan(
+        plan = PackPlan(
             source="x",
             canvas=None,
             box=None,
@@ -608,7 +608,7 @@ def uploads() -> Reader:
 def journals() -> Reader:
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "labels.csv"
-        journal = Journal(out, ("Smiling", "Young"), lambda: Path(place))
+        journal = LabelJournal(out, ("Smiling", "Young"), lambda: Path(place))
         journal.answer("a.png", {"Smiling": 1, "Young": None})
         journal.answer("b.png", {"Smiling": 0})
         journal.undo()
@@ -621,7 +621,7 @@ def journals() -> Reader:
         out = folder / "labels.csv"
         out.unlink(missing_ok=True)
         _file(folder, "labels.csv.journal", content)
-        journal = Journal(out, ("Smiling", "Young"), lambda: folder)
+        journal = LabelJournal(out, ("Smiling", "Young"), lambda: folder)
         try:
             said = {name: journal.values(name) for name in journal.images()}
         finally:

@@ -231,8 +231,8 @@ def content(path: Path) -> object:
         tensors, metadata = read_tensors(path)
         return metadata, {n: (t.dtype, t.shape, t.numpy().tobytes()) for n, t in tensors.items()}
     if path.suffix == ".json":
-        metadata = json.loads(path.read_text())
-        return {k: v for k, v in metadata.items() if k not in CLOCKS}
+        content = json.loads(path.read_text())
+        return {k: v for k, v in content.items() if k not in CLOCKS}
     if path.suffix == ".csv":
         rows = csv.DictReader(path.open(newline=""))
         return [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]

@@ -21,7 +21,7 @@ from sspl.io.locks import is_locked, locked
 from sspl.settings import build, merge
 from sspl.study import runner as study_run
 from sspl.study.cells import Cell, cell_folder, list_cells, plan, read_json
-from sspl.study.results import COLUMNS
+from sspl.study.results import RESULT_COLUMNS
 from sspl.study.runner import Study
 from sspl.study.study_settings import StudySettings, load_study, open_spec, packaged_studies
 from sspl.study.work import Judged
@@ -265,7 +265,7 @@ def test_the_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         rows = list(csv.DictReader(file))
     assert (
         tuple(rows[0])
-        == COLUMNS
+        == RESULT_COLUMNS
         == (
             "method",
             "protocol",

@@ -14,7 +14,7 @@ from PIL import Image
 from pages import Page, assert_stands_alone
 from shared import refused, sspl
 from sspl.errors import DataError
-from sspl.evaluation.paired import paired_metadata
+from sspl.evaluation.paired import paired_summary
 from sspl.evaluation.predictions import Predictions, load_predictions, save_predictions
 from sspl.metrics.attributes import all_figures, means
 from sspl.reporting.curves import curve_points, leading_methods
@@ -26,10 +26,10 @@ from sspl.reporting.differences import (
 )
 from sspl.reporting.pairwise import PairedComparison
 from sspl.reporting.readme import BEGIN, END, results_section, split_at_markers
-from sspl.reporting.results import Group, Row, group_rows, read_results_csv
+from sspl.reporting.results import Group, ResultRow, group_rows, read_results_csv
 from sspl.reporting.study_report import bars_over
 from sspl.study.cells import Cell, cell_folder
-from sspl.study.results import COLUMNS, FIGURE_COLUMNS
+from sspl.study.results import FIGURE_COLUMNS, RESULT_COLUMNS
 
 ATTRIBUTES = ("Male", "Young", "Smiling", "Bald", "Oval_Face", "Eyeglasses")
 SKILL = {"scratch": 0.5, "sspl": 1.3, "prt": 0.5, "hog": 0.3}
@@ -82,7 +82,7 @@ def write_study(folder: Path, cells: list[Cell]) -> None:
                 ]
             )
     with (folder / "results.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
+        csv.writer(file).writerows([RESULT_COLUMNS, *rows])
 
 
 CELLS = [
@@ -184,7 +184,7 @@ def test_paired_differences_are_those_of_the_predictions(study: Path, text: str)
         ]
         for m in ("sspl", "scratch")
     ]
-    metadata = paired_metadata(sides[0], sides[1], "x", 200)
+    summary = paired_summary(sides[0], sides[1], "x", 200)
     rows = rows_after(page, "Against", "Attributes")
     (row,) = (
         r
@@ -199,7 +199,7 @@ def test_paired_differences_are_those_of_the_predictions(study: Path, text: str)
     for cell, name in zip(
         row[4:7], ("accuracy", "balanced_accuracy", "average_precision"), strict=True
     ):
-        found = metadata["mean"][name]
+        found = summary["mean"][name]
         assert float(cell["data-value"]) == pytest.approx(found["difference"])
         assert found["better"] == written[name].better == "a"
         bounds = (written[name].low, written[name].high)
@@ -260,7 +260,7 @@ def test_every_method_is_set_against_the_second(text: str) -> None:
 def test_leading_methods_are_the_pair_the_longest_curves_and_the_best() -> None:
     def group(method: str, labels: int, accuracy: float) -> Group:
         figures = dict.fromkeys(FIGURE_COLUMNS, accuracy)
-        row = Row(method, "finetune", "toy", labels, 0, 0, "test", dict(figures), 1.0)
+        row = ResultRow(method, "finetune", "toy", labels, 0, 0, "test", dict(figures), 1.0)
         return Group(method, "finetune", "toy", labels, (row,))
 
     names = ["sspl", "scratch", *(f"m{i}" for i in range(8))]

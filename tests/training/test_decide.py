@@ -82,10 +82,10 @@ def test_thresholds_of_ones_own(run: Path, root: Path) -> None:
         "model", "decide", run, "Smiling=0.9", "Eyeglasses=0", "--thresholds", "half", "--json"
     ).stdout
     assert load_model(run).decisions.thresholds == {"Smiling": 0.9, "Eyeglasses": 0.0}
-    metadata = json.loads(shown)
-    assert metadata["given"] == {"Smiling": 0.9, "Eyeglasses": 0.0}
-    assert metadata == json.loads((run / "decisions.json").read_text())
-    glasses = metadata["attributes"]["Eyeglasses"]
+    summary = json.loads(shown)
+    assert summary["given"] == {"Smiling": 0.9, "Eyeglasses": 0.0}
+    assert summary == json.loads((run / "decisions.json").read_text())
+    glasses = summary["attributes"]["Eyeglasses"]
     assert (glasses["threshold"], glasses["balanced_accuracy"]) == (0.0, 0.5)
     command("model", "pack", run, "--out", run / "packed")
     card = (run / "packed" / "MODEL_CARD.md").read_text()

@@ -11,7 +11,7 @@ from scipy.special import expit
 from shared import refused
 from shared import sspl as command
 from sspl.data.records import MISSING
-from sspl.evaluation.decided import decided_lines, decided_metadata
+from sspl.evaluation.decided import decided_lines, decided_summary
 from sspl.evaluation.predictions import Predictions
 from sspl.models.bundle import load_model
 from sspl.models.decisions import Decisions
@@ -124,7 +124,7 @@ def test_worth_of_decisions_by_hand() -> None:
     probabilities = np.array([[0.9], [0.35], [0.45], [0.1], [0.5]], np.float32)
     predictions = Predictions(tuple("abcde"), ("x",), labels, probabilities)
     decisions = Decisions(thresholds={"x": 0.3}, unsure={"x": (0.2, 0.4)})
-    (found,) = decided_metadata(predictions, decisions).values()
+    (found,) = decided_summary(predictions, decisions).values()
     assert found == {
         "threshold": 0.3,
         "band": (0.2, 0.4),
@@ -136,7 +136,7 @@ def test_worth_of_decisions_by_hand() -> None:
     lines = decided_lines({"x": found})
     assert lines[1].split() == ["x", "30.00", "75.00", "75.00", "25.00", "66.67"]
     all_unsure = Decisions(unsure={"x": (0.0, 1.0)})
-    assert decided_metadata(predictions, all_unsure)["x"]["sure_accuracy"] is None
+    assert decided_summary(predictions, all_unsure)["x"]["sure_accuracy"] is None
 
 
 def test_a_run_keeps_what_it_chose_and_every_command_uses_it(tmp_path: Path) -> None:
@@ -175,13 +175,13 @@ def test_a_run_keeps_what_it_chose_and_every_command_uses_it(tmp_path: Path) -> 
     counts = json.loads((run / "metrics.json").read_text())["label_counts"]
     assert list(counts) == list(model.schema.names)
     assert "acc sure" in command("evaluate", run, "--split", "all", "--resamples", 0).output
-    metadata = json.loads((run / "evaluation-all.json").read_text())["decisions"]
+    summary = json.loads((run / "evaluation-all.json").read_text())["decisions"]
     out = tmp_path / "p.csv"
     command("predict", run, pictures, "--out", out)
     rows = list(csv.DictReader(out.open()))
     thresholds = model.decisions.threshold_array(model.schema.names)
     for name, threshold in zip(model.schema.names, thresholds, strict=True):
-        assert metadata[name]["threshold"] == threshold
+        assert summary[name]["threshold"] == threshold
         low, high = model.decisions.unsure.get(name, (0.0, 0.0))
         for row in rows:
             p = float(row[f"{name}_probability"])

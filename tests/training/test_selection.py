@@ -184,10 +184,10 @@ def test_attributes_of_one_kind_are_named_and_in_no_mean(
     found = sspl("evaluate", run, "--split", "test", "--resamples", 50).output
     judged = "left out are: no positive among the labelled faces: Bald; no label among the faces "
     assert judged + "judged: Blurry." in found.replace("\n", " ")
-    metadata = json.loads((run / "evaluation-test.json").read_text())
-    each = metadata["attributes"]
+    evaluation = json.loads((run / "evaluation-test.json").read_text())
+    each = evaluation["attributes"]
     mean = (each["Smiling"]["average_precision"] + each["Young"]["average_precision"]) / 2
-    assert metadata["mean"]["average_precision"] == pytest.approx(mean)
+    assert evaluation["mean"]["average_precision"] == pytest.approx(mean)
     sspl("report", run, "--out", tmp_path / "report.html")
     sspl("model", "pack", run, "--out", tmp_path / "model")
     for file in (tmp_path / "report.html", tmp_path / "model" / "MODEL_CARD.md"):

@@ -57,7 +57,7 @@ def check(
     settings = parse_data_spec(spec)
     faces = settings.read()
     lines: list[str] = []
-    metadata: dict[str, object] = {}
+    result: dict[str, object] = {}
     if on_error is not None:
         skipped = Skipped(on_error)
         # Which classes the masks are of is said later, when they are learnt from.
@@ -66,21 +66,21 @@ def check(
             skipped.write(out)
         lines = [*(reason for _, _, reason in skipped.rows)]
         lines.append(f"{len(skipped)} pictures skipped, {len(faces):,} can be used")
-        metadata["skipped"] = [
+        result["skipped"] = [
             dict(zip(("source", "image", "reason"), row, strict=True)) for row in skipped.rows
         ]
     lines += [*_split_lines(faces), "", *_attribute_lines(faces), *_lacking_lines(faces)]
     lines += _group_lines(faces)
     if len(faces) and faces.has_masks:
-        seen = _mask_metadata(faces, settings, taxonomy)
+        seen = _mask_summary(faces, settings, taxonomy)
         lines += ["", *mask_lines(seen)]
-        metadata["masks"] = seen
-    say("\n".join(lines), metadata | _metadata(faces), as_json)
+        result["masks"] = seen
+    say("\n".join(lines), result | _face_summary(faces), as_json)
 
 
-def _mask_metadata(faces: "FaceSet", settings: "DataSettings", named: str | None) -> dict[str, Any]:
+def _mask_summary(faces: "FaceSet", settings: "DataSettings", named: str | None) -> dict[str, Any]:
     """Count the masks; remarks on what hardly is as it should be go to the log, too."""
-    from sspl.data.mask_shares import count_masks, mask_metadata
+    from sspl.data.mask_shares import count_masks, mask_summary
     from sspl.data.packs.layout import read_index
     from sspl.domain.taxonomy import UNKNOWN, Taxonomy, load_taxonomy
 
@@ -89,13 +89,13 @@ def _mask_metadata(faces: "FaceSet", settings: "DataSettings", named: str | None
         taxonomy = Taxonomy("the pack", packed)
     else:
         taxonomy = load_taxonomy(named or "celebamask19")
-    metadata = mask_metadata(count_masks(faces, UNKNOWN), taxonomy)
-    for remark in metadata["remarks"]:
+    result = mask_summary(count_masks(faces, UNKNOWN), taxonomy)
+    for remark in result["remarks"]:
         log.warning("%s: %s.", faces.source, remark)
-    return metadata
+    return result
 
 
-def _metadata(faces: "FaceSet") -> dict[str, object]:
+def _face_summary(faces: "FaceSet") -> dict[str, object]:
     """Return what the lines say, as JSON values."""
     from sspl.data.records import MISSING
 

@@ -8,7 +8,7 @@ import click
 from sspl.cli.options import json_option, say
 from sspl.cli.values import file_out, folder_in
 
-FIGURES: Final = ("accuracy", "balanced_accuracy", "f1", "average_precision", "auc")
+PAIRED_FIGURES: Final = ("accuracy", "balanced_accuracy", "f1", "average_precision", "auc")
 
 
 @click.command()
@@ -17,7 +17,7 @@ FIGURES: Final = ("accuracy", "balanced_accuracy", "f1", "average_precision", "a
 @click.option("--split", default="test", show_default=True)
 @click.option(
     "--figure",
-    type=click.Choice(FIGURES),
+    type=click.Choice(PAIRED_FIGURES),
     default="balanced_accuracy",
     show_default=True,
     help="What to list for each attribute.",
@@ -40,15 +40,15 @@ def compare(
     predictions. One is called better only where the bootstrap interval of the difference
     excludes zero.
     """
-    from sspl.evaluation.paired import paired_metadata, paired_table
+    from sspl.evaluation.paired import paired_summary, paired_table
     from sspl.evaluation.predictions import load_predictions, predictions_file
     from sspl.io.files import write_json
 
     files = [run if run.is_file() else predictions_file(run, split) for run in (run_a, run_b)]
     a, b = (load_predictions(file) for file in files)
-    metadata = paired_metadata([a], [b], f"{run_a} and {run_b}", resamples)
-    named = {"a": str(files[0]), "b": str(files[1]), **metadata}
+    summary = paired_summary([a], [b], f"{run_a} and {run_b}", resamples)
+    named = {"a": str(files[0]), "b": str(files[1]), **summary}
     if out is not None:
         write_json(out, named)
-    title = f"A: {run_a}\nB: {run_b}\n{metadata['faces']:,} faces\n"
-    say(f"{title}\n{paired_table(metadata, figure)}", named, as_json)
+    title = f"A: {run_a}\nB: {run_b}\n{summary['faces']:,} faces\n"
+    say(f"{title}\n{paired_table(summary, figure)}", named, as_json)

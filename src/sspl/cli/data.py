@@ -102,14 +102,14 @@ def pack(
         )
     size = sum(shard.bytes for shard in index.shards)
     lines.append(f"{index.faces:,} faces in {len(index.shards)} shards of {out}, {size:,} bytes")
-    metadata = {
+    result = {
         "faces": index.faces,
         "skipped": left_out,
         "shards": len(index.shards),
         "bytes": size,
         "out": str(out),
     }
-    say("\n".join(lines), metadata, as_json)
+    say("\n".join(lines), result, as_json)
 
 
 @data.command("merge-masks")

@@ -26,8 +26,8 @@ def demo(overrides: tuple[str, ...], out: Path, as_json: bool) -> None:
         clear(out)
         results, picture = run_demo(settings, out), out / "comparison.png"
     table = comparison_table(results, settings.labels)
-    metadata = {
+    result = {
         "arms": {arm: found.means for arm, found in results.items()},
         "picture": str(picture),
     }
-    say(f"{table}\npicture: {picture}", metadata, as_json)
+    say(f"{table}\npicture: {picture}", result, as_json)

@@ -73,4 +73,4 @@ def detect(
     }
     settings = build(DetectSettings, given)
     found = detect_folder(photos, out, settings, on_error)
-    say(found.text(out), found.metadata() | {"out": str(out)}, as_json)
+    say(found.text(out), found.counts() | {"out": str(out)}, as_json)

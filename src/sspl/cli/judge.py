@@ -75,7 +75,7 @@ def evaluate(
     faces = faces.split(split) if split != "all" else faces
     found = evaluation.evaluate(run, faces, RuntimeSettings(device=device), by, resamples)
     evaluation.write_evaluation(run, split, found)
-    say(evaluation.table(found), found.metadata, as_json)
+    say(evaluation.table(found), found.summary, as_json)
 
 
 @click.command()

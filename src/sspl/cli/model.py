@@ -101,7 +101,7 @@ def decide(
         _thresholds(given),
         RuntimeSettings(device=device),
     )
-    say(found.text(), found.metadata, as_json)
+    say(found.text(), found.summary, as_json)
 
 
 def _thresholds(given: tuple[str, ...]) -> dict[str, float]:

@@ -150,9 +150,9 @@ json_option = click.option(
 )
 
 
-def say(text: str, metadata: object, as_json: bool) -> None:
-    """Print a result in words, or its metadata as one line of JSON."""
-    click.echo(json.dumps(metadata, ensure_ascii=False) if as_json else text)
+def say(text: str, result: object, as_json: bool) -> None:
+    """Print a result: in words, or as one line of JSON."""
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else text)
 
 
 def _silence(context: click.Context, parameter: click.Parameter, quiet: bool) -> None:

@@ -68,8 +68,8 @@ def report(
             page, differences = study_report(run, pair, resamples, faces, box)
             write_text(out, page)
             write_differences(found, differences)
-        metadata = {"out": str(out), "differences": str(found)}
-        say(f"report in {out}, its differences in {found}", metadata, as_json)
+        result = {"out": str(out), "differences": str(found)}
+        say(f"report in {out}, its differences in {found}", result, as_json)
         return
     if pair is not None:
         raise SettingsError(f"--pair: {run} is no study; leave it out.")

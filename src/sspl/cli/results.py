@@ -35,5 +35,5 @@ def results(
     if picture is not None:
         draw_curves(tables[0], picture)
     text = f"{readme}: {'written' if changed else 'nothing to change'}"
-    metadata = {"readme": str(readme), "changed": changed}
-    say(text, metadata | ({"picture": str(picture)} if picture else {}), as_json)
+    result = {"readme": str(readme), "changed": changed}
+    say(text, result | ({"picture": str(picture)} if picture else {}), as_json)

@@ -28,5 +28,5 @@ def tensorboard(runs: tuple[Path, ...], out: Path, watch: float | None, as_json:
 
     with claimed(out, folder=True):
         rows = write_events(runs, out, watch)
-    metadata = {"rows": rows, "runs": len(runs), "out": str(out)}
-    say(f"{rows} rows of {len(runs)} runs in {out}", metadata, as_json)
+    result = {"rows": rows, "runs": len(runs), "out": str(out)}
+    say(f"{rows} rows of {len(runs)} runs in {out}", result, as_json)

@@ -50,12 +50,12 @@ class Stamp:
 
     @classmethod
     def parsed(cls, content: Any) -> "Stamp | None":
-        """Return the stamp that `metadata` gave; None for anything else."""
+        """Return the stamp that `as_json` gave; None for anything else."""
         if not (isinstance(content, list) and len(content) == 3):
             return None
         return cls(*content) if all(type(value) is int for value in content) else None
 
-    def metadata(self) -> list[int]:
+    def as_json(self) -> list[int]:
         """Return it as JSON values."""
         return [self.bytes, self.mtime_ns, self.crc]
 

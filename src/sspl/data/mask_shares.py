@@ -173,7 +173,7 @@ def _name(index: int, taxonomy: Taxonomy) -> str:
     return f"id {index}, which is no class of {taxonomy.name}"
 
 
-def mask_metadata(counts: ClassCounts, taxonomy: Taxonomy) -> dict[str, Any]:
+def mask_summary(counts: ClassCounts, taxonomy: Taxonomy) -> dict[str, Any]:
     """Return what `mask_lines` says, as JSON values."""
 
     def row(index: int) -> dict[str, float]:
@@ -193,13 +193,13 @@ def mask_metadata(counts: ClassCounts, taxonomy: Taxonomy) -> dict[str, Any]:
     }
 
 
-def mask_lines(metadata: dict[str, Any]) -> list[str]:
+def mask_lines(summary: dict[str, Any]) -> list[str]:
     """Return a table of the share of each class."""
-    rows = metadata["classes"] | {f"id {i}": row for i, row in metadata["no_class"].items()}
-    rows |= {"unknown (255)": metadata["unknown"]}
+    rows = summary["classes"] | {f"id {i}": row for i, row in summary["no_class"].items()}
+    rows |= {"unknown (255)": summary["unknown"]}
     width = max(len("class"), *map(len, rows))
     lines = [
-        f"{metadata['masks']:,} masks, classes of {metadata['taxonomy']}",
+        f"{summary['masks']:,} masks, classes of {summary['taxonomy']}",
         f"{'class':<{width}}{'pixels':>10}{'masks with it':>15}",
     ]
     for name, row in rows.items():

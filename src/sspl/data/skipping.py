@@ -16,7 +16,7 @@ OnError = Literal["fail", "skip"]
 """What to do with a picture or mask that cannot be read."""
 
 SKIPPED_FILE: Final = "skipped.csv"
-COLUMNS: Final = ("source", "image", "reason")
+SKIPPED_COLUMNS: Final = ("source", "image", "reason")
 
 
 class Skipped:
@@ -42,15 +42,15 @@ class Skipped:
     def write(self, file: Path) -> None:
         """Write the list as CSV; where nothing was left out, remove that of an earlier run."""
         if self.rows:
-            write_csv(file, COLUMNS, self.rows)
+            write_csv(file, SKIPPED_COLUMNS, self.rows)
         else:
             file.unlink(missing_ok=True)
 
     def read(self, file: Path) -> None:
         """Take over the list that an earlier part of the same run wrote, if it wrote one."""
         rows = list(read_csv(file)) if file.exists() else []
-        if rows and tuple(rows[0][1]) != COLUMNS:
-            raise DataError(f"{file}: expected the columns {','.join(COLUMNS)}.")
+        if rows and tuple(rows[0][1]) != SKIPPED_COLUMNS:
+            raise DataError(f"{file}: expected the columns {','.join(SKIPPED_COLUMNS)}.")
         self.rows = [(source, name, reason) for _, (source, name, reason) in rows[1:]]
 
     def text(self, file: Path) -> str:

@@ -18,7 +18,13 @@ from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
 
 SCRATCH: Final = "from scratch"
 PRETRAINED: Final = "SSPL pre-trained"
-COLUMNS: Final = ("accuracy", "balanced_accuracy", "average_precision", "auc", "majority_accuracy")
+COMPARISON_FIGURES: Final = (
+    "accuracy",
+    "balanced_accuracy",
+    "average_precision",
+    "auc",
+    "majority_accuracy",
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def run_arm(
         folder = finetune_subset(content, data, pretrained, labels, subset, out)
         found = evaluate(folder, test, RuntimeSettings())
         write_evaluation(folder, "test", found)
-        means.append(found.metadata["mean"])
+        means.append(found.summary["mean"])
         balanced.append(
             [np.nan if f.balanced_accuracy is None else f.balanced_accuracy for f in found.figures]
         )
@@ -84,11 +90,11 @@ def run_arm(
 def write_comparison(path: Path, results: Mapping[str, ArmResult]) -> None:
     """Write one row for each arm and subset as CSV."""
     rows = [
-        (arm, subset, *(round(row[c], 6) for c in COLUMNS))
+        (arm, subset, *(round(row[c], 6) for c in COMPARISON_FIGURES))
         for arm, result in results.items()
         for subset, row in enumerate(result.means)
     ]
-    write_csv(path, ("arm", "subset", *COLUMNS), rows)
+    write_csv(path, ("arm", "subset", *COMPARISON_FIGURES), rows)
 
 
 def comparison_table(results: Mapping[str, ArmResult], labels: int) -> str:
@@ -96,7 +102,7 @@ def comparison_table(results: Mapping[str, ArmResult], labels: int) -> str:
     title = f"{labels} labels"
     lines = [f"{title:<20}{'accuracy':>16}{'balanced':>16}{'AP':>16}{'majority':>12}"]
     for arm, result in results.items():
-        cells = [spread([row[figure] for row in result.means]) for figure in COLUMNS[:3]]
+        cells = [spread([row[figure] for row in result.means]) for figure in COMPARISON_FIGURES[:3]]
         majority = 100 * float(np.mean([row["majority_accuracy"] for row in result.means]))
         lines.append(f"{arm:<20}" + "".join(f"{c:>16}" for c in cells) + f"{majority:>12.2f}")
     return "\n".join(lines)

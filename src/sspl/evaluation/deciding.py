@@ -11,7 +11,7 @@ from sspl.data.data_settings import DataSettings
 from sspl.data.records import FaceSet
 from sspl.data.subsets import load_subset
 from sspl.errors import SettingsError
-from sspl.evaluation.decided import decided_lines, decided_metadata, own_decisions
+from sspl.evaluation.decided import decided_lines, decided_summary, own_decisions
 from sspl.evaluation.evaluate import Evaluation, judge, labelled_probabilities, write_evaluation
 from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
 from sspl.io.files import read_json, write_json
@@ -30,20 +30,20 @@ class Decided:
     """What was chosen on which faces.
 
     Args:
-        metadata: rule and number of faces, and for each attribute what the choice is worth on them;
+        summary: rule and number of faces, and for each attribute what the choice is worth on them;
             JSON-able.
         evaluations: the splits whose evaluation in the folder now tells of the new decisions.
     """
 
-    metadata: dict[str, Any]
+    summary: dict[str, Any]
     evaluations: tuple[str, ...]
 
     def text(self) -> str:
         """Return a plain table and what to think of it."""
-        faces, own = self.metadata["faces"], self.metadata["validation"]
+        faces, own = self.summary["faces"], self.summary["validation"]
         what = "the validation faces" if own else "the faces"
         lines = [
-            *decided_lines(self.metadata["attributes"]),
+            *decided_lines(self.summary["attributes"]),
             "",
             f"These figures are of {what} that it was chosen on, {faces:,}, and flatter it;",
             "'sspl evaluate' says what it is worth on others.",
@@ -114,13 +114,13 @@ def decide(
     names = model.schema.names
     decisions = choose_decisions(names, probabilities, labels, rule, accuracy, given)
     found = Predictions(faces.names, names, labels, probabilities.astype(np.float32))
-    metadata = {
+    summary = {
         "rule": rule, "sure_accuracy": accuracy, "given": dict(given), "faces": len(faces),
-        "validation": own, "attributes": decided_metadata(found, decisions),
+        "validation": own, "attributes": decided_summary(found, decisions),
     }  # fmt: skip
     save_decisions(run, model, decisions)
-    write_json(run / DECISIONS_FILE, metadata)
-    return Decided(metadata, _tell_anew(run, replace(model, decisions=decisions)))
+    write_json(run / DECISIONS_FILE, summary)
+    return Decided(summary, _tell_anew(run, replace(model, decisions=decisions)))
 
 
 def _tell_anew(run: Path, model: AttributeModel) -> tuple[str, ...]:
@@ -129,10 +129,10 @@ def _tell_anew(run: Path, model: AttributeModel) -> tuple[str, ...]:
         split = file.stem.removeprefix("evaluation-")
         if not predictions_file(run, split).is_file():
             continue
-        predictions, metadata = load_predictions(predictions_file(run, split)), read_json(file)
-        metadata.pop("decisions", None)
-        metadata |= own_decisions(predictions, model.decisions)
+        predictions, summary = load_predictions(predictions_file(run, split)), read_json(file)
+        summary.pop("decisions", None)
+        summary |= own_decisions(predictions, model.decisions)
         figures = judge(predictions, model.training_rates)
-        write_evaluation(run, split, Evaluation(predictions, figures, metadata))
+        write_evaluation(run, split, Evaluation(predictions, figures, summary))
         splits.append(split)
     return tuple(splits)

@@ -19,7 +19,7 @@ from sspl.evaluation.statistics import (
     RESAMPLED,
     RESAMPLES,
     drawn_text,
-    interval_metadata,
+    interval_summary,
     resampling_of,
 )
 from sspl.evaluation.subgroups import (
@@ -27,17 +27,16 @@ from sspl.evaluation.subgroups import (
     groupings,
     groups_of,
     subgroup_lines,
-    subgroup_metadata,
     subgroup_rows,
+    subgroup_summary,
 )
 from sspl.io.files import write_csv, write_json, write_text
 from sspl.metrics.attributes import (
-    FIGURES,
+    ATTRIBUTE_FIGURES,
     AttributeFigures,
     all_figures,
     lacking,
     means,
-    one_answer,
     reliability,
     remarks,
 )
@@ -45,7 +44,7 @@ from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.scoring import face_probabilities
 from sspl.training.stage_settings import RuntimeSettings
 
-COLUMNS = ("positives", "negatives", *FIGURES, "majority_accuracy")
+EVALUATION_COLUMNS = ("positives", "negatives", *ATTRIBUTE_FIGURES, "majority_accuracy")
 
 NONE_LEFT_OUT: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -57,12 +56,12 @@ class Evaluation:
     Args:
         predictions: of every face.
         figures: of each attribute.
-        metadata: means and per-attribute figures, JSON-able.
+        summary: means and per-attribute figures, JSON-able.
     """
 
     predictions: Predictions
     figures: list[AttributeFigures]
-    metadata: dict[str, Any]
+    summary: dict[str, Any]
 
 
 def evaluate(
@@ -81,13 +80,11 @@ def evaluate(
     model = load_model(run)
     predictions = predict_labelled(model, faces, runtime, by)
     figures = judge(predictions, model.training_rates)
-    metadata = {"source": faces.source, "flip_average": model.flip_average}
+    summary = {"source": faces.source, "flip_average": model.flip_average}
     reasons = left_out(predictions, model.training_rates)
-    metadata |= describe(predictions, figures, by, resamples, reasons)
-    metadata |= own_decisions(predictions, model.decisions)
-    decided, _ = model.decisions.decide(predictions.attributes, predictions.probabilities)
-    metadata["one_answer"] = one_answer(predictions.attributes, decided)
-    return Evaluation(predictions, figures, metadata)
+    summary |= describe(predictions, figures, by, resamples, reasons)
+    summary |= own_decisions(predictions, model.decisions)
+    return Evaluation(predictions, figures, summary)
 
 
 def predict_labelled(
@@ -156,25 +153,25 @@ def describe(
     resamples: int = RESAMPLES,
     reasons: Mapping[str, str] = NONE_LEFT_OUT,
 ) -> dict[str, Any]:
-    """Return all that is known of some predictions as JSON-able metadata.
+    """Return all that is known of some predictions as a JSON-able summary.
 
     Means and per-attribute figures, their bootstrap intervals, calibration, and figures by
     subgroup (`by` as in `sspl.evaluation.subgroups.groupings`). Without `resamples` there are
     neither intervals nor subgroups. Means are without the attributes that have `reasons`.
     """
-    metadata: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "faces": len(predictions),
         "mean": means(figures, reasons),
         "left_out": dict(reasons),
-        "attributes": {f.name: {c: getattr(f, c) for c in COLUMNS} for f in figures},
+        "attributes": {f.name: {c: getattr(f, c) for c in EVALUATION_COLUMNS} for f in figures},
         "calibration": reliability(predictions.labels, predictions.probabilities),
     }
     if resamples:
         resampling = resampling_of(predictions, resamples)
         ways = groupings(predictions, by)
-        metadata["intervals"] = interval_metadata(predictions, resampling, reasons)
-        metadata["subgroups"] = [subgroup_metadata(predictions, way, resampling) for way in ways]
-    return metadata
+        summary["intervals"] = interval_summary(predictions, resampling, reasons)
+        summary["subgroups"] = [subgroup_summary(predictions, way, resampling) for way in ways]
+    return summary
 
 
 def write_evaluation(folder: Path, split: str, found: Evaluation) -> None:
@@ -184,12 +181,12 @@ def write_evaluation(folder: Path, split: str, found: Evaluation) -> None:
     subgroups `subgroups-SPLIT.csv`; one of an earlier evaluation is removed.
     """
     save_predictions(predictions_file(folder, split), found.predictions)
-    write_json(folder / f"evaluation-{split}.json", found.metadata)
+    write_json(folder / f"evaluation-{split}.json", found.summary)
     header, rows = _csv(found)
     write_csv(folder / f"evaluation-{split}.csv", header, rows)
     groups = folder / f"subgroups-{split}.csv"
-    if found.metadata.get("subgroups"):
-        write_csv(groups, ROW_TITLES, subgroup_rows(found.metadata["subgroups"]))
+    if found.summary.get("subgroups"):
+        write_csv(groups, ROW_TITLES, subgroup_rows(found.summary["subgroups"]))
     else:
         groups.unlink(missing_ok=True)
     write_text(folder / f"evaluation-{split}.txt", table(found) + "\n")
@@ -198,9 +195,9 @@ def write_evaluation(folder: Path, split: str, found: Evaluation) -> None:
 def _csv(found: Evaluation) -> tuple[list[str], list[tuple[Any, ...]]]:
     header = list(asdict(found.figures[0]))
     rows = [tuple(asdict(f).values()) for f in found.figures]
-    if "intervals" in found.metadata:
+    if "intervals" in found.summary:
         header += [f"{name}_{end}" for name in RESAMPLED for end in ("low", "high")]
-        bounds = found.metadata["intervals"]["attributes"]
+        bounds = found.summary["intervals"]["attributes"]
         rows = [
             (*row, *(end for name in RESAMPLED for end in bounds[row[0]][name] or (None, None)))
             for row in rows
@@ -217,21 +214,21 @@ def table(found: Evaluation) -> str:
     titles = ("attribute", "pos", "neg", "acc", "bal", "F1", "AP", "AUC", "ECE", "majority")
     lines = [_line(titles)]
     for f in found.figures:
-        cells = [_percent(getattr(f, c)) for c in (*FIGURES, "majority_accuracy")]
+        cells = [_percent(getattr(f, c)) for c in (*ATTRIBUTE_FIGURES, "majority_accuracy")]
         lines.append(_line((f.name, str(f.positives), str(f.negatives), *cells)))
-    lines.append(_line(("mean", "", "", *(_percent(v) for v in found.metadata["mean"].values()))))
-    if "intervals" in found.metadata:
-        intervals = found.metadata["intervals"]
+    lines.append(_line(("mean", "", "", *(_percent(v) for v in found.summary["mean"].values()))))
+    if "intervals" in found.summary:
+        intervals = found.summary["intervals"]
         for end, title in enumerate(("  from", "  to")):
             bounds = (intervals["mean"][name] or (None, None) for name in RESAMPLED)
             lines.append(_line((title, "", "", *(_percent(b[end]) for b in bounds))))
         lines += ["", f"from, to: {drawn_text(intervals)}"]
-    if said := remarks(found.metadata, len(found.figures), "faces judged"):
+    if said := remarks(found.summary, len(found.figures), "faces judged"):
         lines += ["", *said]
-    if found.metadata.get("subgroups"):
-        lines += ["", *subgroup_lines(found.metadata["subgroups"])]
-    if "decisions" in found.metadata:
-        lines += ["", *decided_lines(found.metadata["decisions"])]
+    if found.summary.get("subgroups"):
+        lines += ["", *subgroup_lines(found.summary["subgroups"])]
+    if "decisions" in found.summary:
+        lines += ["", *decided_lines(found.summary["decisions"])]
     return "\n".join(lines)
 
 

@@ -127,14 +127,14 @@ def _mean_points(side: Sequence[Sampled]) -> dict[str, Array]:
     return {name: np.mean([s.points[name] for s in side], axis=0) for name in side[0].points}
 
 
-def paired_metadata(
+def paired_summary(
     a: Sequence[Predictions],
     b: Sequence[Predictions],
     where: str,
     resamples: int = RESAMPLES,
     figures: Sequence[str] = RESAMPLED,
 ) -> dict[str, Any]:
-    """Compare two methods on the same faces; return JSON-able metadata, as `differences` does.
+    """Compare two methods on the same faces; return a JSON-able summary, as `differences` does.
 
     `a` and `b` hold one set of predictions for each label subset, in the same order. Attributes
     that only one has are left out. Raises `DataError`, beginning with `where`, when the faces or
@@ -170,30 +170,30 @@ def _difference(a: float, b: float, samples: Array) -> dict[str, Any] | None:
     return {"a": a, "b": b, "difference": a - b, "interval": bounds, "better": better}
 
 
-def verdicts(metadata: Mapping[str, Any], figure: str) -> dict[str | None, list[str]]:
+def verdicts(summary: Mapping[str, Any], figure: str) -> dict[str | None, list[str]]:
     """Return the attributes on which "a" is better, "b" is, and (None) no difference is shown."""
     found: dict[str | None, list[str]] = {"a": [], "b": [], None: []}
-    for attribute, figures in metadata["attributes"].items():
+    for attribute, figures in summary["attributes"].items():
         if figures[figure] is not None:
             found[figures[figure]["better"]].append(attribute)
     return found
 
 
-def paired_table(metadata: Mapping[str, Any], figure: str) -> str:
+def paired_table(summary: Mapping[str, Any], figure: str) -> str:
     """Return a plain table in percent: the means, then `figure` of each attribute."""
-    lines = [_line("mean of", "A", "B", "A - B", f"{100 * metadata['level']:g} %")]
-    lines += [_row(TITLES[name], found) for name, found in metadata["mean"].items()]
-    lines += ["", _line(TITLES[figure], "A", "B", "A - B", f"{100 * metadata['level']:g} %")]
-    lines += [_row(name, found[figure]) for name, found in metadata["attributes"].items()]
-    counts = {who: len(names) for who, names in verdicts(metadata, figure).items()}
-    chance = (1 - metadata["level"]) * sum(counts.values())
+    lines = [_line("mean of", "A", "B", "A - B", f"{100 * summary['level']:g} %")]
+    lines += [_row(TITLES[name], found) for name, found in summary["mean"].items()]
+    lines += ["", _line(TITLES[figure], "A", "B", "A - B", f"{100 * summary['level']:g} %")]
+    lines += [_row(name, found[figure]) for name, found in summary["attributes"].items()]
+    counts = {who: len(names) for who, names in verdicts(summary, figure).items()}
+    chance = (1 - summary["level"]) * sum(counts.values())
     return "\n".join(
         [
             *lines,
             "",
             f"{TITLES[figure]}: A is better on {counts['a']} attributes, B on {counts['b']}; "
             f"no difference is shown on {counts[None]}.",
-            f"{drawn_text(metadata)}, the same for both. Where nothing differs, about {chance:.0f} "
+            f"{drawn_text(summary)}, the same for both. Where nothing differs, about {chance:.0f} "
             f"of {sum(counts.values())} attributes would still seem to.",
         ]
     )

@@ -95,7 +95,7 @@ def resampling_of(predictions: Predictions, count: int = RESAMPLES, seed: int = 
 
 
 @dataclass(frozen=True)
-class Counts:
+class DecisionCounts:
     """Outcomes of decisions, arrays of one shape; a figure is NaN where it is not defined."""
 
     true_positives: Array
@@ -144,7 +144,7 @@ def ratio(part: Array, whole: Array) -> Array:
 
 
 def outcomes(predictions: Predictions) -> NDArray[np.bool_]:
-    """Return bool (4, faces, attributes), the outcomes of `Counts` in its order.
+    """Return bool (4, faces, attributes), the outcomes of `DecisionCounts` in its order.
 
     All are False where the label is missing.
     """
@@ -154,11 +154,11 @@ def outcomes(predictions: Predictions) -> NDArray[np.bool_]:
     return np.stack([yes & said, yes & ~said, no & said, no & ~said])
 
 
-def resampled_counts(predictions: Predictions, resampling: Resampling) -> Counts:
+def resampled_counts(predictions: Predictions, resampling: Resampling) -> DecisionCounts:
     """Return the outcomes in each resample, arrays (resamples, attributes)."""
     table = outcomes(predictions)
     flat = np.concatenate(list(table), axis=1)
-    return Counts(*np.split(resampling.sums(flat), len(table), axis=1))
+    return DecisionCounts(*np.split(resampling.sums(flat), len(table), axis=1))
 
 
 def resampled_figures(
@@ -179,7 +179,7 @@ def point_figures(predictions: Predictions, figures: Sequence[str] = RESAMPLED) 
 
     They equal those of `sspl.metrics.attributes`, and take a fraction of the time.
     """
-    counts = Counts(*outcomes(predictions).sum(1).astype(np.float64))
+    counts = DecisionCounts(*outcomes(predictions).sum(1).astype(np.float64))
     found = {name: getattr(counts, name)() for name in COUNTED if name in figures}
     if set(figures) & set(RANKED):
         found |= {name: np.full(len(predictions.attributes), np.nan) for name in RANKED}
@@ -263,7 +263,7 @@ def interval(samples: Array, level: float = LEVEL) -> Interval | None:
     return float(low), float(high)
 
 
-def interval_metadata(
+def interval_summary(
     predictions: Predictions, resampling: Resampling, without: Collection[str] = ()
 ) -> dict[str, Any]:
     """Return the intervals of the mean figures and of each attribute's, JSON-able.
@@ -290,11 +290,11 @@ def interval_metadata(
     }
 
 
-def drawn_text(metadata: Mapping[str, Any]) -> str:
-    """Return in words what `interval_metadata` were drawn from."""
+def drawn_text(summary: Mapping[str, Any]) -> str:
+    """Return in words what `interval_summary` was drawn from."""
     text = (
-        f"{100 * metadata['level']:g} % intervals from {metadata['resamples']:,} resamples of "
-        f"{metadata['units']:,} {metadata['drawn']}"
+        f"{100 * summary['level']:g} % intervals from {summary['resamples']:,} resamples of "
+        f"{summary['units']:,} {summary['drawn']}"
     )
-    fewer = metadata.get("ranked_resamples", metadata["resamples"])
-    return text if fewer == metadata["resamples"] else f"{text} ({fewer:,} for AP and AUC)"
+    fewer = summary.get("ranked_resamples", summary["resamples"])
+    return text if fewer == summary["resamples"] else f"{text} ({fewer:,} for AP and AUC)"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sspl.data.records import IDENTITY, MISSING, FaceSet
 from sspl.errors import SettingsError
 from sspl.evaluation.predictions import Predictions
-from sspl.evaluation.statistics import Array, Counts, Resampling, interval, outcomes
+from sspl.evaluation.statistics import Array, DecisionCounts, Resampling, interval, outcomes
 
 FEWEST: Final = 30
 """Cases below which a figure of a group is marked and has no part in a gap.
@@ -22,7 +22,12 @@ negatives for the false positive rate, the fewer of the two for balanced accurac
 DEFAULT_ATTRIBUTES: Final = ("Male", "Young")
 MOST_GROUPS: Final = 20
 Enough = NDArray[np.bool_]
-FIGURES: Final = ("accuracy", "balanced_accuracy", "true_positive_rate", "false_positive_rate")
+SUBGROUP_FIGURES: Final = (
+    "accuracy",
+    "balanced_accuracy",
+    "true_positive_rate",
+    "false_positive_rate",
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def groupings(predictions: Predictions, by: Sequence[str] = ()) -> list[Grouping
     return found
 
 
-def subgroup_metadata(
+def subgroup_summary(
     predictions: Predictions, grouping: Grouping, resampling: Resampling
 ) -> dict[str, Any]:
     """Return the figures of every group and the gaps between groups, JSON-able.
@@ -110,35 +115,35 @@ def subgroup_metadata(
     split = table[:, :, None, :] & inside[None, :, :, None]
     shape = (len(table), *split.shape[2:])
     flat = split.transpose(1, 0, 2, 3).reshape(len(predictions), -1)
-    counts = Counts(*split.sum(1).astype(np.float64))
+    counts = DecisionCounts(*split.sum(1).astype(np.float64))
     sums = resampling.sums(flat).reshape(-1, *shape)
-    resampled = Counts(*sums.transpose(1, 0, 2, 3))
-    values = {name: getattr(counts, name)() for name in FIGURES}
-    samples = {name: getattr(resampled, name)() for name in FIGURES}
+    resampled = DecisionCounts(*sums.transpose(1, 0, 2, 3))
+    values = {name: getattr(counts, name)() for name in SUBGROUP_FIGURES}
+    samples = {name: getattr(resampled, name)() for name in SUBGROUP_FIGURES}
     enough = {name: cases >= FEWEST for name, cases in _cases(counts).items()}
     names = [predictions.attributes[i] for i in kept]
     return {
         "by": grouping.by,
         "fewest": FEWEST,
         "groups": {g: int(inside[:, i].sum()) for i, g in enumerate(grouping.groups)},
-        "mean": _mean_metadata(grouping, names, values, samples, enough),
+        "mean": _mean_summary(grouping, names, values, samples, enough),
         "attributes": {
-            name: _attribute_metadata(grouping, i, counts, values, samples, enough)
+            name: _attribute_summary(grouping, i, counts, values, samples, enough)
             for i, name in enumerate(names)
         },
     }
 
 
-def _cases(counts: Counts) -> dict[str, Array]:
+def _cases(counts: DecisionCounts) -> dict[str, Array]:
     positives, negatives = counts.positives, counts.negatives
     cases = (positives + negatives, np.minimum(positives, negatives), positives, negatives)
-    return dict(zip(FIGURES, cases, strict=True))
+    return dict(zip(SUBGROUP_FIGURES, cases, strict=True))
 
 
-def _attribute_metadata(
+def _attribute_summary(
     grouping: Grouping,
     column: int,
-    counts: Counts,
+    counts: DecisionCounts,
     values: Mapping[str, Array],
     samples: Mapping[str, Array],
     enough: Mapping[str, Enough],
@@ -149,8 +154,8 @@ def _attribute_metadata(
         groups[group] = {
             "positives": int(positives),
             "negatives": int(negatives),
-            **{name: _number(values[name][i, column]) for name in FIGURES},
-            "too_few_for": [name for name in FIGURES if not enough[name][i, column]],
+            **{name: _number(values[name][i, column]) for name in SUBGROUP_FIGURES},
+            "too_few_for": [name for name in SUBGROUP_FIGURES if not enough[name][i, column]],
         }
     gaps = {
         name: gap(
@@ -158,12 +163,12 @@ def _attribute_metadata(
             np.where(enough[name][:, column], values[name][:, column], np.nan),
             samples[name][:, :, column],
         )
-        for name in FIGURES
+        for name in SUBGROUP_FIGURES
     }
     return {"groups": groups, "gaps": gaps}
 
 
-def _mean_metadata(
+def _mean_summary(
     grouping: Grouping,
     names: Sequence[str],
     values: Mapping[str, Array],
@@ -171,7 +176,7 @@ def _mean_metadata(
     enough: Mapping[str, Enough],
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in FIGURES:
+    for name in SUBGROUP_FIGURES:
         able = enough[name].sum(1)
         compared = np.flatnonzero((able > 0) & (2 * able >= able.max()))
         shared = np.flatnonzero(enough[name][compared].all(0))
@@ -224,7 +229,7 @@ def is_clear(difference: Mapping[str, Any] | None) -> bool:
     return bounds is not None and (bounds[0] > 0 or bounds[1] < 0)
 
 
-def subgroup_rows(metadata: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+def subgroup_rows(summary: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """Return the rows of a CSV: one for each grouping, attribute and group."""
     return [
         (
@@ -233,22 +238,30 @@ def subgroup_rows(metadata: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]
             group,
             row["positives"],
             row["negatives"],
-            *(row[name] for name in FIGURES),
+            *(row[name] for name in SUBGROUP_FIGURES),
             " ".join(row["too_few_for"]),
         )
-        for grouping in metadata
+        for grouping in summary
         for attribute, content in grouping["attributes"].items()
         for group, row in content["groups"].items()
     ]
 
 
-ROW_TITLES: Final = ("by", "attribute", "group", "positives", "negatives", *FIGURES, "too_few_for")
+ROW_TITLES: Final = (
+    "by",
+    "attribute",
+    "group",
+    "positives",
+    "negatives",
+    *SUBGROUP_FIGURES,
+    "too_few_for",
+)
 
 
-def subgroup_lines(metadata: Sequence[Mapping[str, Any]]) -> list[str]:
+def subgroup_lines(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a short summary: the mean of each group and the largest gap between groups."""
     lines = []
-    for grouping in metadata:
+    for grouping in summary:
         sizes = ", ".join(f"{group} {size:,}" for group, size in grouping["groups"].items())
         lines.append(f"by {grouping['by']} ({sizes} faces), balanced accuracy")
         mean = grouping["mean"]["balanced_accuracy"]

@@ -43,9 +43,9 @@ JOURNAL_FILE: Final = "detected.jsonl"
 log = logging.getLogger(__name__)
 
 CropFormat = Literal["jpg", "png"]
-Row = dict[str, Any]
+FaceRow = dict[str, Any]
 
-COLUMNS: Final = (
+FACE_COLUMNS: Final = (
     "image", "source", "face", "left", "top", "right", "bottom", "score", "rotation", "scale",
     *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"),
 )  # fmt: skip
@@ -84,7 +84,7 @@ class DetectSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Summary:
+class DetectSummary:
     """What a run over a folder came to: counts, and the names of photographs that gave none."""
 
     photographs: int
@@ -98,7 +98,7 @@ class Summary:
         line += f"; {len(self.without)} without a face ({WITHOUT_FILE})"
         return f"{line}\n{self.skipped.text(out / SKIPPED_FILE)}" if self.skipped else line
 
-    def metadata(self) -> dict[str, Any]:
+    def counts(self) -> dict[str, Any]:
         """Return the same as JSON values."""
         return {
             "photographs": self.photographs,
@@ -114,7 +114,7 @@ def detect_folder(
     settings: DetectSettings,
     on_error: OnError = "fail",
     detector: FaceDetector | None = None,
-) -> Summary:
+) -> DetectSummary:
     """Write a crop for every face of the photographs under a folder, then the lists.
 
     The crops of `album/a.jpg` are `album/a_0.jpg`, `album/a_1.jpg` and so on, the largest face
@@ -146,7 +146,7 @@ def _detect(
     settings: DetectSettings,
     on_error: OnError,
     detector: FaceDetector,
-) -> Summary:
+) -> DetectSummary:
     _claim(out, settings)
     done = _read_journal(out)
     skipped = Skipped(on_error)
@@ -167,7 +167,7 @@ def _detect(
         if face.name in done:
             done.pop(face.name).remove(out)
         rows = _crop_faces(image, face.name, out, settings, detector)
-        done[face.name] = _Entry(face.name, stamp.bytes, rows, stamp.metadata())
+        done[face.name] = _Entry(face.name, stamp.bytes, rows, stamp.as_json())
         append_text(out / JOURNAL_FILE, done[face.name].line())
     if changed:
         log.warning(
@@ -241,7 +241,7 @@ class _Entry:
 
     source: str
     bytes: int
-    faces: list[Row]
+    faces: list[FaceRow]
     stamp: list[int] | None = None
 
     def fits(self, path: Path) -> bool:
@@ -287,7 +287,7 @@ def _entry(line: str) -> _Entry | None:
 
 def _crop_faces(
     image: Image.Image, name: str, out: Path, settings: DetectSettings, detector: FaceDetector
-) -> list[Row]:
+) -> list[FaceRow]:
     """Write the crops of one photograph; return a row for each."""
     found = [f for f in detector.detect(np.asarray(image)) if f.short_side >= settings.min_size]
     found.sort(key=lambda face: (-face.area, face.box))
@@ -313,12 +313,14 @@ def _figures(face: Face, placement: Placement) -> dict[str, float]:
     return figures
 
 
-def _write_lists(out: Path, faces: FaceSet, done: dict[str, _Entry], skipped: Skipped) -> Summary:
+def _write_lists(
+    out: Path, faces: FaceSet, done: dict[str, _Entry], skipped: Skipped
+) -> DetectSummary:
     unreadable = skipped.names(faces.source)
     entries = [done[name] for name in faces.names if name in done and name not in unreadable]
     rows = [row for entry in entries for row in entry.faces]
     without = tuple(entry.source for entry in entries if not entry.faces)
-    write_csv(out / TABLE_FILE, COLUMNS, ([row.get(c) for c in COLUMNS] for row in rows))
+    write_csv(out / TABLE_FILE, FACE_COLUMNS, ([row.get(c) for c in FACE_COLUMNS] for row in rows))
     write_text(out / WITHOUT_FILE, "".join(f"{name}\n" for name in without))
     skipped.write(out / SKIPPED_FILE)
-    return Summary(len(faces), len(rows), without, skipped)
+    return DetectSummary(len(faces), len(rows), without, skipped)

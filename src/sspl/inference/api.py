@@ -34,7 +34,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class FacePredictions:
     """What a model says of some faces.
 
     Args:
@@ -82,7 +82,7 @@ class Predictor:
 
     def predict(
         self, images: Picture | Iterable[Picture], batch_size: int = BATCH_SIZE
-    ) -> Predictions:
+    ) -> FacePredictions:
         """Return what the model says of each picture, which shows one face framed as in training.
 
         Args:
@@ -107,7 +107,7 @@ class Predictor:
         unlike.warn("cut the faces first with 'sspl faces detect', or use 'sspl predict --detect'")
         probabilities = np.concatenate(parts)
         present, unsure = self.scorer.decisions.decide(self.attributes, probabilities)
-        return Predictions(self.attributes, probabilities, present, unsure, tuple(names))
+        return FacePredictions(self.attributes, probabilities, present, unsure, tuple(names))
 
     def _canvas(self, numbered: tuple[int, Picture]) -> tuple[str, Size, NDArray[np.uint8]]:
         number, picture = numbered

@@ -29,7 +29,7 @@ CONTESTED: Final = {
 FEW: Final = 20
 """Test faces of either kind below which an attribute's figures are called uncertain."""
 
-FIGURES: Final = {
+CARD_FIGURES: Final = {
     "accuracy": "Accuracy",
     "majority_accuracy": "Majority",
     "balanced_accuracy": "Balanced",
@@ -225,7 +225,7 @@ def _figures(metadata: RunMetadata) -> str:
 
 
 def _evaluation(split: str, found: Mapping[str, Any]) -> str:
-    titles = ("Attribute", "Yes", "No", *FIGURES.values())
+    titles = ("Attribute", "Yes", "No", *CARD_FIGURES.values())
     intervals = found.get("intervals", {})
     each = intervals.get("attributes", {})
     rows = [
@@ -248,7 +248,7 @@ def _evaluation(split: str, found: Mapping[str, Any]) -> str:
 
 
 def _cells(row: Mapping[str, Any], bounds: Mapping[str, Any]) -> list[str]:
-    return [_with_bounds(row[figure], bounds.get(figure)) for figure in FIGURES]
+    return [_with_bounds(row[figure], bounds.get(figure)) for figure in CARD_FIGURES]
 
 
 def _with_bounds(value: float | None, bounds: Sequence[float] | None) -> str:

@@ -173,7 +173,7 @@ def _write_face(
         title = f"{names[i].replace('_', ' ')} {parts.probabilities[i]:.0%}"
         tiles.append(Tile(pixels, title, _strongest(parts, i, classes)))
     write_image(folder / SHEET_FILE, sheet(tiles, FOOTER))
-    write_json(folder / EXPLANATION_FILE, _metadata(model, face, parts, chosen, classes))
+    write_json(folder / EXPLANATION_FILE, _explanation(model, face, parts, chosen, classes))
 
 
 def attribute_files(names: Sequence[str]) -> list[str]:
@@ -217,14 +217,14 @@ def _strongest(
     ]
 
 
-def _metadata(
+def _explanation(
     model: AttributeModel,
     face: FaceCrop,
     parts: FaceParts,
     chosen: Sequence[int],
     classes: Sequence[str],
 ) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"box": face.box, "score": face.score, "attributes": {}}
+    explanation: dict[str, Any] = {"box": face.box, "score": face.score, "attributes": {}}
     for i in chosen:
         added = {name: round(value, 4) for name, value in by_part(parts, i, classes).items()}
         entry: dict[str, Any] = {
@@ -234,5 +234,5 @@ def _metadata(
         if added:
             entry["parts"] = added
         entry["map"] = [[round(v, 5) for v in row] for row in parts.maps[i].tolist()]
-        metadata["attributes"][model.schema.names[i]] = entry
-    return metadata
+        explanation["attributes"][model.schema.names[i]] = entry
+    return explanation

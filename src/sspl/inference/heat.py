@@ -17,7 +17,7 @@ SIDE: Final = 224
 
 GAP: Final = 12
 LINE: Final = 16
-COLUMNS: Final = 4
+GRID_COLUMNS: Final = 4
 STRENGTH: Final = 0.8
 LEAST_SHOWN: Final = 0.005
 """Share of the face below which a class is left out of the legend."""
@@ -72,7 +72,7 @@ def legend(ids: Pixels, classes: Sequence[str]) -> list[tuple[str, tuple[int, in
 def sheet(tiles: Sequence[Tile], footer: str) -> Image.Image:
     """Arrange tiles in rows with their titles above and their lines below."""
     text, small = ImageFont.load_default(14), ImageFont.load_default(12)
-    columns = min(COLUMNS, len(tiles))
+    columns = min(GRID_COLUMNS, len(tiles))
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
     heights = [2 * LINE + SIDE + LINE * max(len(t.lines) for t in row) + GAP for row in rows]
     size = (columns * (SIDE + GAP) + GAP, sum(heights) + 2 * LINE + GAP)

@@ -19,7 +19,7 @@ Kept = Callable[[Iterator[Entry]], int]
 """Returns how many entries, from the first, are of what is looked at now."""
 
 
-class Journal:
+class PredictionJournal:
     """A file beside the result with a line for each picture, removed when the result is there.
 
     Args:

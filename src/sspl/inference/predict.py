@@ -27,10 +27,10 @@ from sspl.faces.face import FaceDetector
 from sspl.faces.photographs import WITHOUT_FILE, DetectSettings
 from sspl.inference.crops import FaceCrop, crop_faces, whole_picture
 from sspl.inference.drawing import Note, annotated, annotated_path, lines_about
-from sspl.inference.journal import Journal
+from sspl.inference.journal import PredictionJournal
 from sspl.inference.scorers import Scorer
 from sspl.inference.sources import Shot, Source, Stills, kept_entries
-from sspl.inference.tables import CHUNK, Layout, Row, check_table, write_table
+from sspl.inference.tables import CHUNK, Layout, PredictionRow, check_table, write_table
 from sspl.io.files import write_text
 from sspl.io.locks import claimed
 from sspl.io.names import require_own_places
@@ -70,7 +70,7 @@ class PredictSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Looked:
+class LookedShot:
     """A picture and its faces, or why it cannot be used.
 
     `unlike` is the size of one that was taken for a face crop, but hardly is one.
@@ -102,13 +102,13 @@ class Looker:
         self.scorer, self.settings, self.make, self.keeps = scorer, settings, make, keeps
         self._own = threading.local()
 
-    def look(self, shot: Shot) -> Looked:
+    def look(self, shot: Shot) -> LookedShot:
         """Return the faces of a picture."""
         shot = shot.stamped()
         try:
             image = shot.read()
         except DataError as error:
-            return Looked(shot, (), error)
+            return LookedShot(shot, (), error)
         unlike = None
         if self.settings.detects_in(shot.frame is not None):
             faces = self._faces(image)
@@ -117,7 +117,7 @@ class Looker:
             if shot.cut is None and is_unlike(image.size, self.scorer.pictures):
                 unlike = image.size
         # Frames are large and many wait for company in a batch.
-        return Looked(shot if self.keeps else replace(shot, image=None), faces, unlike=unlike)
+        return LookedShot(shot if self.keeps else replace(shot, image=None), faces, unlike=unlike)
 
     def _whole(self, shot: Shot, image: Image.Image) -> FaceCrop:
         scorer = self.scorer
@@ -137,18 +137,18 @@ class Looker:
         return crops[:1] if wanted.largest else crops
 
 
-Scored = tuple[Looked, NDArray[np.float64]]
+Scored = tuple[LookedShot, NDArray[np.float64]]
 
 
 def scored(
-    looked: Iterator[list[Looked]], scorer: Scorer, batch_size: int
+    looked: Iterator[list[LookedShot]], scorer: Scorer, batch_size: int
 ) -> Iterator[list[Scored]]:
     """Yield pictures in order with the probabilities of their faces, (faces, attributes).
 
     Faces of several pictures pass through the network together, `batch_size` at a time; no more
     than four lists of pictures wait until there are so many faces.
     """
-    waiting: list[Looked] = []
+    waiting: list[LookedShot] = []
     for number, pictures in enumerate(looked, 1):
         waiting += pictures
         faces = sum(len(picture.faces) for picture in waiting)
@@ -159,7 +159,7 @@ def scored(
         yield _score(waiting, scorer, batch_size)
 
 
-def _score(pictures: list[Looked], scorer: Scorer, batch_size: int) -> list[Scored]:
+def _score(pictures: list[LookedShot], scorer: Scorer, batch_size: int) -> list[Scored]:
     canvases = (face.canvas for picture in pictures for face in picture.faces)
     parts = [np.empty((0, len(scorer.attributes)))]
     parts += [scorer.probabilities(np.stack(batch)) for batch in in_batches(canvases, batch_size)]
@@ -168,7 +168,7 @@ def _score(pictures: list[Looked], scorer: Scorer, batch_size: int) -> list[Scor
 
 
 @dataclass(frozen=True)
-class Summary:
+class PredictSummary:
     """How many faces and pictures there were, and where the lists lie."""
 
     faces: int
@@ -205,7 +205,7 @@ def predict(
     annotate: Path | None = None,
     model: str = "",
     make: Callable[[], FaceDetector] | None = None,
-) -> Summary:
+) -> PredictSummary:
     """Write a table of what a model says of the faces of pictures, and the lists beside it.
 
     An interrupted run goes on when it is repeated; one that looks at a camera ends with Ctrl-C
@@ -243,7 +243,7 @@ def _predict(
     annotate: Path | None,
     model: str,
     make: Callable[[], FaceDetector] | None,
-) -> Summary:
+) -> PredictSummary:
     for source in sources:
         box_in_cut(source.cut, source.source, scorer.box, scorer.canvas)
     found = settings.detection
@@ -261,7 +261,7 @@ def _predict(
         "folder of drawings": None if annotate is None else str(annotate),
     }
     kept = partial(kept_entries, sources=sources)
-    with Journal(out, identity, endless, kept) as journal:
+    with PredictionJournal(out, identity, endless, kept) as journal:
         try:
             _fill(journal, sources, looker, skipped.policy, annotate)
         except KeyboardInterrupt:
@@ -274,7 +274,7 @@ def _predict(
 
 
 def _fill(
-    journal: Journal,
+    journal: PredictionJournal,
     sources: Sequence[Source],
     looker: Looker,
     policy: OnError,
@@ -304,7 +304,7 @@ def _fill(
             bar.update(len(pictures))
 
 
-def _entry(picture: Looked, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+def _entry(picture: LookedShot, probabilities: NDArray[np.float64]) -> dict[str, Any]:
     shot = picture.shot
     entry: dict[str, Any] = {
         "image": shot.name,
@@ -321,7 +321,7 @@ def _entry(picture: Looked, probabilities: NDArray[np.float64]) -> dict[str, Any
 
 
 def _draw(
-    folder: Path, picture: Looked, probabilities: NDArray[np.float64], scorer: Scorer, top: int
+    folder: Path, picture: LookedShot, probabilities: NDArray[np.float64], scorer: Scorer, top: int
 ) -> None:
     image = picture.shot.read()
     answers = _answers(scorer, probabilities)
@@ -343,13 +343,13 @@ def _answers(scorer: Scorer, probabilities: NDArray[np.float64]) -> list[list[bo
 
 
 def _finish(
-    journal: Journal,
+    journal: PredictionJournal,
     scorer: Scorer,
     layout: Layout,
     out: Path,
     skipped: Skipped,
     sources: Sequence[Source],
-) -> Summary:
+) -> PredictSummary:
     """Write the table and the lists from the journal."""
     without: list[str] = []
     faces = pictures = 0
@@ -374,7 +374,7 @@ def _finish(
     else:
         without_list(out).unlink(missing_ok=True)
     unlike.warn(DETECT)
-    return Summary(faces, pictures, len(without), len(skipped), out)
+    return PredictSummary(faces, pictures, len(without), len(skipped), out)
 
 
 def _title(entry: dict[str, Any]) -> str:
@@ -382,7 +382,7 @@ def _title(entry: dict[str, Any]) -> str:
     return entry["image"] if frame is None else f"{entry['image']}, frame {frame}"
 
 
-def _rows(journal: Journal, scorer: Scorer) -> Iterator[Row]:
+def _rows(journal: PredictionJournal, scorer: Scorer) -> Iterator[PredictionRow]:
     faces = (
         (entry, number, *face)
         for entry in journal.entries()
@@ -391,7 +391,7 @@ def _rows(journal: Journal, scorer: Scorer) -> Iterator[Row]:
     for batch in in_batches(faces, CHUNK):
         answers = _answers(scorer, np.array([face[-1] for face in batch]))
         for (entry, number, box, score, probabilities), present in zip(batch, answers, strict=True):
-            yield Row(
+            yield PredictionRow(
                 entry["image"],
                 entry["frame"],
                 entry["seconds"],

@@ -81,7 +81,7 @@ class Shot:
 
 def _stamp(picture: Picture) -> list[int] | None:
     try:
-        return Stamp.of(picture).metadata()
+        return Stamp.of(picture).as_json()
     except DataError:
         return None  # it says so itself when it is looked at
 

@@ -21,7 +21,7 @@ CHUNK: Final = 4096
 
 
 @dataclass(frozen=True)
-class Row:
+class PredictionRow:
     """What a model says of one face.
 
     Args:
@@ -65,7 +65,7 @@ class Layout:
         columns += ["face", "left", "top", "right", "bottom", "score"] if self.detected else []
         return columns
 
-    def place(self, row: Row) -> list[Any]:
+    def place(self, row: PredictionRow) -> list[Any]:
         """Return a row's values of `place_columns`."""
         values: list[Any] = [row.image]
         if self.moving:
@@ -77,7 +77,7 @@ class Layout:
         return values
 
 
-def write_csv_table(path: Path, layout: Layout, rows: Iterable[Row]) -> None:
+def write_csv_table(path: Path, layout: Layout, rows: Iterable[PredictionRow]) -> None:
     """Write one row a face: where it is, then decision (1, 0, empty: not sure) and probability."""
     header = layout.place_columns()
     for name in layout.attributes:
@@ -92,7 +92,7 @@ def write_csv_table(path: Path, layout: Layout, rows: Iterable[Row]) -> None:
             writer.writerow(cells)
 
 
-def write_json_lines(path: Path, layout: Layout, rows: Iterable[Row]) -> None:
+def write_json_lines(path: Path, layout: Layout, rows: Iterable[PredictionRow]) -> None:
     """Write one JSON object a face; an attribute's `present` is null where it is not sure."""
     columns = layout.place_columns()
     with path.open("w", encoding="utf-8") as file:
@@ -107,7 +107,7 @@ def write_json_lines(path: Path, layout: Layout, rows: Iterable[Row]) -> None:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
-def write_parquet(path: Path, layout: Layout, rows: Iterable[Row]) -> None:
+def write_parquet(path: Path, layout: Layout, rows: Iterable[PredictionRow]) -> None:
     """Write the columns of the CSV, decisions as booleans that may be null."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -118,7 +118,7 @@ def write_parquet(path: Path, layout: Layout, rows: Iterable[Row]) -> None:
         fields += [(name, pa.bool_()), (f"{name}{PROBABILITY}", pa.float64())]
     schema = pa.schema(fields)
 
-    def flat(row: Row) -> list[Any]:
+    def flat(row: PredictionRow) -> list[Any]:
         pairs = zip(row.present, row.probabilities, strict=True)
         return [*layout.place(row), *(value for pair in pairs for value in pair)]
 
@@ -129,7 +129,7 @@ def write_parquet(path: Path, layout: Layout, rows: Iterable[Row]) -> None:
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
-WRITERS: Final[dict[str, Callable[[Path, Layout, Iterable[Row]], None]]] = {
+WRITERS: Final[dict[str, Callable[[Path, Layout, Iterable[PredictionRow]], None]]] = {
     ".csv": write_csv_table,
     ".jsonl": write_json_lines,
     ".parquet": write_parquet,
@@ -150,7 +150,7 @@ def check_table(path: Path) -> None:
             ) from None
 
 
-def write_table(path: Path, layout: Layout, rows: Iterable[Row]) -> None:
+def write_table(path: Path, layout: Layout, rows: Iterable[PredictionRow]) -> None:
     """Write rows atomically, in the format that the suffix names; see `check_table`."""
     with atomic_path(path) as temporary:
         WRITERS[path.suffix](temporary, layout, rows)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from sspl.errors import SettingsError
-from sspl.settings import S, build, fields_of, read_settings
+from sspl.settings import S, Settings, build, fields_of, read_settings
 
 FREE: Final = (
     "runtime.device",
@@ -97,7 +97,8 @@ def _unknown(model: type[BaseModel], content: Any, where: str) -> list[str]:
         path = f"{where}{key}"
         if key not in model.model_fields:
             found.append(path)
-        elif (nested := fields_of(model, key)) is not None:
+        # Tasks have models of their own, by which `build` judges what stands below them.
+        elif (nested := fields_of(model, key)) not in (None, Settings):
             for part in value if isinstance(value, list) else [value]:
                 found += _unknown(nested, part, f"{path}.")
     return found

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sspl.errors import DataError, SettingsError
+from sspl.io.early_files import renamed_keys, renamed_tensors
 from sspl.io.files import atomic_path, parse_json
 from sspl.settings import S, build
 
@@ -109,6 +110,8 @@ def checked_metadata(kind: type[S], metadata: Mapping[str, Any], path: Path) -> 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Return the tensors of any safetensors file, and its metadata, None where it has none.
 
+    Those of version 0.1 come under their names of today.
+
     Sizes are checked against the file's own before memory is taken for any of them. Raises
     `DataError` when the file is missing or damaged, does not have its checksum, or holds numbers
     of a kind that no network here has.
@@ -125,7 +128,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         raise DataError(f"{path}: damaged model file ({error}).") from None
     if CHECKSUM_KEY in header_texts and header_texts[CHECKSUM_KEY] != _checksum(tensors, text):
         raise DataError(f"{path}: damaged model file (its content has another checksum).")
-    return tensors, metadata
+    if isinstance(metadata, dict):
+        metadata = renamed_keys(metadata)
+    return renamed_tensors(tensors), metadata
 
 
 def _check_header(path: Path) -> dict[str, str]:

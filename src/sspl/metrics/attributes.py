@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from sspl.data.records import MISSING, Labels
 
-FIGURES: Final = (
+ATTRIBUTE_FIGURES: Final = (
     "accuracy",
     "balanced_accuracy",
     "f1",
@@ -139,7 +139,7 @@ def means(
     """
     judged = [f for f in figures if f.positives and f.negatives and f.name not in without]
     result: dict[str, float | None] = {}
-    for figure in (*FIGURES, "majority_accuracy"):
+    for figure in (*ATTRIBUTE_FIGURES, "majority_accuracy"):
         values = [getattr(f, figure) for f in judged]
         result[figure] = float(np.mean(values)) if values else None
     return result
@@ -172,19 +172,19 @@ def one_answer(names: Sequence[str], decisions: NDArray[np.bool_]) -> list[str]:
     return [name for name, share in zip(names, shares, strict=True) if share in (0.0, 1.0)]
 
 
-def remarks(metadata: Mapping[str, Any], total: int, faces: str) -> list[str]:
+def remarks(summary: Mapping[str, Any], total: int, faces: str) -> list[str]:
     """Return what must be said beside the means over `total` attributes, a sentence each.
 
-    `metadata` may have the reasons why attributes are `left_out`, and those with `one_answer` for
+    `summary` may have the reasons why attributes are `left_out`, and those with `one_answer` for
     all `faces`.
     """
     lines = []
-    if left_out := metadata.get("left_out"):
+    if left_out := summary.get("left_out"):
         kept = total - len(left_out)
         lines.append(
             f"Means are over {kept} of {total} attributes, left out are: {lacking_text(left_out)}."
         )
-    if names := metadata.get("one_answer"):
+    if names := summary.get("one_answer"):
         which = "every attribute" if len(names) == total else f"{len(names)} of {total} attributes"
         lines.append(
             f"The model gives all {faces} the same answer, no better than always the commoner one, "

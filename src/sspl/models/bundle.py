@@ -18,6 +18,7 @@ from torch import Tensor
 from sspl.data.images import Box
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, SettingsError
+from sspl.io.early_files import renamed_keys
 from sspl.io.files import read_json, write_json
 from sspl.io.weights import build_strictly, read_tensors, save_tensors
 from sspl.models.attributes import HeadSettings
@@ -219,4 +220,5 @@ def _read_config(config: Path, weights: Path) -> Any:
             f"{weights}: not a model of this software; it carries no 'sspl' metadata, and there is "
             f"no {CONFIG_FILE} beside it."
         )
-    return read_json(config)
+    content = read_json(config)
+    return renamed_keys(content) if isinstance(content, dict) else content

@@ -85,12 +85,12 @@ def _make_masks(
         )
     if made is None:
         undone = {face.name for face in todo}
-        made = {f.name: Stamp.of(f.image).metadata() for f in faces if f.name not in undone}
+        made = {f.name: Stamp.of(f.image).as_json() for f in faces if f.name not in undone}
         write_text(out / MADE_FILE, _lines(made))
     classes, skipped = len(parser.taxonomy), Skipped(on_error)
     with watched(total=len(todo), desc="parse faces", unit="face") as bar:
         for group, pictures in _batches(parser, todo, batch_size, faces.source, skipped):
-            stamps = {face.name: Stamp.of(face.image).metadata() for face in group}
+            stamps = {face.name: Stamp.of(face.image).as_json() for face in group}
             for face, ids in zip(group, parser.parse(pictures), strict=True):
                 place = mask_path(out, face.name)
                 write_mask(path_below(out, place.relative_to(out).as_posix()), ids, classes)

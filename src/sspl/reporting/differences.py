@@ -33,13 +33,13 @@ class Difference:
     better: str
 
 
-COLUMNS: Final = tuple(field.name for field in fields(Difference))
+DIFFERENCE_COLUMNS: Final = tuple(field.name for field in fields(Difference))
 
 
 def write_differences(path: Path, rows: Sequence[Difference]) -> None:
     """Write differences as CSV, shares to six places."""
     shown = [[round(v, 6) if isinstance(v, float) else v for v in astuple(row)] for row in rows]
-    write_csv(path, COLUMNS, shown)
+    write_csv(path, DIFFERENCE_COLUMNS, shown)
 
 
 def read_differences(path: Path) -> list[Difference]:
@@ -49,8 +49,10 @@ def read_differences(path: Path) -> list[Difference]:
     """
     lines = read_csv(path)
     line, header = next(lines)
-    if tuple(header) != COLUMNS:
-        raise DataError(f"{path}, line {line}: expected the columns {','.join(COLUMNS)}.")
+    if tuple(header) != DIFFERENCE_COLUMNS:
+        raise DataError(
+            f"{path}, line {line}: expected the columns {','.join(DIFFERENCE_COLUMNS)}."
+        )
     kinds = {field.name: field.type for field in fields(Difference)}
     rows = []
     for line, values in lines:

@@ -32,7 +32,7 @@ class PairedComparison:
     protocol: str
     labels: int
     subsets: tuple[int, ...]
-    metadata: dict[str, Any]
+    summary: dict[str, Any]
 
 
 class Both(NamedTuple):
@@ -160,14 +160,14 @@ def _compared(
         differences([s.counted for s in a], [s.counted for s in b], counted),
         differences([s.ranked for s in a], [s.ranked for s in b], ranked),
     )
-    metadata = {
+    summary = {
         "mean": parts[0]["mean"] | parts[1]["mean"],
         "attributes": {
             name: found | parts[1]["attributes"][name]
             for name, found in parts[0]["attributes"].items()
         },
     }
-    return PairedComparison(one.method, other.method, one.protocol, one.labels, subsets, metadata)
+    return PairedComparison(one.method, other.method, one.protocol, one.labels, subsets, summary)
 
 
 def middle_first(comparisons: Sequence[PairedComparison]) -> list[PairedComparison]:

@@ -8,7 +8,7 @@ from sspl.io.files import atomic_path
 from sspl.reporting.curves import curve_points, leading_methods
 from sspl.reporting.results import TITLES, group_rows, in_order, read_results_csv
 
-FIGURES: Final = ("accuracy", "average_precision")
+PICTURED_FIGURES: Final = ("accuracy", "average_precision")
 FIRST: Final = ("sspl", "splnet", "scratch")
 COLOURS: Final = ("#0b62a8", "#b3470f", "#0d7a50", "#8b2f92", "#7d6a00", "#b01e4f")
 MARKS: Final = "os^Dos"
@@ -29,7 +29,7 @@ def draw_curves(table: Path, out: Path) -> None:
     leading = leading_methods(groups, methods, FIRST[:1] + FIRST[-1:])
     counts = sorted({g.labels for g in groups})
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(FIGURES)), FIGURES, strict=True):
+    for axes, name in zip(figure.subplots(1, len(PICTURED_FIGURES)), PICTURED_FIGURES, strict=True):
         for method in (m for m in methods if m not in leading):
             points, _ = curve_points(groups, method, name)
             axes.plot(*zip(*points, strict=True), color="#c3c6ca", linewidth=1, zorder=1)

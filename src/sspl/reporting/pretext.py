@@ -42,7 +42,7 @@ FRAME: Final = (226, 60, 40)
 Pixels = NDArray[np.uint8]
 
 
-class Part(NamedTuple):
+class Panel(NamedTuple):
     """One picture of a row, or text alone, and what stands below it."""
 
     image: Markup
@@ -79,8 +79,8 @@ def pretext_pictures(run: Path, faces: FaceSet | None, box: Box | None) -> dict[
     }
 
 
-def _face_parts(network: Pretrainer, views: Views, taxonomy: Taxonomy) -> list[list[Part]]:
-    rows: list[list[Part]] = [[] for _ in range(min(SHOWN, len(views.canvas)))]
+def _face_parts(network: Pretrainer, views: Views, taxonomy: Taxonomy) -> list[list[Panel]]:
+    rows: list[list[Panel]] = [[] for _ in range(min(SHOWN, len(views.canvas)))]
     for task in network.tasks.values():
         if isinstance(task, PatchRotation):
             rows = [a + b for a, b in zip(rows, _rotation_parts(network, task, views), strict=True)]
@@ -121,7 +121,7 @@ def _some(faces: FaceSet, box: Box | None, canvas: int, classes: int) -> CanvasB
     return next(iter(canvases.batches(range(len(chosen)), len(chosen))))
 
 
-def _rotation_parts(network: Pretrainer, task: PatchRotation, views: Views) -> list[list[Part]]:
+def _rotation_parts(network: Pretrainer, task: PatchRotation, views: Views) -> list[list[Panel]]:
     """Return the grid and the patches, the turned one framed, with what the heads say."""
     # In training mode, as in stage 1: the running averages are those of plain crops.
     network.train()
@@ -139,22 +139,22 @@ def _rotation_parts(network: Pretrainer, task: PatchRotation, views: Views) -> l
         said = f"said: patch {int(places[i]) + 1}, {90 * int(angles[i])}°"
         true = "nothing is turned" if turned == NO_LABEL else f"patch {turned + 1} by {angle}°"
         image = picture(_sheet(patches, grid, turned), f"Patches of a face; {true}.", SIDE)
-        parts.append([Part(image, f"Rotation: {true}; {said}")])
+        parts.append([Panel(image, f"Rotation: {true}; {said}")])
     return parts
 
 
-def _crop_parts(network: Pretrainer, views: Views, taxonomy: Taxonomy) -> list[list[Part]]:
+def _crop_parts(network: Pretrainer, views: Views, taxonomy: Taxonomy) -> list[list[Panel]]:
     """Return the crop, its mask, the mask that the network sees, and the classes in it."""
     network.eval()
     maps = network.backbone(views.crop)
     crops = _as_pixels(views.crop, 1.0)
-    parts = [[Part(picture(crop, "Random crop of the face.", SIDE), "The crop")] for crop in crops]
+    parts = [[Panel(picture(crop, "Random crop of the face.", SIDE), "The crop")] for crop in crops]
     tasks = list(network.tasks.values())
     classes = len(taxonomy)
     if views.crop_mask is not None:
         for i, part in enumerate(parts):
             mask = overlay(crops[i], views.crop_mask[i].numpy(), classes, 0.8)
-            part.append(Part(drawing(mask, "Mask of the crop.", SIDE), "Its mask"))
+            part.append(Panel(drawing(mask, "Mask of the crop.", SIDE), "Its mask"))
     for task in tasks:
         if isinstance(task, PatchSegmentation):
             size = views.crop.shape[-2:]
@@ -162,13 +162,15 @@ def _crop_parts(network: Pretrainer, views: Views, taxonomy: Taxonomy) -> list[l
             found = logits.argmax(1).to(torch.uint8).numpy()
             for i, part in enumerate(parts):
                 mask = overlay(crops[i], found[i], classes, 0.8)
-                part.append(Part(drawing(mask, "Mask by the network.", SIDE), "Segmentation: said"))
+                part.append(
+                    Panel(drawing(mask, "Mask by the network.", SIDE), "Segmentation: said")
+                )
         if isinstance(task, PatchClassification) and views.crop_mask is not None:
             regions = None if network.branches is None else network.branches(maps)
             said = task.head(pooled(maps) if regions is None else regions) > 0
             there = positive_classes(class_counts(views.crop_mask, classes), task.settings) > 0.5
             for part, yes, true in zip(parts, said, there, strict=True):
-                part.append(Part(Markup(), _classes_text(taxonomy, yes, true)))
+                part.append(Panel(Markup(), _classes_text(taxonomy, yes, true)))
     return parts
 
 

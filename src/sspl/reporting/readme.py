@@ -18,7 +18,7 @@ from sspl.reporting.results import (
 
 BEGIN: Final = "<!-- results: begin -->"
 END: Final = "<!-- results: end -->"
-FIGURES: Final = ("accuracy", "balanced_accuracy", "average_precision")
+README_FIGURES: Final = ("accuracy", "balanced_accuracy", "average_precision")
 BRIEF_FIGURES: Final = ("accuracy", "average_precision")
 BRIEF_PROTOCOL: Final = "finetune"
 FIRST: Final = ("sspl", "splnet", "scratch")
@@ -75,7 +75,7 @@ def _of_table(table: Path, brief: bool) -> list[str]:
         groups = [g for g in groups if g.protocol == BRIEF_PROTOCOL]
     if not groups:
         raise DataError(f"{table}: holds no cells of the protocol '{BRIEF_PROTOCOL}'.")
-    figures = BRIEF_FIGURES if brief else FIGURES
+    figures = BRIEF_FIGURES if brief else README_FIGURES
     parts = []
     for data in dict.fromkeys(g.data for g in groups):
         mine = [g for g in groups if g.data == data]

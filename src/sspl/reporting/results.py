@@ -9,9 +9,9 @@ import numpy as np
 
 from sspl.data.adapters.dialect import read_csv
 from sspl.errors import DataError
-from sspl.study.results import COLUMNS, FIGURE_COLUMNS
+from sspl.study.results import FIGURE_COLUMNS, RESULT_COLUMNS
 
-FIGURES: Final = tuple(FIGURE_COLUMNS)
+RESULT_FIGURES: Final = tuple(FIGURE_COLUMNS)
 TITLES: Final = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -29,7 +29,7 @@ PROTOCOLS: Final = {
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """One finished cell, judged on one split; figures are shares, None where not defined."""
 
     method: str
@@ -51,7 +51,7 @@ class Group:
     protocol: str
     data: str
     labels: int
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
 
     def values(self, figure: str) -> list[float]:
         """Return a figure of each cell where it is defined."""
@@ -75,7 +75,7 @@ class Group:
         return f"{100 * mean:.2f}" + ("" if spread is None else f" +- {100 * spread:.2f}")
 
 
-def read_results_csv(path: Path, split: str = "test") -> list[Row]:
+def read_results_csv(path: Path, split: str = "test") -> list[ResultRow]:
     """Return the rows of one split of a results table.
 
     Raises `DataError` naming file and line for a column that is not there, a value that is no
@@ -83,10 +83,10 @@ def read_results_csv(path: Path, split: str = "test") -> list[Row]:
     """
     lines = read_csv(path)
     line, header = next(lines)
-    for column in COLUMNS:
+    for column in RESULT_COLUMNS:
         if column not in header:
             raise DataError(f"{path}, line {line}: no column '{column}'; it is no results table.")
-    rows: list[Row] = []
+    rows: list[ResultRow] = []
     seen: set[tuple[object, ...]] = set()
     for line, fields in lines:
         values = dict(zip(header, fields, strict=True))
@@ -103,7 +103,7 @@ def read_results_csv(path: Path, split: str = "test") -> list[Row]:
     return rows
 
 
-def _row(path: Path, line: int, values: dict[str, str]) -> Row:
+def _row(path: Path, line: int, values: dict[str, str]) -> ResultRow:
     def number(column: str) -> float | None:
         text = values[column]
         try:
@@ -118,7 +118,7 @@ def _row(path: Path, line: int, values: dict[str, str]) -> Row:
             )
         return int(values[column])
 
-    figures = {column: number(column) for column in FIGURES}
+    figures = {column: number(column) for column in RESULT_FIGURES}
     for column, value in figures.items():
         if value is not None and not 0 <= value <= 1:
             raise DataError(f"{path}, line {line}: '{column}' is {value}; give shares, 0 to 1.")
@@ -127,7 +127,7 @@ def _row(path: Path, line: int, values: dict[str, str]) -> Row:
             f"{path}, line {line}: unknown protocol '{values['protocol']}'; "
             f"use {', '.join(PROTOCOLS)}."
         )
-    return Row(
+    return ResultRow(
         values["method"],
         values["protocol"],
         values["data"],
@@ -140,9 +140,9 @@ def _row(path: Path, line: int, values: dict[str, str]) -> Row:
     )
 
 
-def group_rows(rows: Iterable[Row]) -> list[Group]:
+def group_rows(rows: Iterable[ResultRow]) -> list[Group]:
     """Return cells that differ in their subset together, in the order of first appearance."""
-    found: dict[tuple[str, str, str, int], list[Row]] = {}
+    found: dict[tuple[str, str, str, int], list[ResultRow]] = {}
     for row in rows:
         found.setdefault((row.method, row.protocol, row.data, row.labels), []).append(row)
     return [Group(*key, tuple(sorted(some, key=lambda r: r.subset))) for key, some in found.items()]

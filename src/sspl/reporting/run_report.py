@@ -82,7 +82,7 @@ def run_report(
         kind=kind,
         split=split,
         sections=[(id_, name) for id_, name in sections.items() if name],
-        metadata=_metadata(about, settings, metrics, found),
+        overview=_overview(about, settings, metrics, found),
         settings=yaml.safe_dump(without_folders(settings), sort_keys=False, allow_unicode=True),
         transfer=metrics.get("transfer", ""),
         curves=curves,
@@ -135,51 +135,51 @@ def _lead(
     return "A network that says of every pixel what part of a face it is."
 
 
-def _metadata(
+def _overview(
     about: Mapping[str, Any],
     settings: Mapping[str, Any],
     metrics: Mapping[str, Any],
     found: Mapping[str, Any],
 ) -> list[tuple[str, str]]:
-    metadata = [("Started", str(about["started"])), ("Seed", str(about["seed"]))]
+    overview = [("Started", str(about["started"])), ("Seed", str(about["seed"]))]
     if settings.get("data"):
-        metadata.append(("Data", _data_text(settings)))
+        overview.append(("Data", _data_text(settings)))
     if about["kind"] == "finetune":
-        metadata += _stage_two_metadata(settings, metrics, found)
+        overview += _stage_two_overview(settings, metrics, found)
     if "tasks" in settings:
-        metadata.append(("Tasks", ", ".join(Path(task).name for task in settings["tasks"])))
+        overview.append(("Tasks", ", ".join(Path(task).name for task in settings["tasks"])))
     if "architecture" in settings:
         backbone = settings["backbone"]
         network = backbone["timm"] or f"ResNet-{backbone['depth']}, width {backbone['width']:g}"
-        metadata.append(("Network", f"{settings['architecture']}: {network}"))
-        metadata.append(("Input", f"{settings['input_size']} px of {settings['canvas']} px"))
+        overview.append(("Network", f"{settings['architecture']}: {network}"))
+        overview.append(("Input", f"{settings['input_size']} px of {settings['canvas']} px"))
     if "optim" in settings:
         optim = settings["optim"]
-        metadata.append(
+        overview.append(
             (
                 "Training",
                 f"{optim['epochs']} epochs, batch {optim['batch_size']}, "
                 f"{optim['name']}, rate {optim['lr']:g}",
             )
         )
-    metadata.append(
+    overview.append(
         (
             "Finished",
             "yes" if metrics.get("finished", True) else "no: still running, or interrupted",
         )
     )
-    metadata.append(("Versions", ", ".join(f"{k} {v}" for k, v in about["versions"].items())))
-    metadata.append(("Machine", str(about.get("platform", "not recorded"))))
-    return metadata
+    overview.append(("Versions", ", ".join(f"{k} {v}" for k, v in about["versions"].items())))
+    overview.append(("Machine", str(about.get("platform", "not recorded"))))
+    return overview
 
 
-def _stage_two_metadata(
+def _stage_two_overview(
     settings: Mapping[str, Any], metrics: Mapping[str, Any], found: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
     labels, best = settings["labels"], metrics.get("best", {})
     rule = "every k-th face" if labels["rule"] == "every_kth" else "a random subset, seed "
     rule += "" if labels["rule"] == "every_kth" else str(labels["subset_seed"])
-    metadata = [
+    overview = [
         ("Labelled faces", f"{metrics.get('labelled', '?'):,} ({rule})"),
         (
             "Validation faces",
@@ -191,13 +191,13 @@ def _stage_two_metadata(
     ]
     if "epoch" in best:
         kept = f"epoch {best['epoch']} of {settings['optim']['epochs']}"
-        metadata.append(("Kept", metrics.get("kept") or kept))
+        overview.append(("Kept", metrics.get("kept") or kept))
     said = remarks(metrics, len(metrics.get("label_counts", {})), "validation faces")
-    metadata += [("Mind", line) for line in said]
+    overview += [("Mind", line) for line in said]
     if found:
         mirrored = ", each averaged with its mirror image" if found.get("flip_average") else ""
-        metadata.append(("Judged on", f"{found['faces']:,} faces{mirrored}"))
-    return metadata
+        overview.append(("Judged on", f"{found['faces']:,} faces{mirrored}"))
+    return overview
 
 
 def _start_text(settings: Mapping[str, Any]) -> str:
@@ -343,7 +343,7 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
 
 
 def grouping_content(way: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of one grouping with a chart of its largest gaps in balanced accuracy."""
+    """Return the figures of one grouping with a chart of its largest gaps in balanced accuracy."""
     attributes = {
         name: {
             "groups": content["groups"],

@@ -12,7 +12,7 @@ from sspl.errors import DataError, SettingsError
 from sspl.evaluation.paired import verdicts
 from sspl.evaluation.predictions import Predictions
 from sspl.evaluation.statistics import LEVEL, RESAMPLES, Resampling
-from sspl.evaluation.subgroups import groupings, subgroup_metadata
+from sspl.evaluation.subgroups import groupings, subgroup_summary
 from sspl.inference.card import RESPONSIBLE
 from sspl.metrics.attributes import reliability
 from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart
@@ -129,7 +129,7 @@ def _subgroups(
     found = []
     for title, given in both:
         assert resampling is not None
-        ways = [subgroup_metadata(given, way, resampling) for way in groupings(given)]
+        ways = [subgroup_summary(given, way, resampling) for way in groupings(given)]
         if ways:
             found.append({"title": title, "ways": [grouping_content(way) for way in ways]})
     return found
@@ -152,9 +152,9 @@ def _over(comparisons: Sequence[PairedComparison]) -> list[dict[str, Any]]:
 
 def bars_over(comparisons: Sequence[PairedComparison], figure: str) -> list[Bar]:
     """Return what the second method of each comparison gains over the first, in points."""
-    metadata = {comparison.b: comparison.metadata["mean"][figure] for comparison in comparisons}
+    summary = {comparison.b: comparison.summary["mean"][figure] for comparison in comparisons}
     bars = []
-    for method, found in metadata.items():
+    for method, found in summary.items():
         if found is not None:
             ends = found["interval"]
             bounds = None if ends is None else scaled((-ends[1], -ends[0]))
@@ -225,7 +225,7 @@ def _matrices(comparisons: Sequence[PairedComparison]) -> list[dict[str, Any]]:
     """
     found = []
     for protocol in dict.fromkeys(comparison.protocol for comparison in comparisons):
-        mine = {(d.b, d.labels): d.metadata["mean"] for d in comparisons if d.protocol == protocol}
+        mine = {(d.b, d.labels): d.summary["mean"] for d in comparisons if d.protocol == protocol}
         others = list(dict.fromkeys(other for other, _ in mine))
         counts = sorted({count for _, count in mine})
         if len(counts) == 1:
@@ -250,13 +250,13 @@ def _matrices(comparisons: Sequence[PairedComparison]) -> list[dict[str, Any]]:
 
 
 def _pairwise_row(comparison: PairedComparison) -> dict[str, Any]:
-    counted = verdicts(comparison.metadata, "balanced_accuracy")
+    counted = verdicts(comparison.summary, "balanced_accuracy")
     return {
         "other": comparison.b,
         "protocol": PROTOCOLS[comparison.protocol],
         "labels": comparison.labels,
         "subsets": len(comparison.subsets),
-        "figures": {name: comparison.metadata["mean"][name] for name in MAIN},
+        "figures": {name: comparison.summary["mean"][name] for name in MAIN},
         "better": len(counted["a"]),
         "worse": len(counted["b"]),
         "neither": len(counted[None]),
@@ -267,7 +267,7 @@ def _differences(comparisons: Sequence[PairedComparison]) -> list[Difference]:
     rows = []
     for comparison in comparisons:
         for figure in MAIN:
-            found = comparison.metadata["mean"][figure]
+            found = comparison.summary["mean"][figure]
             if found is None or found["interval"] is None:
                 continue
             low, high = found["interval"]
@@ -292,7 +292,7 @@ def _differences(comparisons: Sequence[PairedComparison]) -> list[Difference]:
 def _gains(comparison: PairedComparison) -> dict[str, Any]:
     rows = [
         {"attribute": name, **figures["balanced_accuracy"]}
-        for name, figures in comparison.metadata["attributes"].items()
+        for name, figures in comparison.summary["attributes"].items()
         if figures["balanced_accuracy"] is not None
     ]
     rows.sort(key=lambda row: -row["difference"])

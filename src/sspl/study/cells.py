@@ -42,7 +42,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """A cell with its settings, data left out.
 
     Args:
@@ -95,7 +95,7 @@ def list_cells(
     ]
 
 
-def plan(study: StudySettings, cell: Cell) -> Plan:
+def plan(study: StudySettings, cell: Cell) -> StudyPlan:
     """Resolve the settings of a cell; raises `SettingsError` naming the method that has wrong ones.
 
     Settings that stand at their default do not enter the hash, so that a setting which a later
@@ -138,7 +138,7 @@ def plan(study: StudySettings, cell: Cell) -> Plan:
     minutes = getattr(study.minutes, cell.protocol)
     if cell.protocol == "finetune" and count is not None and count.minutes is not None:
         minutes = count.minutes
-    return Plan(
+    return StudyPlan(
         cell,
         method,
         pretrain,

@@ -8,7 +8,15 @@ from typing import Literal
 
 from sspl.io.locks import is_locked
 from sspl.io.runs import finished
-from sspl.study.cells import FAILURE_FILE, RESULT_FILE, Cell, Plan, cell_folder, plan, read_json
+from sspl.study.cells import (
+    FAILURE_FILE,
+    RESULT_FILE,
+    Cell,
+    StudyPlan,
+    cell_folder,
+    plan,
+    read_json,
+)
 from sspl.study.results import read_results
 from sspl.study.runner import SECONDS_FILE, Study
 
@@ -61,7 +69,7 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min"
 
 
-def _state(study: Study, each: Plan) -> State:
+def _state(study: Study, each: StudyPlan) -> State:
     folder = cell_folder(study.out, each.cell)
     if (folder / RESULT_FILE).exists():
         return "done"
@@ -70,7 +78,7 @@ def _state(study: Study, each: Plan) -> State:
     return "failed" if (folder / FAILURE_FILE).exists() else "to do"
 
 
-def _stage1(study: Study, each: Plan) -> Piece:
+def _stage1(study: Study, each: StudyPlan) -> Piece:
     folder = study.stage1 / each.stage1
     state: State = "done" if finished(folder) else "to do"
     if state != "done" and is_locked(study.stage1_lock(each)):

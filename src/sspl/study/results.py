@@ -7,7 +7,7 @@ from typing import Any, Final
 from sspl.evaluation.comparison import spread
 from sspl.io.files import write_csv
 from sspl.io.locks import locked
-from sspl.study.cells import RESULT_FILE, Plan, read_json
+from sspl.study.cells import RESULT_FILE, StudyPlan, read_json
 
 RESULTS_FILE: Final = "results.csv"
 FIGURE_COLUMNS: Final = {
@@ -21,19 +21,19 @@ FIGURE_COLUMNS: Final = {
 }
 """Column of the table: its name among the figures; means over the attributes, as shares."""
 
-COLUMNS: Final = (
+RESULT_COLUMNS: Final = (
     "method", "protocol", "data", "labels", "subset", "seed", "split", *FIGURE_COLUMNS,
     "train_seconds", "settings_hash",
 )  # fmt: skip
 
 
 def cell_result(
-    plan: Plan,
+    plan: StudyPlan,
     name: str,
     seed: int,
     figures: Mapping[str, Mapping[str, Any]],
     seconds: float | None,
-    metadata: Mapping[str, Any],
+    details: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what `result.json` of a cell holds: `figures` are the summaries by split."""
     cell = plan.cell
@@ -46,7 +46,7 @@ def cell_result(
         "seed": seed,
         "train_seconds": None if seconds is None else round(seconds, 1),
         "settings_hash": plan.settings_hash,
-        **metadata,
+        **details,
         "figures": figures,
     }
 
@@ -61,7 +61,7 @@ def write_results(out: Path) -> Path:
     """Write `results.csv` anew from the finished cells: one row for each cell and split."""
     with locked(out / "locks" / "results.lock", wait=True):
         rows = [row for result in read_results(out) for row in _rows(result)]
-        write_csv(out / RESULTS_FILE, COLUMNS, rows)
+        write_csv(out / RESULTS_FILE, RESULT_COLUMNS, rows)
     return out / RESULTS_FILE
 
 
@@ -71,7 +71,7 @@ def _rows(result: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         mean = found["mean"]
         values = dict(result) | {"split": split}
         values |= {column: _rounded(mean[name]) for column, name in FIGURE_COLUMNS.items()}
-        rows.append(tuple(values[column] for column in COLUMNS))
+        rows.append(tuple(values[column] for column in RESULT_COLUMNS))
     return rows
 
 

@@ -21,7 +21,7 @@ from sspl.study.cells import (
     FAILURE_FILE,
     RESULT_FILE,
     Cell,
-    Plan,
+    StudyPlan,
     cell_folder,
     plan,
     read_json,
@@ -88,7 +88,7 @@ class Study:
         found = read_json(cell_folder(self.out, cell) / FAILURE_FILE)
         return str(found["error"]).rstrip(".") if found else "unknown"
 
-    def _require_same_settings(self, plans: list[Plan]) -> None:
+    def _require_same_settings(self, plans: list[StudyPlan]) -> None:
         for each in plans:
             folder = cell_folder(self.out, each.cell)
             found = read_json(folder / RESULT_FILE)
@@ -120,7 +120,7 @@ class Study:
         failure = read_json(folder / FAILURE_FILE)
         return Attempt.FAILED if failure and failure["time"] >= self.started else None
 
-    def attempt(self, each: Plan) -> Attempt:
+    def attempt(self, each: StudyPlan) -> Attempt:
         """Run a cell unless it has ended or another process works on it or on its stage 1."""
         folder = cell_folder(self.out, each.cell)
         with locked(self.lock(each.cell.name)) as free:
@@ -142,7 +142,7 @@ class Study:
         """Return the lock file of a cell."""
         return self.out / "locks" / f"{name.replace('/', '--')}.lock"
 
-    def stage1_lock(self, each: Plan) -> Path:
+    def stage1_lock(self, each: StudyPlan) -> Path:
         """Return the lock file of a cell's stage 1."""
         return self.stage1 / f"{each.stage1}.lock"
 
@@ -152,7 +152,7 @@ class Study:
         content = {"error": sentence, "time": time.time(), "traceback": trace}
         write_json(folder / FAILURE_FILE, content)
 
-    def pretrained(self, each: Plan) -> bool:
+    def pretrained(self, each: StudyPlan) -> bool:
         """See to it that a cell's stage 1 is there; return False when another process is at it.
 
         Raises `SsplError` when it failed since this study began, or fails now.
@@ -178,7 +178,7 @@ class Study:
         failure_file.unlink(missing_ok=True)
         return True
 
-    def _pretrain(self, each: Plan, folder: Path) -> None:
+    def _pretrain(self, each: StudyPlan, folder: Path) -> None:
         assert each.pretrain is not None
         specs = self.settings.unlabelled or (self.settings.data,)
         settings = each.pretrain.model_copy(update={"data": tuple(open_spec(s) for s in specs)})
@@ -190,7 +190,7 @@ class Study:
             _report_overrun(each.stage1, seconds, each.stage1_minutes)
         remove_state(folder)
 
-    def _run_cell(self, each: Plan, folder: Path) -> None:
+    def _run_cell(self, each: StudyPlan, folder: Path) -> None:
         log.info("%s", each.cell.name)
         settings = self._stage2(each)
         found = (
@@ -204,7 +204,7 @@ class Study:
         }
         save_predictions(predictions_file(folder, "test"), found.predictions["test"])
         result = cell_result(
-            each, self.settings.name, self.settings.seed, figures, found.seconds, found.metadata
+            each, self.settings.name, self.settings.seed, figures, found.seconds, found.details
         )
         (folder / FAILURE_FILE).unlink(missing_ok=True)
         write_json(folder / RESULT_FILE, result)
@@ -212,10 +212,10 @@ class Study:
         if found.seconds is not None:
             _report_overrun(each.cell.name, found.seconds, each.minutes)
 
-    def _probe(self, each: Plan) -> LinearSettings | KNNSettings:
+    def _probe(self, each: StudyPlan) -> LinearSettings | KNNSettings:
         return self.settings.linear if each.cell.protocol == "linear" else self.settings.knn
 
-    def _stage2(self, each: Plan) -> FinetuneSettings:
+    def _stage2(self, each: StudyPlan) -> FinetuneSettings:
         source = self.stage1 / each.stage1 if each.pretrain is not None else None
         return each.finetune.model_copy(
             update={"data": self.data(), "pretrained": source and source.absolute()}

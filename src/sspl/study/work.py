@@ -50,13 +50,13 @@ class Judged:
         predictions: by split, `test` and `val`.
         rates: float64 (attributes,), share of positives among the labelled faces.
         seconds: that training took, None when the cell was interrupted in between.
-        metadata: what else is worth keeping, JSON-able.
+        details: what else is worth keeping, JSON-able.
     """
 
     predictions: dict[str, Predictions]
     rates: NDArray[np.float64]
     seconds: float | None
-    metadata: dict[str, Any]
+    details: dict[str, Any]
 
 
 def finetuned(settings: FinetuneSettings, run: Path, keep_model: bool) -> Judged:
@@ -73,8 +73,8 @@ def finetuned(settings: FinetuneSettings, run: Path, keep_model: bool) -> Judged
     remove_state(run)
     if not keep_model:
         (run / MODEL_FILE).unlink(missing_ok=True)
-    metadata = {"labelled": len(parts.train), "validation": len(parts.val)}
-    return Judged(predictions, model.training_rates, seconds, metadata)
+    details = {"labelled": len(parts.train), "validation": len(parts.val)}
+    return Judged(predictions, model.training_rates, seconds, details)
 
 
 def remove_state(run: Path) -> None:
@@ -108,13 +108,13 @@ def probed(
         "val": _predictions(parts.val, fitted.predict(val.features)),
         "test": _predictions(test, fitted.predict(features(test, "test"))),
     }
-    metadata = {
+    details = {
         "labelled": len(parts.train),
         "validation": len(parts.val),
         "features": train.features.shape[1],
         "chosen": fitted.chosen,
     }
-    return Judged(predictions, positive_rates(parts.train.labels), seconds, metadata)
+    return Judged(predictions, positive_rates(parts.train.labels), seconds, details)
 
 
 def _extractor(

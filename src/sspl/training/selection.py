@@ -22,7 +22,7 @@ RARE: Final = 0.1
 TIE: Final = 9
 """Decimals in which two epochs' figures must agree to count as equal."""
 
-Row = Mapping[str, Any]
+EpochRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Selection:
         """Column of the log that the figure stands in."""
         return f"val/{self.figure}"
 
-    def merit(self, row: Row) -> tuple[float, float, float]:
+    def merit(self, row: EpochRow) -> tuple[float, float, float]:
         """Return what epochs are compared by: the figure, then the loss, then AP."""
         first, loss, last = (row.get(k) for k in (self.key, "val/loss", "val/average_precision"))
         return (
@@ -53,17 +53,17 @@ class Selection:
             round(last or 0.0, TIE),
         )
 
-    def best(self, rows: Sequence[Row]) -> Row | None:
+    def best(self, rows: Sequence[EpochRow]) -> EpochRow | None:
         """Return the validated epoch to keep, of wholly equal ones the latest."""
         looked = [row for row in rows if self.key in row]
         return max(reversed(looked), key=self.merit, default=None)
 
-    def looks_since_gain(self, rows: Sequence[Row]) -> int:
+    def looks_since_gain(self, rows: Sequence[EpochRow]) -> int:
         """Return how many looks at the validation faces have brought nothing better."""
         merits = [self.merit(row) for row in rows if self.key in row]
         return len(merits) - 1 - merits.index(max(merits)) if merits else 0
 
-    def text(self, rows: Sequence[Row], epochs: int) -> str:
+    def text(self, rows: Sequence[EpochRow], epochs: int) -> str:
         """Say which epoch of how many was kept, and why."""
         best = self.best(rows)
         if best is None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sspl import __version__
 from sspl.apps.labelling.desk import Desk
 from sspl.apps.labelling.journal import ChangedError
-from sspl.apps.labelling.limits import LabelSettings
+from sspl.apps.labelling.limits import LabellingSettings
 from sspl.apps.serving.attending import in_thread, while_connected
 from sspl.apps.serving.costs import decoding_bytes
 from sspl.apps.serving.rooms import BusyError, Room
@@ -146,7 +146,7 @@ def state(desk: Desk, coach: "Coach | None") -> dict[str, Any]:
     }
 
 
-def make_app(desk: Desk, coach: "Coach | None", settings: LabelSettings, key: str) -> FastAPI:
+def make_app(desk: Desk, coach: "Coach | None", settings: LabellingSettings, key: str) -> FastAPI:
     """Return the application.
 
     Args:

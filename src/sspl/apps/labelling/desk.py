@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sspl.apps.labelling.journal import Journal, Values
+from sspl.apps.labelling.journal import LabelJournal, Values
 from sspl.data.records import MISSING, FaceSet, Labels
 
 ROUND: Final = 20
@@ -28,7 +28,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Counts:
+class AnswerCounts:
     """Answers to one attribute."""
 
     yes: int
@@ -51,7 +51,7 @@ class Desk:
     def __init__(
         self,
         faces: FaceSet,
-        journal: Journal,
+        journal: LabelJournal,
         attributes: tuple[str, ...],
         order: Sequence[int],
         without: frozenset[str] = frozenset(),
@@ -154,13 +154,13 @@ class Desk:
                     labels[face, column] = value
         return labels, taken
 
-    def counts(self) -> dict[str, Counts]:
+    def counts(self) -> dict[str, AnswerCounts]:
         """Return how often each attribute that is asked for was answered with what."""
         snapshot = self.journal.snapshot()
         result = {}
         for name in self.attributes:
             given = [values[name] for values in snapshot.values() if name in values]
-            result[name] = Counts(given.count(1), given.count(0), given.count(None))
+            result[name] = AnswerCounts(given.count(1), given.count(0), given.count(None))
         return result
 
     def done(self) -> tuple[int, int]:

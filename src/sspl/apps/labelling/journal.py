@@ -151,7 +151,7 @@ def checked(values: Any) -> dict[str, int | None]:
     return dict(values)
 
 
-class Journal:
+class LabelJournal:
     """The open journal of one CSV file; one process at a time, any number of threads.
 
     Args:

@@ -6,7 +6,7 @@ from sspl.apps.serving.limits import Hosts
 from sspl.settings import Settings
 
 
-class LabelSettings(Settings):
+class LabellingSettings(Settings):
     """How the page is served and how often suggestions are made anew."""
 
     hosts: Hosts = Field(

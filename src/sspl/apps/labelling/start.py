@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from sspl.apps.labelling.desk import Desk
 from sspl.apps.labelling.faces import first_order, images_root, names_listed, readable, unlabelled
-from sspl.apps.labelling.journal import Journal
-from sspl.apps.labelling.limits import LabelSettings
+from sspl.apps.labelling.journal import LabelJournal
+from sspl.apps.labelling.limits import LabellingSettings
 from sspl.data.adapters.columns import no_attribute
 from sspl.data.data_settings import DataSettings
 from sspl.data.skipping import OnError
@@ -26,7 +26,7 @@ def run_labelling(
     data: DataSettings,
     attributes: tuple[str, ...],
     out: Path,
-    settings: LabelSettings,
+    settings: LabellingSettings,
     *,
     source: Path | None = None,
     order: Path | None = None,
@@ -70,7 +70,7 @@ def run_labelling(
     if len(hidden) == len(faces):
         raise DataError(f"{without} names every face of {faces.source}; none is left to label.")
     sequence, found = first_order(faces, order, seed), _source(source)
-    journal = Journal(out, attributes, lambda: images_root(faces))
+    journal = LabelJournal(out, attributes, lambda: images_root(faces))
     try:
         desk = Desk(faces, journal, attributes, sequence, hidden)
         coach = _coach(found, data, desk, settings.every, seed, device) if found else None

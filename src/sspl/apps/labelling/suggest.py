@@ -18,7 +18,7 @@ from sspl.errors import DataError, SettingsError
 from sspl.io.files import write_csv
 from sspl.io.progress import watched
 
-COLUMNS = ("image", "place", "uncertainty")
+SUGGESTION_COLUMNS = ("image", "place", "uncertainty")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def suggest(
         data: all faces; where they have splits, the training split counts.
         labelled: labels so far, by the names of `data`.
         count: how many faces.
-        out: CSV file with the columns of `COLUMNS`.
+        out: CSV file with the columns of `SUGGESTION_COLUMNS`.
         attributes: those to look at; those of the labels, or else of the model, unless given.
         seed: the same seed gives the same faces.
         device: where the network runs.
@@ -153,5 +153,5 @@ def suggest(
         (faces.names[i], place, f"{doubt[i]:.4f}" if views.shape[1] else None)
         for place, i in enumerate(picked, 1)
     )
-    write_csv(out, COLUMNS, rows)
+    write_csv(out, SUGGESTION_COLUMNS, rows)
     return len(picked)

@@ -20,7 +20,7 @@ from sspl.apps.serving.attending import in_thread, while_connected
 from sspl.apps.serving.batching import Batcher
 from sspl.apps.serving.guards import RateLimit
 from sspl.apps.serving.limits import ServeSettings
-from sspl.apps.serving.reader import Explained, Looked, Reader, upload_bytes
+from sspl.apps.serving.reader import Explained, LookedUpload, Reader, upload_bytes
 from sspl.apps.serving.rooms import BusyError, Room, Share
 from sspl.apps.serving.shell import add_shell, page, refuse_other_sites
 from sspl.apps.serving.uploads import FORM, check_kind, read_picture
@@ -170,7 +170,7 @@ class Service:
             )
 
     async def _served(
-        self, request: Request, work: Callable[[Looked], Awaitable[Result]]
+        self, request: Request, work: Callable[[LookedUpload], Awaitable[Result]]
     ) -> Result:
         """Return what comes of an uploaded picture; what it takes is held until then."""
         limits = self.settings
@@ -192,7 +192,7 @@ class Service:
                 ) from None
 
     async def _work(
-        self, content: bytes, upload: Share, work: Callable[[Looked], Awaitable[Result]]
+        self, content: bytes, upload: Share, work: Callable[[LookedUpload], Awaitable[Result]]
     ) -> Result:
         with self.memory.share() as memory:
             looked = await self._look(content, memory)
@@ -200,7 +200,7 @@ class Service:
             upload.keep(0)
             return await work(looked)
 
-    async def _look(self, content: bytes, memory: Share) -> Looked:
+    async def _look(self, content: bytes, memory: Share) -> LookedUpload:
         limits, model = self.settings, self.reader.model
         until = asyncio.get_running_loop().time() + limits.patience
         try:
@@ -229,7 +229,7 @@ class Service:
         """Return what is on the uploaded picture."""
         return await self._served(request, self._predicted)
 
-    async def _predicted(self, looked: Looked) -> PictureAnswer:
+    async def _predicted(self, looked: LookedUpload) -> PictureAnswer:
         model, faces = self.reader.model, looked.faces
         scores = await self.batcher.submit(faces)
         return PictureAnswer(
@@ -249,7 +249,7 @@ class Service:
             raise HTTPException(422, f"attribute: the model has no '{attribute}'.")
         place = model.schema.index(attribute)
 
-        async def explained(looked: Looked) -> Explanation:
+        async def explained(looked: LookedUpload) -> Explanation:
             count = len(looked.faces)
             if number >= count:
                 raise HTTPException(404, f"face: the picture has {count}, counted from 0.")

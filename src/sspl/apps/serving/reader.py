@@ -60,7 +60,7 @@ def upload_bytes(content: bytes, max_pixels: int) -> int:
 
 
 @dataclass(frozen=True)
-class Looked:
+class LookedUpload:
     """A picture's size upright in px and its faces, the largest first; how many more were found."""
 
     width: int
@@ -118,11 +118,11 @@ class Reader:
         """Names of the attributes in output order."""
         return self.model.schema.names
 
-    def look(self, content: bytes, max_pixels: int, max_faces: int) -> Looked:
+    def look(self, content: bytes, max_pixels: int, max_faces: int) -> LookedUpload:
         """Return what is on an uploaded picture, which is not kept; raise as `open_picture`."""
         image = open_picture(content, max_pixels)
         faces, left_out = self.faces(image, max_faces)
-        return Looked(image.width, image.height, faces, left_out)
+        return LookedUpload(image.width, image.height, faces, left_out)
 
     def faces(self, image: Image.Image, most: int) -> tuple[list[FaceCrop], int]:
         """Return the largest faces of an upright RGB picture, and how many more there are."""

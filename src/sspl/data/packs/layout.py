@@ -36,7 +36,7 @@ PLACES: Final = ("image_at", "image_bytes", "image_crc", "mask_at", "mask_bytes"
 """Columns of a table's `places`; masks that are not there have 0 bytes."""
 
 
-class Plan(BaseModel):
+class PackPlan(BaseModel):
     """What a pack is made of; two packs of one plan are the same, byte by byte.
 
     Args:
@@ -94,7 +94,7 @@ class Index(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    plan: Plan
+    plan: PackPlan
     faces: int
     shards: tuple[ShardMetadata, ...]
 
@@ -223,14 +223,14 @@ def finished_shard(root: Path, name: str, split: str, faces: int) -> ShardMetada
     return metadata if whole and (metadata.split, metadata.faces) == (split, faces) else None
 
 
-def read_plan(root: Path) -> Plan | None:
+def read_plan(root: Path) -> PackPlan | None:
     """Return the plan of a pack, finished or not; None where there is none."""
     if (root / INDEX_FILE).is_file():
         return _parsed(root / INDEX_FILE).plan
     if not (root / PLAN_FILE).is_file():
         return None
     try:
-        return Plan.model_validate_json((root / PLAN_FILE).read_text(encoding="utf-8"))
+        return PackPlan.model_validate_json((root / PLAN_FILE).read_text(encoding="utf-8"))
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{root / PLAN_FILE}: damaged ({reason}); choose another --out.") from None

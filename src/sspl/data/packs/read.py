@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sspl.data.packs.layout import (
     NO_SPLIT,
     Index,
-    Plan,
+    PackPlan,
     ShardMetadata,
     Table,
     read_index,
@@ -76,7 +76,7 @@ def _split(shard: ShardMetadata) -> str | None:
     return None if shard.split == NO_SPLIT else shard.split
 
 
-def _cut(plan: Plan) -> Cut | None:
+def _cut(plan: PackPlan) -> Cut | None:
     if plan.canvas is None or plan.box is None:
         return None
     return Cut(plan.box, plan.canvas)

@@ -22,7 +22,7 @@ from sspl.data.packs.layout import (
     PLAN_FILE,
     SPLIT_KEYS,
     Index,
-    Plan,
+    PackPlan,
     ShardMetadata,
     as_json,
     finished_shard,
@@ -77,7 +77,7 @@ class Encoder:
     """From a face to what is packed of it.
 
     Args:
-        encoding: as in `Plan`.
+        encoding: as in `PackPlan`.
         box: crop of the picture that is kept; whole files are when packed as they are.
         canvas: side of the square that it becomes.
         classes: number of classes of the masks.
@@ -213,14 +213,14 @@ def _plan(
     source: str,
     taxonomy: Taxonomy | None,
     shard_faces: int,
-) -> Plan:
+) -> PackPlan:
     has_masks = faces.has_masks
     if has_masks and taxonomy is None:
         raise ValueError("masks need a taxonomy")
     digest = hashlib.sha256(as_json([faces.names, faces.splits, dict(faces.groups)]).encode())
     digest.update(faces.labels.tobytes())
     splits = [split_key(split) for split in faces.splits]
-    return Plan(
+    return PackPlan(
         source=source,
         canvas=cut.canvas if cut else None,
         box=cut.box if cut else None,
@@ -234,7 +234,7 @@ def _plan(
     )
 
 
-def _claim(out: Path, plan: Plan) -> bool:
+def _claim(out: Path, plan: PackPlan) -> bool:
     """Begin a pack, or go on with one of the same plan; tell whether there was one.
 
     What the source is called may differ: a folder has more than one path.
