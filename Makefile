@@ -35,7 +35,7 @@ test-oldest: $(VENV)-oldest/.installed
 
 $(VENV)-oldest/.installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(VENV)-oldest
-	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[lfwa,export,faces,heif,parquet,serve,study]' hypothesis httpx pytest
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[plots,lfwa,export,faces,heif,parquet,serve,study]' hypothesis httpx pytest
 	touch $@
 
 # Takes some minutes of CPU; the record goes to tests/robustness/mutation.txt.

@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -134,3 +136,22 @@ def test_importing_it_imports_nothing_heavy(module: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert output.stdout.strip() == "set()"
+
+
+SAME_NAMES = {
+    "app", "attributes", "base", "face", "faces", "features", "files", "masks", "pictures", "selection",
+    "start", "write",
+}  # fmt: skip
+"""Names that modules of several packages may have: each says the same of its own package."""
+
+
+def same_names(modules: Iterable[str]) -> set[str]:
+    """Return the names that several modules have; those of `cli` are named as their commands."""
+    names = Counter(m.rpartition(".")[2] for m in modules if package(m) != "cli")
+    return {name for name, count in names.items() if count > 1}
+
+
+def test_modules_have_names_of_their_own() -> None:
+    files = [m for m, path in MODULES.items() if path.stem != "__init__"]
+    assert same_names(files) <= SAME_NAMES
+    assert same_names([*files, "sspl.training.taxonomy"]) - same_names(files) == {"taxonomy"}

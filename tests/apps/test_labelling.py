@@ -28,8 +28,8 @@ from sspl.apps.labelling.coach import Coach, Report
 from sspl.apps.labelling.desk import LEASE_SECONDS, ROUND, Desk
 from sspl.apps.labelling.faces import first_order
 from sspl.apps.labelling.features import extract, load_source
-from sspl.apps.labelling.journal import ChangedError, LabelJournal
-from sspl.apps.labelling.limits import LabellingSettings
+from sspl.apps.labelling.label_journal import ChangedError, LabelJournal
+from sspl.apps.labelling.labelling_settings import LabellingSettings
 from sspl.apps.labelling.probe import Standing
 from sspl.apps.labelling.selection import choose
 from sspl.apps.labelling.suggest import Answers, judged

@@ -24,8 +24,8 @@ from tests.shared import refused
 from sspl.apps.serving.app import make_app
 from sspl.apps.serving.batching import Batcher, BusyError
 from sspl.apps.serving.guards import RateLimit, from_another_site
-from sspl.apps.serving.limits import ServeSettings
 from sspl.apps.serving.reader import Reader
+from sspl.apps.serving.serving_settings import ServeSettings
 from sspl.data.images import image_canvas
 from sspl.data.synthetic.render import render_face
 from sspl.domain.attributes import AttributeSchema

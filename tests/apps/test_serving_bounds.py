@@ -36,10 +36,10 @@ from sspl.apps.serving.costs import (
     WEBP_PIXEL_BYTES,
     decoding_bytes,
 )
-from sspl.apps.serving.limits import ServeSettings
 from sspl.apps.serving.quiet import Sparing
 from sspl.apps.serving.reader import LookedUpload, Reader
 from sspl.apps.serving.rooms import BusyError, Room
+from sspl.apps.serving.serving_settings import ServeSettings
 from sspl.apps.serving.uploads import check_kind
 from sspl.data.pictures import Content
 from sspl.faces.face import Face, Pixels

@@ -26,8 +26,8 @@ from sspl.faces.photographs import DetectSettings
 from sspl.inference import sources as places
 from sspl.inference.crops import crop_faces
 from sspl.inference.drawing import LINE, Note, annotated, annotated_path, lines_about, shared
-from sspl.inference.journal import PredictionJournal
 from sspl.inference.predict import FRAMES_AT_ONCE, PredictSettings, PredictSummary, predict
+from sspl.inference.prediction_journal import PredictionJournal
 from sspl.inference.scorers import TorchScorer, load_scorer
 from sspl.inference.sources import Moving, Source, Stills
 from sspl.models.bundle import AttributeModel

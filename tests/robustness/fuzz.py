@@ -39,7 +39,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from sspl.apps.labelling.journal import LabelJournal
+from sspl.apps.labelling.label_journal import LabelJournal
 from sspl.apps.serving.reader import open_picture
 from sspl.data.adapters.celeba import read_celeba
 from sspl.data.adapters.lfwa import read_lfwa

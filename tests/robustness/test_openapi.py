@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
 from sspl.apps.serving.app import make_app
-from sspl.apps.serving.limits import ServeSettings
 from sspl.apps.serving.reader import Reader
+from sspl.apps.serving.serving_settings import ServeSettings
 from sspl.domain.attributes import AttributeSchema
 from sspl.models.attributes import HeadSettings
 from sspl.models.backbones.resnet import BackboneSettings

@@ -26,7 +26,7 @@ from sspl.reporting.differences import (
 )
 from sspl.reporting.pairwise import PairedComparison
 from sspl.reporting.readme import BEGIN, END, results_section, split_at_markers
-from sspl.reporting.results import Group, ResultRow, group_rows, read_results_csv
+from sspl.reporting.result_table import Group, ResultRow, group_rows, read_results_csv
 from sspl.reporting.study_report import bars_over
 from sspl.study.cells import Cell, cell_folder
 from sspl.study.results import FIGURE_COLUMNS, RESULT_COLUMNS

@@ -124,7 +124,7 @@ def label(
     faces come by chance, which is right for faces to judge a model by. Limits follow as key=value,
     such as every=50.
     """
-    from sspl.apps.labelling.limits import LabellingSettings
+    from sspl.apps.labelling.labelling_settings import LabellingSettings
     from sspl.apps.labelling.start import run_labelling
     from sspl.settings import build
 

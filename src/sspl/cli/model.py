@@ -81,8 +81,8 @@ def decide(
     packed model. Thresholds of your own follow as ATTRIBUTE=THRESHOLD, such as Smiling=0.7.
     """
     from sspl.errors import SettingsError
-    from sspl.evaluation.deciding import decide as run_decide
-    from sspl.evaluation.deciding import other_faces, validation_faces
+    from sspl.evaluation.decide_run import decide as run_decide
+    from sspl.evaluation.decide_run import other_faces, validation_faces
     from sspl.training.stage_settings import RuntimeSettings
 
     if split is not None and spec is None:

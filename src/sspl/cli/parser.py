@@ -167,8 +167,8 @@ def export_command(
     The file is what 'sspl parser run' and 'sspl parser test' take as a parser of your own, and runs
     without torch. Needs pip install 'sspl[export]'.
     """
-    from sspl.parsing.export import export_parser
     from sspl.parsing.model import load_parser
+    from sspl.parsing.parser_export import export_parser
 
     metadata = export_parser(load_parser(model), out, short_side, average, opset)
     height, width = metadata.input_size

@@ -18,7 +18,7 @@ from sspl.cli.values import file_in, file_out
 @click.option("--brief", is_flag=True, help="Fine-tuning, accuracy and average precision alone.")
 @click.option(
     "--picture", type=file_out,
-    help="Also draw the curves of the first table, as PNG.",
+    help="Also draw the curves of the first table, as PNG. Needs pip install 'sspl[plots]'.",
 )  # fmt: skip
 @json_option
 def results(
@@ -28,9 +28,11 @@ def results(
 
     The lines are '<!-- results: begin -->' and '<!-- results: end -->'.
     """
-    from sspl.reporting.picture import draw_curves
+    from sspl.reporting.picture import draw_curves, require_matplotlib
     from sspl.reporting.readme import write_section
 
+    if picture is not None:
+        require_matplotlib()
     changed = write_section(readme, tables, brief)
     if picture is not None:
         draw_curves(tables[0], picture)

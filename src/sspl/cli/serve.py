@@ -31,7 +31,7 @@ def serve(
     hosts=[NAME,...] alone, and it has no log-in: put it behind something that has. Limits follow
     as key=value, such as max_bytes=5000000 rate=10.
     """
-    from sspl.apps.serving.limits import ServeSettings
+    from sspl.apps.serving.serving_settings import ServeSettings
     from sspl.apps.serving.start import run_server
     from sspl.settings import build
 

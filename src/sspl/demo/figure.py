@@ -1,15 +1,17 @@
 """The demo's picture: faces, masks and what pre-training changes."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 
 from sspl.data.images import read_image, read_mask
 from sspl.data.palette import overlay
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.evaluation.comparison import ArmResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = ("#9aa5b1", "#2563eb")
 FACES = 10
@@ -24,10 +26,9 @@ def draw_comparison(
     labels: int,
 ) -> None:
     """Write a PNG: sample faces, their parsed masks, balanced accuracy per attribute and arm."""
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
-    figure = plt.figure(figsize=(11, 8.2), layout="constrained")
+    figure = Figure(figsize=(11, 8.2), layout="constrained")
     grid = figure.add_gridspec(3, FACES, height_ratios=(1, 1, 4.6))
     classes = len(built_in_taxonomy("celebamask19"))
     for column in range(FACES):
@@ -41,10 +42,9 @@ def draw_comparison(
     _bars(figure.add_subplot(grid[2, :]), names, results, labels)
     figure.suptitle("Synthetic faces, what the parser sees, and what pre-training is worth")
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
-def _bars(axes: Axes, names: tuple[str, ...], results: dict[str, ArmResult], labels: int) -> None:
+def _bars(axes: "Axes", names: tuple[str, ...], results: dict[str, ArmResult], labels: int) -> None:
     (first, scratch), (second, trained) = results.items()
     gain = np.nan_to_num(np.nanmean(trained.balanced, 0) - np.nanmean(scratch.balanced, 0))
     order = np.argsort(gain)

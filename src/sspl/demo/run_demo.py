@@ -24,6 +24,7 @@ from sspl.parsing.model import load_parser
 from sspl.parsing.network import ParserModelSettings
 from sspl.parsing.network_parser import NetworkParser
 from sspl.parsing.training import ParserSettings
+from sspl.reporting.picture import require_matplotlib
 from sspl.settings import Settings, build, merge
 from sspl.training.pretrain import pretrain
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
@@ -48,8 +49,9 @@ class DemoSettings(Settings):
 def run_demo(settings: DemoSettings, out: Path) -> dict[str, ArmResult]:
     """Run everything into `out`, with a table and a picture; return what both arms came to.
 
-    Raises `SsplError` when `out` holds an earlier demo.
+    Raises `SsplError` when `out` holds an earlier demo, or the picture cannot be drawn.
     """
+    require_matplotlib()
     faces = out / "faces"
     log.info("1/5 draw %d synthetic faces", settings.faces)
     write_synthetic(faces, settings.faces, settings.seed, settings.size)

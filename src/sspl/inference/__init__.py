@@ -6,8 +6,8 @@ from sspl import public
 
 if TYPE_CHECKING:
     from sspl.inference.api import Answer as Answer
-    from sspl.inference.api import Predictions as Predictions
+    from sspl.inference.api import FacePredictions as FacePredictions
     from sspl.inference.api import Predictor as Predictor
     from sspl.inference.api import load as load
 else:
-    __getattr__, __all__ = public(__name__, api="Answer Predictions Predictor load")
+    __getattr__, __all__ = public(__name__, api="Answer FacePredictions Predictor load")

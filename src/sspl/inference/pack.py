@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sspl.errors import DataError, SsplError
-from sspl.evaluation.deciding import DECISIONS_FILE
+from sspl.evaluation.decide_run import DECISIONS_FILE
 from sspl.inference.card import RunMetadata, model_card
 from sspl.io.files import holds_nothing, write_json, write_text
 from sspl.io.locks import claimed

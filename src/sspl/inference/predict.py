@@ -27,7 +27,7 @@ from sspl.faces.face import FaceDetector
 from sspl.faces.photographs import WITHOUT_FILE, DetectSettings
 from sspl.inference.crops import FaceCrop, crop_faces, whole_picture
 from sspl.inference.drawing import Note, annotated, annotated_path, lines_about
-from sspl.inference.journal import PredictionJournal
+from sspl.inference.prediction_journal import PredictionJournal
 from sspl.inference.scorers import Scorer
 from sspl.inference.sources import Shot, Source, Stills, kept_entries
 from sspl.inference.tables import CHUNK, Layout, PredictionRow, check_table, write_table

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from sspl.reporting.results import Group
+from sspl.reporting.result_table import Group
 
 MOST_LINES: Final = 6
 """Methods that a chart of curves tells apart."""

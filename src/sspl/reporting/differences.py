@@ -8,7 +8,7 @@ from typing import Final
 from sspl.data.adapters.dialect import read_csv
 from sspl.errors import DataError
 from sspl.io.files import write_csv
-from sspl.reporting.results import PROTOCOLS, TITLES
+from sspl.reporting.result_table import PROTOCOLS, TITLES
 
 DIFFERENCES_FILE: Final = "differences.csv"
 

@@ -10,7 +10,7 @@ from sspl.evaluation.paired import Sampled, differences, on_the_same_faces, samp
 from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
 from sspl.evaluation.statistics import Resampling, resampling_of
 from sspl.io.progress import watched
-from sspl.reporting.results import PROTOCOLS, Group, in_order
+from sspl.reporting.result_table import PROTOCOLS, Group, in_order
 from sspl.study.cells import Cell, cell_folder
 from sspl.study.study_settings import Protocol
 

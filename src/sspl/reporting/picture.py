@@ -3,15 +3,25 @@
 from pathlib import Path
 from typing import Final
 
-from sspl.errors import DataError
+from sspl.errors import DataError, SsplError
 from sspl.io.files import atomic_path
 from sspl.reporting.curves import curve_points, leading_methods
-from sspl.reporting.results import TITLES, group_rows, in_order, read_results_csv
+from sspl.reporting.result_table import TITLES, group_rows, in_order, read_results_csv
 
 PICTURED_FIGURES: Final = ("accuracy", "average_precision")
 FIRST: Final = ("sspl", "splnet", "scratch")
 COLOURS: Final = ("#0b62a8", "#b3470f", "#0d7a50", "#8b2f92", "#7d6a00", "#b01e4f")
 MARKS: Final = "os^Dos"
+
+
+def require_matplotlib() -> None:
+    """Raise `SsplError` where matplotlib, which draws pictures alone, is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise SsplError(
+            "pictures need matplotlib, which is not installed; run: pip install 'sspl[plots]'."
+        ) from None
 
 
 def draw_curves(table: Path, out: Path) -> None:

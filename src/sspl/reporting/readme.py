@@ -7,7 +7,7 @@ from typing import Final
 from sspl.errors import DataError
 from sspl.io.files import write_text
 from sspl.reporting.differences import DIFFERENCES_FILE, read_differences, verdict_sentences
-from sspl.reporting.results import (
+from sspl.reporting.result_table import (
     PROTOCOLS,
     TITLES,
     Group,

@@ -22,7 +22,7 @@ from sspl.reporting.mistakes import confident_mistakes
 from sspl.reporting.notes import label_noise, notes
 from sspl.reporting.page import render, words
 from sspl.reporting.pairwise import MAIN, Cells, PairedComparison, middle_first, protocols_of
-from sspl.reporting.results import (
+from sspl.reporting.result_table import (
     PROTOCOLS,
     TITLES,
     Group,

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sspl import __version__
 from sspl.apps.labelling.desk import Desk
-from sspl.apps.labelling.journal import ChangedError
-from sspl.apps.labelling.limits import LabellingSettings
+from sspl.apps.labelling.label_journal import ChangedError
+from sspl.apps.labelling.labelling_settings import LabellingSettings
 from sspl.apps.serving.attending import in_thread, while_connected
 from sspl.apps.serving.costs import decoding_bytes
 from sspl.apps.serving.rooms import BusyError, Room

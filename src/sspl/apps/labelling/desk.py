@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sspl.apps.labelling.journal import LabelJournal, Values
+from sspl.apps.labelling.label_journal import LabelJournal, Values
 from sspl.data.records import MISSING, FaceSet, Labels
 
 ROUND: Final = 20

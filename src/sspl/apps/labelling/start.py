@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from sspl.apps.labelling.desk import Desk
 from sspl.apps.labelling.faces import first_order, images_root, names_listed, readable, unlabelled
-from sspl.apps.labelling.journal import LabelJournal
-from sspl.apps.labelling.limits import LabellingSettings
+from sspl.apps.labelling.label_journal import LabelJournal
+from sspl.apps.labelling.labelling_settings import LabellingSettings
 from sspl.data.adapters.columns import no_attribute
 from sspl.data.data_settings import DataSettings
 from sspl.data.skipping import OnError

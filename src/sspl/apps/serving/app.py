@@ -19,9 +19,9 @@ from sspl import __version__
 from sspl.apps.serving.attending import in_thread, while_connected
 from sspl.apps.serving.batching import Batcher
 from sspl.apps.serving.guards import RateLimit
-from sspl.apps.serving.limits import ServeSettings
 from sspl.apps.serving.reader import Explained, LookedUpload, Reader, upload_bytes
 from sspl.apps.serving.rooms import BusyError, Room, Share
+from sspl.apps.serving.serving_settings import ServeSettings
 from sspl.apps.serving.shell import add_shell, page, refuse_other_sites
 from sspl.apps.serving.uploads import FORM, check_kind, read_picture
 from sspl.device import usable_cores

@@ -75,11 +75,11 @@ def refuse_other_sites(request: Request) -> None:
 
 
 def page(package: str) -> tuple[str, str]:
-    """Return `page.html` of a package under `sspl`, and its Content-Security-Policy.
+    """Return `page.html` of a package of apps, and its Content-Security-Policy.
 
     The policy lets the page do no more than it does: run its own script, talk to its server.
     """
-    text = (resources.files("sspl") / package / "page.html").read_text(encoding="utf-8")
+    text = (resources.files("sspl.apps") / package / "page.html").read_text(encoding="utf-8")
 
     def allowed(tag: str) -> str:
         blocks = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)

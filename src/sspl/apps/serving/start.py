@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sspl.apps.serving.limits import ServeSettings
 from sspl.apps.serving.reader import Reader
+from sspl.apps.serving.serving_settings import ServeSettings
 from sspl.device import return_freed_memory
 from sspl.errors import SsplError
 from sspl.faces.detectors import MIN_SCORES, make_detector

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from sspl.apps.serving.limits import Hosts
+from sspl.apps.serving.serving_settings import Hosts
 from sspl.settings import Settings
 
 
