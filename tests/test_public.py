@@ -1,15 +1,23 @@
 """The public parts: what each package names as its own, and that nothing heavy comes early."""
 
 import ast
+import doctest
+import inspect
+import re
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
 
 import sspl
+from sspl.data import write_synthetic
+from sspl.domain import AttributeSchema
+from sspl.models import AttributeModel, AttributeNetwork, BackboneSettings, HeadSettings, save_model
 
 FACES = tuple(
     import_module(name)
@@ -25,6 +33,7 @@ FACES = tuple(
         "sspl.inference",
     )
 )
+REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
 ON_DEMAND = [face for face in FACES if hasattr(face, "__getattr__")]
 
 
@@ -76,3 +85,39 @@ def test_the_parts_of_one_package_come_from_their_own_modules() -> None:
     }
     assert parts["Canvases"].__module__ == "sspl.data.canvases"
     assert parts["render_face"].__module__ == "sspl.data.synthetic.render"
+
+
+@pytest.mark.parametrize("face", FACES[1:], ids=lambda face: face.__name__)
+def test_the_reference_has_each_once(face: ModuleType) -> None:
+    page = REFERENCE / f"{face.__name__.removeprefix('sspl.')}.md"
+    listed = re.findall(r"^::: (.+)$", page.read_text(encoding="utf-8"), re.M)
+    assert sorted(listed) == sorted(f"{face.__name__}.{name}" for name in face.__all__)
+
+
+PARTS = {name: getattr(face, name) for face in FACES for name in face.__all__ if face is not sspl}
+EXPLAINED = [name for name, part in PARTS.items() if inspect.isclass(part) or callable(part)]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ten drawn faces and a model of one attribute, as the examples name."""
+    folder = tmp_path_factory.mktemp("examples")
+    write_synthetic(folder / "faces", count=10, seed=0, size=48)
+    network = AttributeNetwork(BackboneSettings(width=0.125), HeadSettings(), attributes=1)
+    schema, one = AttributeSchema(("Smiling",), ("lower",)), np.ones(1)
+    save_model(folder, AttributeModel(network, schema, (0, 0, 1, 1), 40, 32, False, one, one))
+    return folder
+
+
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_its_example_runs(name: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples know all public names, numpy, torch and `Path`, as the reference says."""
+    monkeypatch.chdir(workplace)
+    known = PARTS | {"np": np, "torch": torch, "Path": Path, "model": workplace}
+    text = inspect.cleandoc(PARTS[name].__doc__)
+    example = doctest.DocTestParser().get_doctest(text, known, name, None, None)
+    assert 1 <= len(example.examples) <= 5
+    assert any(e.want for e in example.examples)
+    said: list[str] = []
+    outcome = doctest.DocTestRunner(verbose=False).run(example, out=said.append)
+    assert not outcome.failed, "".join(said)

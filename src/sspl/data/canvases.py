@@ -36,7 +36,14 @@ resizing and sampling read them fastest.
 
 @dataclass(frozen=True)
 class FaceSource:
-    """Faces of one set and the box of each original picture that is used."""
+    """Faces of one set and the box of each original picture that is used.
+
+    Examples:
+        >>> faces = parse_data_spec("celeba:faces")
+        >>> source = FaceSource(faces.open(), faces.box())
+        >>> source.box
+        (0.0, 0.0, 1.0, 1.0)
+    """
 
     faces: Faces
     box: Box
@@ -50,6 +57,12 @@ class CanvasBatch:
         index: int64 (n,), place of each face in its `Canvases`.
         images: uint8 (n, 3, c, c), in memory channels last.
         masks: uint8 (n, c, c), or None without masks.
+
+    Examples:
+        >>> images = torch.zeros(2, 3, 48, 48, dtype=torch.uint8)
+        >>> batch = CanvasBatch(torch.tensor([7, 3]), images, masks=None)
+        >>> batch.index.tolist()
+        [7, 3]
     """
 
     index: Tensor
@@ -66,6 +79,12 @@ class Canvases:
         classes: number of semantic classes, to read masks too; None leaves masks alone.
         cache_gb: keep all canvases in memory when they take no more than this.
         workers: processes that decode when the canvases are not kept; 0: threads of this one.
+
+    Examples:
+        >>> faces = parse_data_spec("celeba:faces")
+        >>> canvases = Canvases([FaceSource(faces.open(), faces.box())], canvas=40, classes=None)
+        >>> [len(batch.images) for batch in canvases.batches(range(10), batch_size=4)]
+        [4, 4, 2]
     """
 
     def __init__(

@@ -43,6 +43,11 @@ class DataSettings(BaseModel):
         unknown: which of 0 and -1 means unknown in a CSV file with both; `none`: both mean no.
         crop: `none`, `celeba`, or left, top, right, bottom as fractions of width and height.
         on_missing: `fail` or `skip` faces whose image is not there.
+
+    Examples:
+        >>> faces = DataSettings(format="celeba", root="faces", crop="celeba").open()
+        >>> len(faces), faces.names[0]
+        (10, '000001.jpg')
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -157,6 +162,11 @@ def parse_data_spec(text: str) -> DataSettings:
     for an adapter of one's own; left out, it is the first of `ADAPTERS` that fits.
 
     Raises `SettingsError` naming the field and what it may be.
+
+    Examples:
+        >>> settings = parse_data_spec("celeba:faces,masks=faces/masks")
+        >>> settings.format, settings.open().has_masks
+        ('celeba', True)
     """
     place, options = split_spec(text)
     kind, root = _format_and_root(place)

@@ -58,6 +58,11 @@ class FaceRecord:
         mask: where its semantic mask lies, or None.
         split: `train`, `val`, `test` or None when the set has no splits.
         labels: int8 (attributes,), 1 yes, 0 no, `MISSING` unknown.
+
+    Examples:
+        >>> labels = np.array([1, 0, MISSING], np.int8)
+        >>> FaceRecord("a.jpg", Path("a.jpg"), mask=None, split="train", labels=labels).split
+        'train'
     """
 
     name: str
@@ -82,6 +87,11 @@ class FaceSet:
         cut: what the pictures were cut to already; None: they are whole.
         not_read: by kind, such as `.gif`, how many files of a folder were left out.
         code: the user's file whose adapter read them; None: one of the package.
+
+    Examples:
+        >>> faces = parse_data_spec("celeba:faces").open()
+        >>> len(faces.split("train")), faces.select([9])[0].name
+        (7, '000010.jpg')
     """
 
     source: str

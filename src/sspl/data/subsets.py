@@ -64,6 +64,11 @@ def label_subset(labels: Labels, count: int, *, rule: Rule, seed: int = 0) -> ND
 
     Raises:
         SettingsError: when `count` is not in 1 up to the number of faces, or for another rule.
+
+    Examples:
+        >>> labels = np.array([[1], [0], [0], [0], [1], [0]], np.int8)
+        >>> label_subset(labels, 3, rule="every_kth").tolist()
+        [0, 2, 4]
     """
     faces = len(labels)
     _check_count(count, faces)

@@ -23,6 +23,10 @@ class GeometrySettings(Settings):
     `scale` is the side of the view as a share of the canvas, drawn log-uniformly; `shift`
     moves its centre: 1 lets the view touch the canvas edge but not cross it, 0 keeps it
     centred (a view larger than the canvas always stays centred within the slack).
+
+    Examples:
+        >>> GeometrySettings(scale=(0.5, 1.0), rotation=8).flip
+        0.5
     """
 
     scale: tuple[float, float] = (0.8, 1.0)
@@ -38,7 +42,12 @@ class GeometrySettings(Settings):
 
 
 class ColourSettings(Settings):
-    """Random colour of a view; every value is the largest relative change either way."""
+    """Random colour of a view; every value is the largest relative change either way.
+
+    Examples:
+        >>> ColourSettings(brightness=0, grey=0.2).contrast
+        0.2
+    """
 
     brightness: float = Field(0.2, ge=0, le=1)
     contrast: float = Field(0.2, ge=0, le=1)
@@ -78,7 +87,13 @@ def identity_geometry(n: int) -> Geometry:
 
 
 def draw_geometry(n: int, settings: GeometrySettings, generator: torch.Generator) -> Geometry:
-    """Draw `n` geometries."""
+    """Draw `n` geometries.
+
+    Examples:
+        >>> still = GeometrySettings(scale=(1, 1), flip=1)
+        >>> (draw_geometry(1, still, torch.Generator()).theta + 0).tolist()
+        [[[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
+    """
     low, high = (math.log(s) for s in settings.scale)
     scale = uniform(generator, (n,), low, high).exp()
     angle = uniform(generator, (n,), -1, 1) * math.radians(settings.rotation)
@@ -98,6 +113,12 @@ def cut_squares(pictures: Tensor, top: Tensor, left: Tensor, side: int) -> Tenso
     """Cut (n, c, h, w) into (n, squares, c, side, side) at int64 offsets (n, squares).
 
     Pictures that lie channels last, and what is cut from them, are copied in whole rows.
+
+    Examples:
+        >>> picture = torch.arange(9).view(1, 1, 3, 3)
+        >>> top, left = torch.tensor([[1]]), torch.tensor([[0]])
+        >>> cut_squares(picture, top, left, side=2).flatten().tolist()
+        [3, 4, 6, 7]
     """
     n, channels, height, width = pictures.shape
     values = pictures.permute(0, 2, 3, 1).contiguous().view(-1)
@@ -137,6 +158,12 @@ def warp_images(images: Tensor, geometry: Geometry, size: int) -> Tensor:
     """Resample uint8 or float (n, c, h, w) to float32 (n, c, size, size), bilinear.
 
     Outside the canvas the edge pixel is repeated.
+
+    Examples:
+        >>> left = torch.tensor([[[[0, 100], [0, 100]]]], dtype=torch.uint8)
+        >>> flip = draw_geometry(1, GeometrySettings(scale=(1, 1), flip=1), torch.Generator())
+        >>> warp_images(left, flip, size=2).tolist()
+        [[[[100.0, 0.0], [100.0, 0.0]]]]
     """
     seen, geometry = _in_sight(images, geometry)
     grid = geometry.grid(size)
@@ -148,6 +175,13 @@ def warp_masks(masks: Tensor, geometry: Geometry, size: int, mirror: Tensor) -> 
 
     Flipped masks trade left and right classes by the `mirror` table (uint8, 256 entries,
     `Taxonomy.mirror_table`). Outside the canvas the class is `UNKNOWN`.
+
+    Examples:
+        >>> flip = draw_geometry(1, GeometrySettings(scale=(1, 1), flip=1), torch.Generator())
+        >>> trade = torch.tensor([0, 2, 1] + [0] * 253, dtype=torch.uint8)
+        >>> mask = torch.tensor([[[0, 1], [0, 1]]], dtype=torch.uint8)
+        >>> warp_masks(mask, flip, 2, trade).tolist()
+        [[[2, 0], [2, 0]]]
     """
     seen, geometry = _in_sight(masks[:, None], geometry)
     # Shifting ids by one turns the zero padding of grid_sample into -1, which is 255 in a byte.
@@ -163,7 +197,14 @@ def warp_masks(masks: Tensor, geometry: Geometry, size: int, mirror: Tensor) -> 
 
 
 def jitter_colour(images: Tensor, settings: ColourSettings, generator: torch.Generator) -> Tensor:
-    """Return float (n, 3, h, w) in [0, 255] with brightness, contrast and colour changed."""
+    """Return float (n, 3, h, w) in [0, 255] with brightness, contrast and colour changed.
+
+    Examples:
+        >>> none = ColourSettings(brightness=0, contrast=0, saturation=0, cast=0)
+        >>> grey = torch.full((1, 3, 1, 1), 50.0)
+        >>> jitter_colour(grey, none, torch.Generator()).flatten().round().tolist()
+        [50.0, 50.0, 50.0]
+    """
     n = len(images)
 
     def factor(amount: float, channels: int = 1) -> Tensor:
@@ -191,11 +232,22 @@ def random_view(
     size: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Return one random view of each picture uint8 (n, 3, h, w), float (n, 3, size, size)."""
+    """Return one random view of each picture uint8 (n, 3, h, w), float (n, 3, size, size).
+
+    Examples:
+        >>> images = torch.zeros(2, 3, 48, 48, dtype=torch.uint8)
+        >>> random_view(images, GeometrySettings(), ColourSettings(), 32, torch.Generator()).shape
+        torch.Size([2, 3, 32, 32])
+    """
     drawn = draw_geometry(len(images), geometry, generator).to(images.device)
     return normalise(jitter_colour(warp_images(images, drawn, size), colour, generator))
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Bring [0, 255] to zero-centred [-1, 1], the network's input range everywhere."""
+    """Bring [0, 255] to zero-centred [-1, 1], the network's input range everywhere.
+
+    Examples:
+        >>> normalise(torch.tensor([0.0, 127.5, 255.0])).tolist()
+        [-1.0, 0.0, 1.0]
+    """
     return images / 127.5 - 1

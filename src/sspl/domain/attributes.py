@@ -59,6 +59,11 @@ class AttributeSchema:
     Args:
         names: attribute names, unique, in the order of every label and score array.
         regions: for each attribute one of `sspl.domain.regions.REGIONS`.
+
+    Examples:
+        >>> schema = AttributeSchema(("Smiling", "Bangs"), ("lower", "upper"))
+        >>> schema.index("Bangs"), schema.group("lower")
+        (1, (0,))
     """
 
     names: tuple[str, ...]
@@ -108,13 +113,24 @@ def parse_schema(content: Any, where: str) -> AttributeSchema:
 
 @cache
 def celeba_schema() -> AttributeSchema:
-    """CelebA's 40 attributes in official order (docs/method.md#attribute-regions)."""
+    """CelebA's 40 attributes in official order (docs/method.md#attribute-regions).
+
+    Examples:
+        >>> len(celeba_schema()), celeba_schema().names[0]
+        (40, '5_o_Clock_Shadow')
+    """
     file = resources.files("sspl.domain") / "schemas" / "celeba.yaml"
     return parse_schema(yaml.safe_load(file.read_text(encoding="utf-8")), "celeba")
 
 
 def load_schema(path: Path) -> AttributeSchema:
-    """Read a user's schema file; raises `DataError` when it is missing or malformed."""
+    """Read a user's schema file; raises `DataError` when it is missing or malformed.
+
+    Examples:
+        >>> _ = Path("schema.yaml").write_text("attributes: {Smiling: lower, Mole: }")
+        >>> load_schema(Path("schema.yaml")).regions
+        ('lower', 'whole')
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such schema file.")
     return parse_schema(read_yaml(path), str(path))

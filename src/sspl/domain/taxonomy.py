@@ -45,6 +45,12 @@ class Taxonomy:
             (`side_pairs` finds them by name where a file gives none).
         regions: face region to the class names it holds, for region-wise PCT; no class twice.
         sources: other taxonomy's name to {its class: our class}, for classes named otherwise.
+
+    Examples:
+        >>> classes, sides = ("background", "left", "right"), (("left", "right"),)
+        >>> taxonomy = Taxonomy("halves", classes, mirror=sides)
+        >>> taxonomy.mirror_table()[:3].tolist()
+        [0, 2, 1]
     """
 
     name: str
@@ -216,6 +222,11 @@ def load_taxonomy(name_or_path: str) -> Taxonomy:
     """Return a built-in taxonomy by name, or read a `.yaml` or `classes.txt` file.
 
     Raises `DataError` when it is neither.
+
+    Examples:
+        >>> taxonomy = load_taxonomy("celebamask19")
+        >>> len(taxonomy), taxonomy.classes[taxonomy.background]
+        (19, 'background')
     """
     if name_or_path in BUILT_IN:
         return built_in_taxonomy(name_or_path)

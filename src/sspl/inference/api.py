@@ -26,6 +26,10 @@ class Answer:
         probability: calibrated on validation faces.
         present: whether the probability reaches the attribute's threshold.
         sure: whether it lies outside the attribute's "not sure" band.
+
+    Examples:
+        >>> Answer(probability=0.7, present=True, sure=True).present
+        True
     """
 
     probability: float
@@ -43,6 +47,12 @@ class FacePredictions:
         present: bool (faces, attributes), whether a probability reaches its threshold.
         unsure: bool (faces, attributes), whether a probability lies in its "not sure" band.
         names: path of each picture, or `picture N` with its number from 0.
+
+    Examples:
+        >>> yes, no = np.array([[True]]), np.array([[False]])
+        >>> said = FacePredictions(("Smiling",), np.array([[0.9]]), yes, no, ("a.jpg",))
+        >>> said[0]["Smiling"]
+        Answer(probability=0.9, present=True, sure=True)
     """
 
     attributes: tuple[str, ...]
@@ -74,6 +84,13 @@ class Predictor:
 
     Attributes:
         attributes: names of what it predicts.
+
+    Examples:
+        >>> predictor = load(model)
+        >>> predictor.attributes
+        ('Smiling',)
+        >>> predictor.predict(np.zeros((48, 48, 3), np.uint8)).probabilities.shape
+        (1, 1)
     """
 
     def __init__(self, scorer: Scorer) -> None:
@@ -126,5 +143,10 @@ def load(path: str | Path, device: str = "auto", precision: Precision = "auto") 
 
     Raises `DataError` when there is no model or a damaged one, `SettingsError` for a device that
     is not there.
+
+    Examples:
+        >>> said = load(model, device="cpu").predict(render_face(seed=0, index=0, size=64).image)
+        >>> 0 <= said[0]["Smiling"].probability <= 1
+        True
     """
     return Predictor(load_scorer(Path(path), device, precision))

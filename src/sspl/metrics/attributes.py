@@ -29,6 +29,11 @@ class AttributeFigures:
     A figure is None where it is not defined: balanced accuracy and AUC need both classes, F1
     and average precision a positive, all of them a known label. `majority_accuracy` is that of
     always saying what most labelled training faces say.
+
+    Examples:
+        >>> figures = attribute_figures("Bangs", np.array([1, 0]), np.array([0.9, 0.2]), 0.3)
+        >>> figures.positives, figures.balanced_accuracy, figures.majority_accuracy
+        (1, 1.0, 0.5)
     """
 
     name: str
@@ -53,6 +58,12 @@ def attribute_figures(
         labels: int8 (n,) of 1, 0 and `MISSING`; missing ones are left out.
         probabilities: float (n,) in [0, 1]; yes from 0.5 on (docs/method.md#data-and-protocol).
         training_rate: share of positives among the labelled training faces.
+
+    Examples:
+        >>> labels, said = np.array([1, 1, 0, MISSING]), np.array([0.9, 0.2, 0.4, 0.8])
+        >>> figures = attribute_figures("Bangs", labels, said, training_rate=0.3)
+        >>> round(figures.accuracy, 3), figures.balanced_accuracy
+        (0.667, 0.75)
     """
     known = labels != MISSING
     truth, score = labels[known] == 1, probabilities[known]
@@ -82,6 +93,11 @@ def expected_calibration_error(
     """Return the mean distance between probability and frequency of yes, over 15 equal bins.
 
     After Guo et al., ICML 2017, of the positive class; each bin weighs as its faces.
+
+    Examples:
+        >>> truth = np.array([True, False])
+        >>> round(expected_calibration_error(truth, np.array([0.6, 0.6])), 3)
+        0.1
     """
     gaps = np.bincount(_bins(probabilities), probabilities - truth, BINS)
     return float(np.abs(gaps).sum() / len(truth))
@@ -122,7 +138,14 @@ def all_figures(
     probabilities: NDArray[np.floating[Any]],
     training_rates: NDArray[np.float64],
 ) -> list[AttributeFigures]:
-    """Judge every attribute: `labels` and `probabilities` are (n, attributes)."""
+    """Judge every attribute: `labels` and `probabilities` are (n, attributes).
+
+    Examples:
+        >>> labels, said = np.array([[1, 0], [0, 0]]), np.array([[0.9, 0.1], [0.2, 0.6]])
+        >>> figures = all_figures(("Bangs", "Bald"), labels, said, np.array([0.3, 0.1]))
+        >>> [one.accuracy for one in figures]
+        [1.0, 0.5]
+    """
     return [
         attribute_figures(name, labels[:, i], probabilities[:, i], float(training_rates[i]))
         for i, name in enumerate(names)
@@ -136,6 +159,12 @@ def means(
 
     Left out are those `without` meaning and those of which these faces show one kind alone; None
     where that leaves none.
+
+    Examples:
+        >>> labels, said = np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.1], [0.2, 0.1]])
+        >>> figures = all_figures(("Bangs", "Bald"), labels, said, np.array([0.3, 0.1]))
+        >>> means(figures)["accuracy"], means(figures, without=["Bald"])["accuracy"]
+        (0.75, 1.0)
     """
     judged = [f for f in figures if f.positives and f.negatives and f.name not in without]
     result: dict[str, float | None] = {}
@@ -194,7 +223,12 @@ def remarks(summary: Mapping[str, Any], total: int, faces: str) -> list[str]:
 
 
 def positive_rates(labels: Labels) -> NDArray[np.float64]:
-    """Return the share of positives among the known labels (n, a) of each attribute, 0 if none."""
+    """Return the share of positives among the known labels (n, a) of each attribute, 0 if none.
+
+    Examples:
+        >>> positive_rates(np.array([[1, MISSING], [0, 1], [0, 1]])).round(2).tolist()
+        [0.33, 1.0]
+    """
     known = (labels != MISSING).sum(0)
     rates: NDArray[np.float64] = (labels == 1).sum(0) / np.maximum(known, 1)
     return rates

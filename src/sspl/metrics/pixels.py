@@ -9,6 +9,11 @@ def confusion_matrix(target: Tensor, prediction: Tensor, classes: int) -> Tensor
 
     `target` and `prediction` are integer tensors of one shape; places whose target is not a
     class id (such as `UNKNOWN`) are left out.
+
+    Examples:
+        >>> true, said = torch.tensor([0, 0, 1, 255]), torch.tensor([0, 1, 1, 0])
+        >>> confusion_matrix(true, said, classes=2).tolist()
+        [[1, 1], [0, 1]]
     """
     target, prediction = target.flatten().long(), prediction.flatten()
     known = target < classes
@@ -20,6 +25,10 @@ def intersection_over_union(confusion: Tensor) -> Tensor:
     """Return float64 (classes,): IoU per class, NaN where a class neither occurs nor is predicted.
 
     Jaccard index: diagonal / (row sum + column sum - diagonal).
+
+    Examples:
+        >>> intersection_over_union(torch.tensor([[1, 1], [0, 1]])).tolist()
+        [0.5, 0.5]
     """
     counts = confusion.double()
     hit = counts.diagonal()
@@ -28,6 +37,11 @@ def intersection_over_union(confusion: Tensor) -> Tensor:
 
 
 def mean_iou(confusion: Tensor) -> float:
-    """Return the mean IoU over the classes that occur in the targets."""
+    """Return the mean IoU over the classes that occur in the targets.
+
+    Examples:
+        >>> mean_iou(torch.tensor([[3, 1], [0, 1]]))
+        0.625
+    """
     present = confusion.sum(1) > 0
     return float(intersection_over_union(confusion)[present].mean())

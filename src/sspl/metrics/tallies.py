@@ -12,7 +12,14 @@ from sspl.metrics.pixels import mean_iou
 
 @dataclass
 class Mean:
-    """A weighted mean under way."""
+    """A weighted mean under way.
+
+    Examples:
+        >>> mean = Mean(total=3, count=4)
+        >>> mean.merge(Mean(1, 1))
+        >>> mean.value()
+        0.8
+    """
 
     total: float = 0.0
     count: float = 0.0
@@ -37,7 +44,14 @@ class Mean:
 
 @dataclass
 class Confusion:
-    """A pixel confusion matrix under way; its value is the mean IoU."""
+    """A pixel confusion matrix under way; its value is the mean IoU.
+
+    Examples:
+        >>> tally = Confusion(torch.tensor([[1, 1], [0, 0]]))
+        >>> tally.merge(Confusion(torch.tensor([[0, 0], [0, 1]])))
+        >>> tally.value()
+        0.5
+    """
 
     counts: Tensor
 

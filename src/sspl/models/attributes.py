@@ -24,6 +24,10 @@ class HeadSettings(Settings):
     `pooling: average` is the paper's: the last feature map averaged over its places. `regions`
     goes beyond it: PST's segmentation head comes along to stage 2, and the heads also read
     feature map `region_map` averaged over each semantic class's places.
+
+    Examples:
+        >>> HeadSettings(dropout=0.2).pooling
+        'average'
     """
 
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -101,7 +105,13 @@ def _resample(shares: Tensor, size: torch.Size) -> Tensor:
 
 
 class AttributeNetwork(nn.Module):
-    """The `sspl` architecture of stage 2: backbone, pooling and one linear head per attribute."""
+    """The `sspl` architecture of stage 2: backbone, pooling and one linear head per attribute.
+
+    Examples:
+        >>> network = AttributeNetwork(BackboneSettings(width=0.125), HeadSettings(), attributes=40)
+        >>> network(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 40])
+    """
 
     architecture: ClassVar[Architecture] = "sspl"
 

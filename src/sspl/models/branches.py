@@ -87,7 +87,14 @@ def _convolution(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Branches(nn.ModuleDict):
-    """Region to its chain of blocks, one for each stage of the backbone."""
+    """Region to its chain of blocks, one for each stage of the backbone.
+
+    Examples:
+        >>> maps = build_backbone(BackboneSettings(width=0.125))(torch.zeros(2, 3, 64, 64))
+        >>> branches = Branches([8, 16, 32, 64])
+        >>> branches(maps, regions=("lower",))["lower"].shape
+        torch.Size([2, 64])
+    """
 
     def __init__(self, widths: Sequence[int]) -> None:
         """Build branches beside a backbone; its maps have `widths` channels, each half as large."""
@@ -134,6 +141,13 @@ class RegionHeads(nn.ModuleDict):
 
     Groups are keyed by the region's name (docs/method.md#do-not-repeat-8), and the logits stand
     where the groups say, not group after group ("Do not repeat" 9).
+
+    Examples:
+        >>> heads = RegionHeads(4, {"upper": (1,), "lower": (0, 2)})
+        >>> heads.set_bias(torch.tensor([5.0, 6.0, 7.0]))
+        >>> zero = torch.zeros(1, 4)
+        >>> heads({"upper": zero, "lower": zero}).tolist()
+        [[5.0, 6.0, 7.0]]
     """
 
     order: Tensor

@@ -108,6 +108,11 @@ class AttributeModel:
         decisions: from which probability on an attribute is there, and where that is not sure.
         pictures: width and height in px of the pictures learnt from, None where not known or
             not alike.
+
+    Examples:
+        >>> found = load_model(model)
+        >>> found.probabilities(np.zeros((1, 1), np.float32)).tolist()
+        [[0.5]]
     """
 
     network: AnyAttributeNetwork
@@ -152,7 +157,14 @@ def model_metadata(model: AttributeModel) -> dict[str, Any]:
 
 
 def save_model(folder: Path, model: AttributeModel) -> None:
-    """Write `model.safetensors`, with the metadata inside, into the folder."""
+    """Write `model.safetensors`, with the metadata inside, into the folder.
+
+    Examples:
+        >>> Path("copy").mkdir()
+        >>> save_model(Path("copy"), load_model(model))
+        >>> [path.name for path in Path("copy").iterdir()]
+        ['model.safetensors']
+    """
     save_tensors(folder / MODEL_FILE, model.network.state_dict(), model_metadata(model))
 
 
@@ -177,6 +189,11 @@ def load_model(path: Path) -> AttributeModel:
     any takes those of `config.json` beside it.
 
     Raises `DataError` when there is no model, or a damaged one.
+
+    Examples:
+        >>> found = load_model(model)
+        >>> found.schema.names, found.input_size
+        (('Smiling',), 32)
     """
     file = path / MODEL_FILE if path.is_dir() else path
     tensors, content = read_tensors(file)

@@ -18,6 +18,10 @@ class SegmentationSettings(Settings):
     """Shape of the segmentation head, which stage 2 may take over.
 
     `attention: criss_cross` with `maps: 1` is the reference's head.
+
+    Examples:
+        >>> SegmentationSettings(maps=3).attention
+        'none'
     """
 
     maps: int = Field(1, ge=1, le=4, description="how many of the last feature maps the head reads")
@@ -30,6 +34,13 @@ class SegmentationHead(nn.Module):
 
     With `maps: 1` it sees the last feature map alone, as in the paper; criss-cross attention then
     reads that map as it is, without a projection.
+
+    Examples:
+        >>> settings = SegmentationSettings(maps=2, width=16)
+        >>> head = SegmentationHead(settings, (8, 16, 32, 64), classes=19)
+        >>> maps = [torch.zeros(2, w, s, s) for w, s in ((8, 16), (16, 8), (32, 4), (64, 2))]
+        >>> head(maps).shape
+        torch.Size([2, 19, 4, 4])
     """
 
     def __init__(

@@ -21,6 +21,12 @@ class BranchAttributeNetwork(nn.Module):
     docs/method.md#the-two-architectures: each branch predicts the attributes of its region. A
     branch whose region has no attribute is carried along but not run. The adversarial term is
     left to stage 1, where there are faces enough to train a discriminator on.
+
+    Examples:
+        >>> backbone, schema = BackboneSettings(width=0.125), celeba_schema()
+        >>> network = BranchAttributeNetwork(backbone, HeadSettings(), schema)
+        >>> network(torch.zeros(2, 3, 64, 64)).shape
+        torch.Size([2, 40])
     """
 
     architecture: ClassVar[Architecture] = "splnet"

@@ -30,5 +30,12 @@ def averaged_model(network: nn.Module, decay: float) -> AveragedModel:
     """Return a copy of a network that follows it, BatchNorm statistics too.
 
     Call `update_parameters(network)` after every step; the copy itself is `.module`.
+
+    Examples:
+        >>> layer = torch.nn.Linear(1, 1)
+        >>> average = averaged_model(layer, decay=0.99)
+        >>> average.update_parameters(layer)
+        >>> torch.equal(average.module.weight, layer.weight)
+        True
     """
     return AveragedModel(network, multi_avg_fn=warmed_average(decay), use_buffers=True)

@@ -20,7 +20,12 @@ NO_PARTS: Final[Mapping[str, Tensor]] = MappingProxyType({})
 
 
 class OptimSettings(Settings):
-    """Optimiser and budget; `batch_size` counts the faces of a step over all processes."""
+    """Optimiser and budget; `batch_size` counts the faces of a step over all processes.
+
+    Examples:
+        >>> OptimSettings(lr=3e-3, schedule={"warmup_epochs": 2}).schedule.warmup_epochs
+        2
+    """
 
     name: Literal["adam", "adamw"] = "adamw"
     lr: float = Field(1e-3, gt=0)
@@ -44,6 +49,13 @@ def make_optimiser(
 
     AdamW spares vectors (biases, BatchNorm, PReLU slopes) from weight decay; Adam decays all of
     them through the gradient, as the reference does.
+
+    Examples:
+        >>> layer = torch.nn.Linear(3, 2)
+        >>> groups = [(list(layer.parameters()), 0.5)]
+        >>> optimiser = make_optimiser(groups, OptimSettings(lr=0.1, weight_decay=0.05))
+        >>> [(group["lr"], group["weight_decay"]) for group in optimiser.param_groups]
+        [(0.05, 0.05), (0.05, 0.0)]
     """
     if settings.name == "adam":
         parts = [(parameters, scale, settings.weight_decay) for parameters, scale in groups]
@@ -64,13 +76,29 @@ def make_optimiser(
 
 
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    """Set every group's learning rate to `lr` times the group's own factor."""
+    """Set every group's learning rate to `lr` times the group's own factor.
+
+    Examples:
+        >>> weight = torch.nn.Parameter(torch.ones(2, 2))
+        >>> optimiser = make_optimiser([([weight], 0.5)], OptimSettings())
+        >>> set_lr(optimiser, 0.2)
+        >>> optimiser.param_groups[0]["lr"]
+        0.1
+    """
     for group in optimiser.param_groups:
         group["lr"] = lr * group["lr_scale"]
 
 
 def step(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float, where: str) -> None:
-    """Back-propagate and update; raise `TrainingError` as the two do."""
+    """Back-propagate and update; raise `TrainingError` as the two do.
+
+    Examples:
+        >>> weight = torch.nn.Parameter(torch.tensor([2.0]))
+        >>> optimiser = make_optimiser([([weight], 1.0)], OptimSettings(lr=0.5, weight_decay=0))
+        >>> step(optimiser, weight.square().sum(), clip=5.0, where="step 1")
+        >>> round(weight.item(), 3)
+        1.5
+    """
     back_propagate(loss, where)
     update(optimiser, clip, where)
 

@@ -16,6 +16,10 @@ def warmup_cosine(progress: float, warmup: float, floor: float = 0.001) -> float
     """Return the learning-rate factor at `progress` in [0, 1].
 
     Linear from near 0 to 1 over the first `warmup` share, then a half cosine down to `floor`.
+
+    Examples:
+        >>> [round(warmup_cosine(p, warmup=0.2), 2) for p in (0.1, 0.2, 0.6, 1.0)]
+        [0.5, 1.0, 0.5, 0.0]
     """
     if progress < warmup:
         return max(progress / warmup, floor)
@@ -29,6 +33,10 @@ def stepwise(epoch: int, warmup_epochs: int, steps: Sequence[tuple[int, float]])
     `steps` are (until epoch, factor) pairs with growing ends; an epoch before the end of a pair
     has its factor, epochs past the last have the last's. The first `warmup_epochs` rise linearly
     to the first factor, which the last of them has (docs/method.md#optimisation-in-the-reference).
+
+    Examples:
+        >>> [stepwise(epoch, 2, [(4, 1.0), (6, 0.1)]) for epoch in range(6)]
+        [0.5, 1.0, 1.0, 1.0, 0.1, 0.1]
     """
     if epoch < warmup_epochs:
         return steps[0][1] * (epoch + 1) / warmup_epochs
@@ -43,6 +51,10 @@ class ScheduleSettings(Settings):
 
     `steps` are (until epoch, factor) pairs with a linear warm-up to the first factor; without
     them the warm-up, at most half of the run, leads into a half cosine down to a thousandth.
+
+    Examples:
+        >>> ScheduleSettings(steps=((4, 1.0), (6, 0.1))).factor(5, 1.0, epochs=6)
+        0.1
     """
 
     warmup_epochs: int = Field(0, ge=0)

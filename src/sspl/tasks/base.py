@@ -28,6 +28,12 @@ class Views:
         crop: float32 (n, 3, s, s) in [-1, 1], one random crop of each canvas.
         crop_mask: uint8 (n, s, s), the same crop of the mask, or None.
         generator: CPU source of every random draw a task makes.
+
+    Examples:
+        >>> canvas = torch.zeros(2, 3, 48, 48, dtype=torch.uint8)
+        >>> views = Views(canvas, None, torch.zeros(2, 3, 32, 32), None, torch.Generator())
+        >>> len(views.crop)
+        2
     """
 
     canvas: Tensor
@@ -39,7 +45,12 @@ class Views:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """A task's loss on one batch (scalar) and its tallies by metric name."""
+    """A task's loss on one batch (scalar) and its tallies by metric name.
+
+    Examples:
+        >>> TaskResult(torch.tensor(0.7), {"accuracy": Mean(3, 4)}).tallies["accuracy"].value()
+        0.75
+    """
 
     loss: Tensor
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -55,6 +66,12 @@ class TaskContext:
         input_size: side of the network's input, px.
         architecture: with `splnet` the branches' features come along with the maps.
         segmentation: shape of the head that PST and stage 2 have in common.
+
+    Examples:
+        >>> backbone = build_backbone(BackboneSettings(width=0.125))
+        >>> context = TaskContext(backbone, load_taxonomy("celebamask19"), input_size=32)
+        >>> context.widths, context.features
+        ((8, 16, 32, 64), 64)
     """
 
     backbone: Backbone
@@ -82,6 +99,12 @@ class PretextTask(nn.Module, ABC):
     `uses_crop` tells that it reads the shared crop's feature maps; `needs_masks` that it cannot
     work without semantic masks. `sspl.tasks.TASKS` lists those that come along; one from a file of
     the user's is named FILE.py:CLASS.
+
+    Examples:
+        >>> [task.name for task in TASKS if task.needs_masks]
+        ['pst', 'pct']
+        >>> issubclass(PatchRotation, PretextTask)
+        True
     """
 
     name: ClassVar[str]

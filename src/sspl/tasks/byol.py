@@ -45,7 +45,14 @@ def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 class BYOL(PretextTask):
-    """Heads of the network in training, and the target network, which stage 2 leaves behind."""
+    """Heads of the network in training, and the target network, which stage 2 leaves behind.
+
+    Examples:
+        >>> backbone = build_backbone(BackboneSettings(width=0.125))
+        >>> context = TaskContext(backbone, load_taxonomy("celebamask19"), input_size=32)
+        >>> BYOL(BYOL.Settings(projection=32), context).settings.projection
+        32
+    """
 
     name: ClassVar[str] = "byol"
     uses_crop: ClassVar[bool] = False

@@ -48,7 +48,14 @@ def to_bins(chroma: Tensor, bins: int, reach: float) -> Tensor:
 
 
 class Colourisation(PretextTask):
-    """A head like PST's, with a class for each bin of Cb and of Cr."""
+    """A head like PST's, with a class for each bin of Cb and of Cr.
+
+    Examples:
+        >>> backbone = build_backbone(BackboneSettings(width=0.125))
+        >>> context = TaskContext(backbone, load_taxonomy("celebamask19"), input_size=32)
+        >>> Colourisation(Colourisation.Settings(bins=8), context).settings.bins
+        8
+    """
 
     name: ClassVar[str] = "colourise"
     uses_crop: ClassVar[bool] = False

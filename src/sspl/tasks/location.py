@@ -36,7 +36,14 @@ class LocationSettings(Settings):
 
 
 class RelativeLocation(PretextTask):
-    """A small network on the pooled features of both patches; one class for each direction."""
+    """A small network on the pooled features of both patches; one class for each direction.
+
+    Examples:
+        >>> backbone = build_backbone(BackboneSettings(width=0.125))
+        >>> context = TaskContext(backbone, load_taxonomy("celebamask19"), input_size=32)
+        >>> RelativeLocation(RelativeLocation.Settings(patch_size=24), context).size
+        24
+    """
 
     name: ClassVar[str] = "location"
     uses_crop: ClassVar[bool] = False

@@ -46,7 +46,14 @@ def masked_l1(prediction: Tensor, target: Tensor, cover: Tensor) -> Tensor:
 
 
 class MaskedModelling(PretextTask):
-    """A linear head on the last map that states the pixels of the crop."""
+    """A linear head on the last map that states the pixels of the crop.
+
+    Examples:
+        >>> backbone = build_backbone(BackboneSettings(width=0.125))
+        >>> context = TaskContext(backbone, load_taxonomy("celebamask19"), input_size=32)
+        >>> MaskedModelling(MaskedModelling.Settings(), context).cover.shape
+        torch.Size([1, 3, 1, 1])
+    """
 
     name: ClassVar[str] = "masked"
     uses_crop: ClassVar[bool] = False

@@ -70,6 +70,13 @@ class PatchClassification(PretextTask):
 
     By region, each branch of `splnet` predicts the classes of its own region; targets and loss,
     which is taken over all classes together, stay the same.
+
+    Examples:
+        >>> backbone = build_backbone(BackboneSettings(width=0.125))
+        >>> context = TaskContext(backbone, load_taxonomy("celebamask19"), input_size=32)
+        >>> task = PatchClassification(PatchClassification.Settings(top=9), context)
+        >>> task.uses_crop, task.needs_masks
+        (True, True)
     """
 
     name: ClassVar[str] = "pct"

@@ -142,6 +142,13 @@ class PatchRotation(PretextTask):
     settings say otherwise ("Do not repeat" 12). The stacks pass through the backbone only, never
     through the branches of `splnet`: a branch looks for one part of a face, and in a stack of nine
     patches no part has a place.
+
+    Examples:
+        >>> backbone = build_backbone(BackboneSettings(width=0.125))
+        >>> context = TaskContext(backbone, load_taxonomy("celebamask19"), input_size=32)
+        >>> task = PatchRotation(PatchRotation.Settings(grid=2), context)
+        >>> task.which.out_features, task.angle.out_features
+        (4, 4)
     """
 
     name: ClassVar[str] = "prt"

@@ -28,7 +28,15 @@ class PSTSettings(Settings):
 
 
 class PatchSegmentation(PretextTask):
-    """The segmentation head on the feature maps of a crop."""
+    """The segmentation head on the feature maps of a crop.
+
+    Examples:
+        >>> backbone = build_backbone(BackboneSettings(width=0.125))
+        >>> context = TaskContext(backbone, load_taxonomy("celebamask19"), input_size=32)
+        >>> task = PatchSegmentation(PatchSegmentation.Settings(), context)
+        >>> task.head(backbone(torch.zeros(2, 3, 32, 32))).shape[:2]
+        torch.Size([2, 19])
+    """
 
     name: ClassVar[str] = "pst"
     uses_crop: ClassVar[bool] = True

@@ -19,7 +19,14 @@ from sspl.tasks.prt import ANGLES, turn
 
 
 class WholeRotation(PretextTask):
-    """A linear head on the pooled feature of the turned crop; one class for each quarter turn."""
+    """A linear head on the pooled feature of the turned crop; one class for each quarter turn.
+
+    Examples:
+        >>> backbone = build_backbone(BackboneSettings(width=0.125))
+        >>> context = TaskContext(backbone, load_taxonomy("celebamask19"), input_size=32)
+        >>> WholeRotation(WholeRotation.Settings(), context).head.out_features
+        4
+    """
 
     name: ClassVar[str] = "rotnet"
     uses_crop: ClassVar[bool] = False

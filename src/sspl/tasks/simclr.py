@@ -70,7 +70,14 @@ def nt_xent(vectors: Tensor, temperature: float) -> Tensor:
 
 
 class SimCLR(PretextTask):
-    """A projection of the pooled feature, compared between two views."""
+    """A projection of the pooled feature, compared between two views.
+
+    Examples:
+        >>> backbone = build_backbone(BackboneSettings(width=0.125))
+        >>> context = TaskContext(backbone, load_taxonomy("celebamask19"), input_size=32)
+        >>> SimCLR(SimCLR.Settings(temperature=0.5), context).settings.temperature
+        0.5
+    """
 
     name: ClassVar[str] = "simclr"
     uses_crop: ClassVar[bool] = False

@@ -24,6 +24,11 @@ def load_backbone(backbone: Backbone, path: Path) -> TransferReport:
     reported. Raises `DataError` naming the first tensor that is missing, of another shape, or lies
     within a part of the backbone but has no place there (docs/method.md#do-not-repeat-6: slopes
     silently dropped).
+
+    Examples:
+        >>> backbone = build_backbone(BackboneSettings(width=0.125))
+        >>> print(load_backbone(backbone, model).text().splitlines()[1])
+        left behind: 2 tensors: head.bias (1), head.weight (1)
     """
     path = weights_file(path)
     tensors, _ = read_tensors(path)

@@ -20,6 +20,10 @@ class LossSettings(Settings):
       log-odds of each attribute's share to the logits, in training alone.
     - `bootstrap` (Reed et al., ICLR workshop 2015, soft form) trusts a label no more than
       `belief` and the network's own opinion for the rest, against wrong labels.
+
+    Examples:
+        >>> LossSettings(name="asymmetric").gamma_negative
+        2.0
     """
 
     name: Literal["bce", "asymmetric", "logit_adjusted", "bootstrap"] = "bce"
@@ -44,6 +48,11 @@ def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
     `logits` float (n, a); `labels` int8 (n, a) of 1, 0 and `MISSING`. A missing label, MAAD's
     "undefined" among them, has no part in the loss (docs/method.md#do-not-repeat-10). Without any
     known label the loss is 0.
+
+    Examples:
+        >>> logits, labels = torch.zeros(1, 2), torch.tensor([[1, MISSING]], dtype=torch.int8)
+        >>> round(masked_bce(logits, labels).item(), 3)
+        0.693
     """
     losses = F.binary_cross_entropy_with_logits(logits, (labels == 1).float(), reduction="none")
     return mean_over_known(losses, labels != MISSING)
@@ -74,6 +83,12 @@ def attribute_loss(
         labels: int8 (n, a) of 1, 0 and `MISSING`.
         log_odds: float (a,), log-odds of each attribute's share among the labelled faces.
         settings: which loss.
+
+    Examples:
+        >>> logits, labels = torch.zeros(1, 2), torch.tensor([[1, 0]], dtype=torch.int8)
+        >>> loss = attribute_loss(logits, labels, torch.zeros(2), LossSettings(name="bce"))
+        >>> round(loss.item(), 3)
+        0.693
     """
     if settings.name == "bce":
         return masked_bce(logits, labels)

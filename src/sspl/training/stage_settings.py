@@ -57,7 +57,13 @@ class RuntimeSettings(Settings):
 
 
 class PretrainSettings(Settings):
-    """Stage 1."""
+    """Stage 1.
+
+    Examples:
+        >>> settings = PretrainSettings(tasks=("prt",), task={"prt": {"grid": 2}})
+        >>> settings.task["prt"].grid, settings.optim.batch_size
+        (2, 64)
+    """
 
     seed: int = Field(0, ge=0)
     data: tuple[DataSettings, ...] = ()
@@ -145,7 +151,13 @@ class LabelSettings(Settings):
 
 
 class FinetuneSettings(Settings):
-    """Stage 2."""
+    """Stage 2.
+
+    Examples:
+        >>> settings = FinetuneSettings(labels={"count": 100}, head={"pooling": "regions"})
+        >>> settings.labels.count, settings.loss.name
+        (100, 'bce')
+    """
 
     seed: int = Field(0, ge=0)
     data: DataSettings | None = None

@@ -46,6 +46,11 @@ class Adapter:
 
     Raises:
         SettingsError: for an option that is none of `OPTIONS`, or that `read` does not take.
+
+    Examples:
+        >>> mine = Adapter(name="mine", read=lambda root: parse_data_spec(f"celeba:{root}").open())
+        >>> len(mine.open(Path("faces"), {}))
+        10
     """
 
     name: str

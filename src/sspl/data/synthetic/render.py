@@ -50,6 +50,11 @@ def render_face(seed: int, index: int, size: int) -> SyntheticFace:
     """Draw face `index` of the set `seed`, `size` pixels square.
 
     The result depends on nothing else; the labels do not depend on `size`.
+
+    Examples:
+        >>> face = render_face(seed=0, index=0, size=64)
+        >>> face.image.shape, face.mask.shape
+        ((64, 64, 3), (64, 64))
     """
     return _render(seed, index, size, faults=True)
 

@@ -53,6 +53,11 @@ def write_synthetic(out: Path, count: int, seed: int, size: int) -> None:
 
     A synthetic set that is already there is replaced. Raises `SsplError` when a number is out
     of range, when `out` holds something else, or when it cannot be written.
+
+    Examples:
+        >>> write_synthetic(Path("more"), count=3, seed=1, size=48)
+        >>> sorted(path.name for path in Path("more/masks").glob("*.png"))
+        ['000001.png', '000002.png', '000003.png']
     """
     _check_numbers(count, seed, size)
     if out.exists() and not out.is_dir():

@@ -26,6 +26,10 @@ class BackboneSettings(Settings):
     """Size of the backbone; depth 18, width 1, stem stride 4 is the paper's.
 
     `timm` names a model of the timm package instead, which brings its own sizes.
+
+    Examples:
+        >>> BackboneSettings(width=0.25).depth
+        18
     """
 
     depth: Literal[18, 34, 50] = 18
@@ -121,6 +125,11 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         widths: channels of the four maps.
+
+    Examples:
+        >>> backbone: Backbone = build_backbone(BackboneSettings(width=0.25))
+        >>> backbone.widths
+        (16, 32, 64, 128)
     """
 
     widths: tuple[int, ...]
@@ -198,5 +207,11 @@ def _stem(width: int, stride: int) -> nn.Sequential:
 
 
 def pooled(maps: list[Tensor]) -> Tensor:
-    """Return float32 (n, channels): the last feature map averaged over its places."""
+    """Return float32 (n, channels): the last feature map averaged over its places.
+
+    Examples:
+        >>> maps = [torch.ones(1, 2, 4, 4), torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]])]
+        >>> pooled(maps).tolist()
+        [[3.0]]
+    """
     return torch.mean(maps[-1].float(), dim=(2, 3))
