@@ -139,8 +139,8 @@ def test_importing_it_imports_nothing_heavy(module: str) -> None:
 
 
 SAME_NAMES = {
-    "app", "attributes", "base", "face", "faces", "features", "files", "masks", "pictures", "selection",
-    "start", "write",
+    "app", "attributes", "base", "face", "faces", "features", "files", "masks", "pictures",
+    "selection", "start", "write",
 }  # fmt: skip
 """Names that modules of several packages may have: each says the same of its own package."""
 

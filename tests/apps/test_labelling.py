@@ -522,7 +522,7 @@ def test_a_round_of_answers(client: TestClient, desk: Desk, out: Path) -> None:
         "yes": 1,
         "no": 0,
         "unsure": 0,
-        "told": None,
+        "balanced_accuracy": None,
     }
     back = client.post("/v1/undo", json={"tab": "t", "number": reply.json()["number"]}).json()
     assert back["face"] == first

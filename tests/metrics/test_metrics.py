@@ -149,7 +149,7 @@ def test_what_attributes_lack_by_hand() -> None:
     assert lacking("a", labels[::2, :1]) == {"a": "negative"}
 
 
-def test_remarks_say_over_what_means_are_and_what_is_told_apart() -> None:
+def test_remarks_say_over_what_means_are_and_which_have_one_answer() -> None:
     summary = {"left_out": {"a": "no x", "b": "no y", "c": "no x"}, "one_answer": ["d"]}
     assert remarks(summary, 5, "faces judged") == [
         "Means are over 2 of 5 attributes, left out are: no x: a, c; no y: b.",

@@ -40,7 +40,7 @@ from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, pre
 from sspl.training.transfer import transfer
 
 SMALL = BackboneSettings(width=0.125, stem_stride=2)
-NO_TRUNK: Backbone = None  # type: ignore[assignment]
+NO_BACKBONE: Backbone = None  # type: ignore[assignment]
 
 
 def size(module: nn.Module) -> int:
@@ -304,8 +304,8 @@ def test_pct_by_region_equals_plain_pct_given_the_same_logits() -> None:
     empty = torch.zeros(5, 3, 1, 1)
     views = Views(empty, None, empty, mask, torch.Generator())
     maps = [feature[:, :, None, None]]
-    expected = plain(NO_TRUNK, views, maps)
-    result = parted(NO_TRUNK, views, maps, dict.fromkeys(REGIONS, feature))
+    expected = plain(NO_BACKBONE, views, maps)
+    result = parted(NO_BACKBONE, views, maps, dict.fromkeys(REGIONS, feature))
     torch.testing.assert_close(result.loss, expected.loss)
     assert result.tallies["accuracy"] == expected.tallies["accuracy"]
 
@@ -350,7 +350,7 @@ def test_term_reaches_the_parts_but_neither_the_whole_nor_the_discriminator() ->
     expected = torch.log1p(torch.exp(-verdict)).mean()
     torch.testing.assert_close(result.loss.detach(), expected)
     right = int((verdict <= 0).sum() + (whole > 0).sum())
-    assert result.tallies["told_apart"].value() == pytest.approx(right / 6)
+    assert result.tallies["discriminator_accuracy"].value() == pytest.approx(right / 6)
     result.loss.backward()
     assert all(p.grad is None for p in subject.discriminator.parameters())
     assert features["whole"].grad is None
@@ -365,7 +365,7 @@ def test_a_verdict_of_0_is_for_the_parts() -> None:
     subject.discriminator = nn.Sequential(nn.Identity())  # the feature is the verdict
     values = torch.tensor([[0.0], [0.5], [-1.0]])
     # Whole faces: 0.5 alone is told as one; parts: 0 and -1 are told as such.
-    tally = subject.term(dict.fromkeys(REGIONS, values)).tallies["told_apart"]
+    tally = subject.term(dict.fromkeys(REGIONS, values)).tallies["discriminator_accuracy"]
     assert tally == Mean(3.0, 6.0)
 
 
@@ -410,7 +410,7 @@ def test_discriminator_learns_to_tell_apart_every_few_steps() -> None:
     )
     for step in range(0, 90, 3):
         subject.learn(features, step)
-    assert subject.term(features).tallies["told_apart"].value() > 0.95  # type: ignore[operator]
+    assert subject.term(features).tallies["discriminator_accuracy"].value() > 0.95  # type: ignore[operator]
 
 
 def test_state_holds_the_adversary_with_its_optimiser(tmp_path: Path) -> None:
@@ -584,7 +584,7 @@ def test_pretraining_trains_branches_and_adversary(pretrained: Path) -> None:
     for row in rows:
         terms = [float(row[f"{name}/loss"]) for name in ("prt", "pst", "pct", "adversarial")]
         assert float(row["loss"]) == pytest.approx(sum(terms[:3]) + 0.5 * terms[3], abs=1e-4)
-        assert 0 <= float(row["adversarial/told_apart"]) <= 1
+        assert 0 <= float(row["adversarial/discriminator_accuracy"]) <= 1
     names = load_file(pretrained / "pretrained.safetensors")
     assert {name.split(".")[0] for name in names} == {"backbone", "branches", "tasks"}
 

@@ -12,7 +12,7 @@ from shared import refused, sspl
 from sspl.data.synthetic.render import render_face
 from sspl.domain.taxonomy import Taxonomy, built_in_taxonomy
 from sspl.errors import SsplError
-from sspl.parsing import export
+from sspl.parsing import parser_export
 from sspl.parsing.model import ParserModel, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
 from sspl.parsing.network_parser import NetworkParser
@@ -96,10 +96,10 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def forward(self, picture: torch.Tensor) -> torch.Tensor:
             return super().forward(picture) + 0.01
 
-    wrong = export.trace_onnx(
+    wrong = parser_export.trace_onnx(
         Other(parser(MINE), True), torch.zeros(2, 3, SIZE, SIZE), "picture", "logits", 18
     )
-    monkeypatch.setattr(export, "trace_onnx", lambda *_: wrong)
+    monkeypatch.setattr(parser_export, "trace_onnx", lambda *_: wrong)
     with pytest.raises(SsplError, match=r"differs from the network by 0\.01"):
         export_parser(parser(MINE), tmp_path / "q.onnx")
     assert not (tmp_path / "q.onnx").exists()

@@ -43,12 +43,12 @@ from sspl.training.stage_settings import PretrainSettings
 from sspl.training.transfer import transfer
 
 SCHEMA = AttributeSchema(("Smiling", "Eyeglasses"), ("whole", "upper"))
-TRUNK = BackboneSettings(width=0.05, stem_stride=2)
+BACKBONE = BackboneSettings(width=0.05, stem_stride=2)
 SOURCE = Path(sspl.__file__).resolve().parent
 
 
 def attribute_network() -> Any:
-    return build_attribute_network("sspl", TRUNK, HeadSettings(), SCHEMA).eval()
+    return build_attribute_network("sspl", BACKBONE, HeadSettings(), SCHEMA).eval()
 
 
 def make_model(folder: Path) -> Path:
@@ -66,12 +66,12 @@ def make_parser(folder: Path) -> Path:
 
 
 def make_pretrained(folder: Path) -> Path:
-    settings = PretrainSettings(backbone=TRUNK, tasks=("pct",), input_size=32, canvas=40)
+    settings = PretrainSettings(backbone=BACKBONE, tasks=("pct",), input_size=32, canvas=40)
     taxonomy = built_in_taxonomy("celebamask19")
     metadata = {
         "kind": "pretrained",
         "architecture": "sspl",
-        "backbone": TRUNK.model_dump(mode="json"),
+        "backbone": BACKBONE.model_dump(mode="json"),
         "segmentation": settings.segmentation.model_dump(mode="json"),
         "tasks": ["pct"],
         "classes": list(taxonomy.classes),

@@ -22,7 +22,7 @@ from sspl.tasks.pct import (
     positive_classes,
 )
 
-NO_TRUNK: Backbone = None  # type: ignore[assignment]
+NO_BACKBONE: Backbone = None  # type: ignore[assignment]
 MASKS = hnp.arrays(
     np.uint8,
     hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9),
@@ -146,7 +146,7 @@ def test_loss_and_accuracy_by_hand(
     mask = torch.tensor([[[0, 0, 0], [1, 1, 2], [UNKNOWN] * 3]], dtype=torch.uint8)
     empty = torch.zeros(1, 3, 1, 1)
     maps = [torch.zeros(1, 2, 1, 1)]
-    result = subject(NO_TRUNK, Views(empty, None, empty, mask, torch.Generator()), maps)
+    result = subject(NO_BACKBONE, Views(empty, None, empty, mask, torch.Generator()), maps)
     losses = [math.log1p(math.exp(-z if t else z)) for z, t in zip(logits, positive, strict=True)]
     assert float(result.loss.detach()) == pytest.approx(sum(losses) / 6, rel=1e-6)
     assert result.loss.dtype == torch.float32

@@ -16,7 +16,7 @@ from sspl.tasks.pst import PatchSegmentation, PSTSettings
 
 TAXONOMY = built_in_taxonomy("fasseg6")
 WIDTHS = (8, 8, 16, 16)
-NO_TRUNK: Backbone = None  # type: ignore[assignment]
+NO_BACKBONE: Backbone = None  # type: ignore[assignment]
 
 
 def feature_maps(seed: int = 0) -> list[Tensor]:
@@ -71,14 +71,14 @@ def test_loss_is_smoothed_cross_entropy_over_known_pixels() -> None:
                     )
                 )
     assert 64 < len(losses) < 128
-    loss = fixed(logits, label_smoothing=0.1)(NO_TRUNK, views(mask), []).loss
+    loss = fixed(logits, label_smoothing=0.1)(NO_BACKBONE, views(mask), []).loss
     assert float(loss) == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
 def test_unknown_pixels_have_no_part_in_the_gradient() -> None:
     logits = torch.randn(2, 6, 8, 8, requires_grad=True)
     mask = random_mask()
-    fixed(logits)(NO_TRUNK, views(mask), []).loss.backward()
+    fixed(logits)(NO_BACKBONE, views(mask), []).loss.backward()
     assert logits.grad is not None
     strength = logits.grad.abs().sum(1)
     assert torch.equal(strength > 0, mask != UNKNOWN)
@@ -88,7 +88,7 @@ def test_metric_is_the_mean_jaccard_of_the_classes_present() -> None:
     logits = torch.randn(2, 6, 8, 8, generator=torch.Generator().manual_seed(2))
     mask = random_mask(4)
     mask[mask == 5] = UNKNOWN  # a class that is predicted but never true
-    tally = fixed(logits)(NO_TRUNK, views(mask), []).tallies["miou"]
+    tally = fixed(logits)(NO_BACKBONE, views(mask), []).tallies["miou"]
     known = mask != UNKNOWN
     expected = jaccard_score(
         mask[known].numpy(), logits.argmax(1)[known].numpy(), labels=range(5), average="macro"
@@ -99,7 +99,7 @@ def test_metric_is_the_mean_jaccard_of_the_classes_present() -> None:
 def test_perfect_logits_score_one() -> None:
     mask = random_mask(5)
     logits = torch.nn.functional.one_hot(mask.long() % 255 % 6, 6).permute(0, 3, 1, 2) * 50.0
-    result = fixed(logits, label_smoothing=0.0)(NO_TRUNK, views(mask), [])
+    result = fixed(logits, label_smoothing=0.0)(NO_BACKBONE, views(mask), [])
     assert result.tallies["miou"].value() == 1.0
     assert float(result.loss) < 1e-6
 
@@ -109,7 +109,7 @@ def test_coarse_logits_are_spread_over_the_crop_before_they_are_judged() -> None
     logits = torch.zeros(1, 6, 1, 2)
     logits[0, 1] = torch.tensor([0.0, 4.0])
     mask = torch.tensor([[[0, 0, 1, 1]]], dtype=torch.uint8)
-    loss = fixed(logits, label_smoothing=0.0)(NO_TRUNK, views(mask), []).loss
+    loss = fixed(logits, label_smoothing=0.0)(NO_BACKBONE, views(mask), []).loss
     # Class 1 has 0, 1, 3 and 4 there, the five others 0.
     norms = [math.log(5 + math.exp(z)) for z in (0, 1, 3, 4)]
     assert float(loss) == pytest.approx((sum(norms) - 3 - 4) / 4, rel=1e-6)
@@ -163,7 +163,7 @@ def test_target_stride_reads_every_kth_pixel() -> None:
     mask = torch.full((1, 8, 8), UNKNOWN, dtype=torch.uint8)
     mask[:, 2::4, 2::4] = 3  # the middle of each 4 x 4 block
     logits = torch.zeros(1, 6, 2, 2)
-    tally = fixed(logits, target_stride=4)(NO_TRUNK, views(mask), []).tallies["miou"]
+    tally = fixed(logits, target_stride=4)(NO_BACKBONE, views(mask), []).tallies["miou"]
     counts = tally.counts  # type: ignore[union-attr]
     assert int(counts.sum()) == 4
     assert int(counts[3].sum()) == 4
@@ -171,5 +171,5 @@ def test_target_stride_reads_every_kth_pixel() -> None:
 
 def test_batch_without_a_known_pixel_has_a_finite_loss() -> None:
     mask = torch.full((2, 8, 8), UNKNOWN, dtype=torch.uint8)
-    loss = fixed(torch.zeros(2, 6, 8, 8))(NO_TRUNK, views(mask), []).loss
+    loss = fixed(torch.zeros(2, 6, 8, 8))(NO_BACKBONE, views(mask), []).loss
     assert torch.isfinite(loss)

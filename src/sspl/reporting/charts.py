@@ -138,7 +138,7 @@ def line_chart(
 
 
 def reliability_chart(bins: Sequence[tuple[float, float, int]], title: str) -> Markup:
-    """Return what was said (x) against what came true (y), both in percent; size by cases."""
+    """Return predicted (x) against observed (y), both in percent; size by cases."""
     most = max(cases for _, _, cases in bins)
     side = HEIGHT - TOP - BOTTOM
 

@@ -73,7 +73,7 @@ def read_differences(path: Path) -> list[Difference]:
 
 
 def verdict_sentences(rows: Sequence[Difference]) -> list[str]:
-    """Say plainly where `a` beats the others, where it is beaten, and where nothing is shown.
+    """Say plainly where `a` is better than the others, where worse, and where nothing is shown.
 
     One sentence for each protocol and figure; "better" and "worse" only where the paired interval
     of the difference excludes zero. Label counts follow in brackets unless the verdict is the same

@@ -136,7 +136,7 @@ def _rotation_parts(network: Pretrainer, task: PatchRotation, views: Views) -> l
     for i in range(min(SHOWN, len(stacks))):
         turned, angle = int(which[i]), 90 * int(quarters[i])
         patches = _as_pixels(stacks[i].view(grid**2, 3, side, side), 2.5)
-        said = f"said: patch {int(places[i]) + 1}, {90 * int(angles[i])}°"
+        said = f"predicted: patch {int(places[i]) + 1}, {90 * int(angles[i])}°"
         true = "nothing is turned" if turned == NO_LABEL else f"patch {turned + 1} by {angle}°"
         image = picture(_sheet(patches, grid, turned), f"Patches of a face; {true}.", SIDE)
         parts.append([Panel(image, f"Rotation: {true}; {said}")])
@@ -163,7 +163,7 @@ def _crop_parts(network: Pretrainer, views: Views, taxonomy: Taxonomy) -> list[l
             for i, part in enumerate(parts):
                 mask = overlay(crops[i], found[i], classes, 0.8)
                 part.append(
-                    Panel(drawing(mask, "Mask by the network.", SIDE), "Segmentation: said")
+                    Panel(drawing(mask, "Mask by the network.", SIDE), "Segmentation: predicted")
                 )
         if isinstance(task, PatchClassification) and views.crop_mask is not None:
             regions = None if network.branches is None else network.branches(maps)
@@ -179,7 +179,9 @@ def _classes_text(taxonomy: Taxonomy, said: Tensor, true: Tensor) -> str:
         return ", ".join(taxonomy.classes[i] for i in chosen.nonzero()[:, 0].tolist()) or "none"
 
     missed, added = names(true & ~said), names(said & ~true)
-    return f"Classification: in the crop {names(true)}; missed: {missed}; wrongly said: {added}"
+    return (
+        f"Classification: in the crop {names(true)}; missed: {missed}; wrongly predicted: {added}"
+    )
 
 
 def _as_pixels(images: Tensor, reach: float) -> list[Pixels]:

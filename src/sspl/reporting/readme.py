@@ -61,7 +61,7 @@ def results_section(tables: Sequence[Path], brief: bool = False) -> str:
     """Return the section as Markdown.
 
     Each of `tables` is a results table of a study. Where `NAME-differences.csv` lies beside
-    `NAME.csv`, the section says what beats what; means alone say nothing of the kind.
+    `NAME.csv`, the section says which method is better; means alone say nothing of the kind.
     """
     parts = []
     for table in tables:

@@ -295,7 +295,7 @@ def _decisions(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def reliability_points(bins: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, int]]:
-    """Return what was said and what came true in percent, and how often, in bins with cases."""
+    """Return predicted and observed shares in percent, and how often, in bins with cases."""
     return [(100 * b["probability"], 100 * b["frequency"], b["cases"]) for b in bins if b["cases"]]
 
 

@@ -1,4 +1,4 @@
-"""The report of a study: curves, tables, what beats what, for whom, and how to run it again."""
+"""The report of a study: curves, tables, paired comparisons, subgroups, and how to run it again."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path

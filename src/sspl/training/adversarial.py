@@ -65,7 +65,7 @@ class Adversary:
     def term(self, features: Mapping[str, Tensor]) -> TaskResult:
         """Return the network's loss, which leaves the discriminator's gradients alone.
 
-        `features` are float32 (n, c) by region. Metric `told_apart`: the share of the
+        `features` are float32 (n, c) by region. Metric `discriminator_accuracy`: the share of the
         discriminator's verdicts that are right, 0.5 where the features look alike to it.
         """
         weights = {n: p.detach() for n, p in self.discriminator.named_parameters()}
@@ -73,7 +73,7 @@ class Adversary:
         loss = F.binary_cross_entropy_with_logits(verdict, torch.ones_like(verdict))
         with torch.no_grad():
             right = (verdict <= 0).sum() + (self.discriminator(features[WHOLE]) > 0).sum()
-        return TaskResult(loss, {"told_apart": Mean(float(right), 2.0 * len(verdict))})
+        return TaskResult(loss, {"discriminator_accuracy": Mean(float(right), 2.0 * len(verdict))})
 
     def learn(self, features: Mapping[str, Tensor], step: int) -> None:
         """Update the discriminator, on every few steps of an epoch (`step` counts from 0).

@@ -102,11 +102,11 @@ def picture(desk: Desk, face: int, side: int) -> bytes:
     return file.getvalue()
 
 
-def _report_metadata(report: "Report") -> dict[str, Any]:
+def _report_values(report: "Report") -> dict[str, Any]:
     mean = report.mean()
-    told = sum(s.balanced_accuracy is not None for s in report.standings.values())
+    judged = sum(s.balanced_accuracy is not None for s in report.standings.values())
     shown = mean and [round(v, 4) for v in mean]
-    return {"faces": report.faces, "attributes": told, "mean": shown}
+    return {"faces": report.faces, "attributes": judged, "mean": shown}
 
 
 def state(desk: Desk, coach: "Coach | None") -> dict[str, Any]:
@@ -116,16 +116,16 @@ def state(desk: Desk, coach: "Coach | None") -> dict[str, Any]:
     attributes = []
     for name, counts in desk.counts().items():
         found = reports[-1].standings[name] if reports else None
-        told = None
+        bounds = None
         if found is not None and found.balanced_accuracy is not None:
-            told = [found.balanced_accuracy, found.low, found.high]
+            bounds = [found.balanced_accuracy, found.low, found.high]
         attributes.append(
             {
                 "name": name,
                 "yes": counts.yes,
                 "no": counts.no,
                 "unsure": counts.unsure,
-                "told": told and [round(float(v or 0), 4) for v in told],
+                "balanced_accuracy": bounds and [round(float(v or 0), 4) for v in bounds],
             }
         )
     return {
@@ -134,7 +134,7 @@ def state(desk: Desk, coach: "Coach | None") -> dict[str, Any]:
         "total": total,
         "last": desk.journal.last(),
         "attributes": attributes,
-        "history": [_report_metadata(report) for report in reports],
+        "history": [_report_values(report) for report in reports],
         "trouble": desk.journal.trouble or (coach.trouble if coach else None),
         "coach": coach
         and {

@@ -1,4 +1,4 @@
-"""In the background: suggestions, and how well each attribute can be told, every few answers."""
+"""In the background: suggestions, and how well a probe learns each attribute, every few answers."""
 
 import logging
 import threading
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Report:
-    """How well the attributes could be told at one time.
+    """How well a probe knew the attributes at one time.
 
     Args:
         faces: how many had an answer.

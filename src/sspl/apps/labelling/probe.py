@@ -78,7 +78,7 @@ def opinions(
 
 @dataclass(frozen=True)
 class Standing:
-    """How well an attribute can be told so far.
+    """How well a probe knows an attribute so far.
 
     Args:
         yes, no: answers.
