@@ -45,7 +45,7 @@ def test_licence_by_metadata(
     message = Message()
     for key, value in metadata.items():
         message[key] = value
-    monkeypatch.setattr(licences.metadata, "metadata", lambda _: message)
+    monkeypatch.setattr(licences.installed, "metadata", lambda _: message)
     assert licences.licence("x") == named
 
 
