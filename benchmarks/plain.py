@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sspl.models.activation import PReLU
-from sspl.models.backbones.resnet import Backbone
+from sspl.models.backbones.base import Backbone
 from sspl.settings import build
 from sspl.tasks.prt import PatchRotation
 from sspl.training import finetune as stage2

@@ -22,7 +22,7 @@ from sspl.data.transforms import GeometrySettings, draw_geometry, warp_masks
 from sspl.device import keep_freed_memory, usable_cores
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones.base import BackboneSettings
 from sspl.tasks.base import Views
 from sspl.tasks.pct import class_counts, largest_classes
 from sspl.tasks.prt import PatchRotation, PRTSettings, cell_edges, patch_side

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sspl.data.transforms import cut_squares, normalise
 from sspl.distributed.random import randint
-from sspl.models.backbones.resnet import Backbone, pooled
+from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
 from sspl.tasks import PretextTask, TaskContext, TaskResult, Views
 from sspl.tasks.base import accuracy_tally

@@ -24,7 +24,7 @@ from sspl.domain.taxonomy import Taxonomy, built_in_taxonomy
 from sspl.errors import SsplError
 from sspl.inference.scorers import TorchScorer
 from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.resnet import Backbone, BackboneSettings
+from sspl.models.backbones.base import Backbone, BackboneSettings
 from sspl.models.branches import Architecture
 from sspl.models.bundle import AttributeModel
 from sspl.models.segmentation import SegmentationSettings

@@ -35,7 +35,7 @@ from sspl.inference.crops import FaceCrop
 from sspl.inference.explain import face_parts
 from sspl.inference.heat import heat_map
 from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones.base import BackboneSettings
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.scoring import logits_of
 from sspl.models.segmentation import SegmentationSettings

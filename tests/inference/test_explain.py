@@ -24,7 +24,7 @@ from sspl.inference.explain import explain
 from sspl.inference.heat import AGAINST, FOR, heat_map, legend
 from sspl.inference.predict import PredictSettings
 from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones.base import BackboneSettings
 from sspl.models.branches import Architecture
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.scoring import logits_of

@@ -19,7 +19,8 @@ from sspl.io import weights
 from sspl.io.files import write_csv, write_json, write_text
 from sspl.io.weights import load_strictly, load_tensors, save_tensors
 from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.resnet import BackboneSettings, ResNet
+from sspl.models.backbones.base import BackboneSettings
+from sspl.models.backbones.resnet import ResNet
 from sspl.models.segmentation import SegmentationSettings
 from sspl.training.pretrain import MODEL_FILE, Pretrainer
 from sspl.training.stage_settings import PretrainSettings

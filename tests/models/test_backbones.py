@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from shared import changed_by_a_step
 from sspl.errors import DataError, SettingsError
 from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones import build_backbone
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones import BACKBONES, build_backbone
+from sspl.models.backbones.base import BackboneSettings
 from sspl.settings import build
 from sspl.training.backbone_weights import load_backbone
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
@@ -250,3 +250,11 @@ def test_a_timm_file_bears_the_names_of_the_uncut_model(
 def test_two_starts_are_refused() -> None:
     with pytest.raises(SettingsError, match="give backbone_weights or pretrained, not both"):
         build(FinetuneSettings, {"backbone_weights": "a.safetensors", "pretrained": "run"})
+
+
+@pytest.mark.parametrize(
+    "settings", [BackboneSettings(), BackboneSettings(depth=50), BackboneSettings(timm="resnet18")]
+)
+def test_one_of_the_list_takes_the_settings(settings: BackboneSettings) -> None:
+    kinds = [kind.__name__ for kind in BACKBONES if kind.takes(settings)]
+    assert kinds == ["ResNet" if settings.timm is None else "TimmBackbone"]

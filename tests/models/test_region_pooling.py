@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from shared import FixedHead, changed_by_a_step
 from sspl.models.attributes import AttributeNetwork, HeadSettings, RegionPooling
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones.base import BackboneSettings
 from sspl.models.segmentation import SegmentationSettings
 from sspl.training.finetune import parameter_groups
 from sspl.training.stage_settings import FinetuneSettings

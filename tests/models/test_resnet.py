@@ -9,7 +9,8 @@ from torch import nn
 from shared import changed_by_a_step
 from sspl.models.activation import PReLU
 from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.resnet import BackboneSettings, ResNet, ThinShortcut, pooled
+from sspl.models.backbones.base import BackboneSettings, pooled
+from sspl.models.backbones.resnet import ResNet, ThinShortcut
 from sspl.training.finetune import parameter_groups
 from sspl.training.stage_settings import FinetuneSettings
 

@@ -21,7 +21,8 @@ from sspl.io.checkpoints import load_state, save_state
 from sspl.io.weights import save_tensors
 from sspl.metrics.tallies import Mean
 from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.resnet import Backbone, BackboneSettings, ResNet
+from sspl.models.backbones.base import Backbone, BackboneSettings
+from sspl.models.backbones.resnet import ResNet
 from sspl.models.branches import Branches, ChannelGate, CrossAttention, RegionHeads, SpatialGate
 from sspl.models.bundle import load_model
 from sspl.models.splnet import BranchAttributeNetwork, build_attribute_network

@@ -42,7 +42,7 @@ from sspl.domain.attributes import AttributeSchema
 from sspl.io.files import write_text
 from sspl.io.runs import versions
 from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones.base import BackboneSettings
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.splnet import build_attribute_network
 

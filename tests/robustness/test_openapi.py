@@ -25,7 +25,7 @@ from sspl.apps.serving.reader import Reader
 from sspl.apps.serving.serving_settings import ServeSettings
 from sspl.domain.attributes import AttributeSchema
 from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones.base import BackboneSettings
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.splnet import build_attribute_network
 

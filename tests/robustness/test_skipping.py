@@ -15,7 +15,7 @@ from sspl.domain.attributes import AttributeSchema
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError
 from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones.base import BackboneSettings
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.segmentation import SegmentationSettings
 from sspl.models.splnet import build_attribute_network

@@ -31,7 +31,7 @@ from sspl.inference.portable import load_portable
 from sspl.io.checkpoints import STATE_FILE, load_state
 from sspl.io.weights import read_tensors, save_tensors
 from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones.base import BackboneSettings
 from sspl.models.bundle import AttributeModel, load_model, save_model
 from sspl.models.splnet import build_attribute_network
 from sspl.parsing.model import ParserModel, load_parser, save_parser

@@ -14,7 +14,7 @@ from torch import nn
 
 from sspl.errors import DataError, SettingsError
 from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.resnet import BackboneSettings, pooled
+from sspl.models.backbones.base import BackboneSettings, pooled
 from sspl.models.splnet import AnyAttributeNetwork
 from sspl.study.features import (
     HogSettings,

@@ -17,7 +17,7 @@ from sspl.data.synthetic import write_synthetic
 from sspl.data.transforms import ColourSettings
 from sspl.domain.attributes import schema_for
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.resnet import Backbone, BackboneSettings, pooled
+from sspl.models.backbones.base import Backbone, BackboneSettings, pooled
 from sspl.models.splnet import build_attribute_network
 from sspl.settings import Settings, build
 from sspl.tasks.base import PretextTask, Views

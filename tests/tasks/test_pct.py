@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from shared import context
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
-from sspl.models.backbones.resnet import Backbone
+from sspl.models.backbones.base import Backbone
 from sspl.tasks.base import Views
 from sspl.tasks.pct import (
     PatchClassification,

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shared import context
-from sspl.models.backbones.resnet import Backbone, BackboneSettings, ResNet
+from sspl.models.backbones.base import Backbone, BackboneSettings
+from sspl.models.backbones.resnet import ResNet
 from sspl.tasks import prt
 from sspl.tasks.base import Views
 from sspl.tasks.prt import NO_LABEL, PatchRotation, PRTSettings

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from shared import FixedHead, context
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
-from sspl.models.backbones.resnet import Backbone
+from sspl.models.backbones.base import Backbone
 from sspl.models.segmentation import SegmentationHead, SegmentationSettings
 from sspl.tasks.base import Views
 from sspl.tasks.pst import PatchSegmentation, PSTSettings

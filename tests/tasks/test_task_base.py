@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sspl.models.backbones.resnet import BackboneSettings, ResNet
+from sspl.models.backbones.base import BackboneSettings
+from sspl.models.backbones.resnet import ResNet
 from sspl.tasks.base import PretextTask, TaskResult, accuracy_tally, frozen_running_averages
 
 

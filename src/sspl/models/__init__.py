@@ -2,7 +2,7 @@
 
 from sspl.models.attributes import AttributeNetwork, HeadSettings
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.resnet import Backbone, BackboneSettings, pooled
+from sspl.models.backbones.base import Backbone, BackboneSettings, pooled
 from sspl.models.branches import Branches, RegionHeads
 from sspl.models.bundle import AttributeModel, load_model, save_model
 from sspl.models.segmentation import SegmentationHead, SegmentationSettings

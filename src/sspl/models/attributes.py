@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.resnet import BackboneSettings, pooled
+from sspl.models.backbones.base import BackboneSettings, pooled
 from sspl.models.branches import Architecture
 from sspl.models.segmentation import SegmentationHead, SegmentationSettings
 from sspl.settings import Settings, build

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sspl.domain.regions import REGIONS
 from sspl.models.activation import PReLU
-from sspl.models.backbones.resnet import pooled
+from sspl.models.backbones.base import pooled
 
 Architecture = Literal["sspl", "splnet"]
 

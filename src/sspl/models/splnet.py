@@ -9,7 +9,7 @@ from sspl.domain.attributes import AttributeSchema
 from sspl.domain.regions import REGIONS
 from sspl.models.attributes import AttributeNetwork, HeadSettings
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones.base import BackboneSettings
 from sspl.models.branches import Architecture, Branches, RegionHeads
 from sspl.models.segmentation import SegmentationSettings
 from sspl.settings import build

@@ -19,7 +19,7 @@ from sspl.data.synthetic.render import render_face
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
 from sspl.io.runs import SETTINGS_FILE
 from sspl.io.weights import load_strictly, load_tensors
-from sspl.models.backbones.resnet import pooled
+from sspl.models.backbones.base import pooled
 from sspl.reporting.page import drawing, picture
 from sspl.settings import build, read_settings
 from sspl.tasks.base import Views

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.metrics.tallies import Mean
-from sspl.models.backbones.resnet import Backbone, pooled
+from sspl.models.backbones.base import Backbone, pooled
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
 from sspl.tasks.simclr import TwoViewSettings, two_views
 

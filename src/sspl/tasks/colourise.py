@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sspl.metrics.tallies import Mean
-from sspl.models.backbones.resnet import Backbone
+from sspl.models.backbones.base import Backbone
 from sspl.models.segmentation import SegmentationHead
 from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sspl.data.transforms import cut_squares
 from sspl.distributed.random import randint
-from sspl.models.backbones.resnet import Backbone, pooled
+from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views, accuracy_tally
 from sspl.tasks.prt import draw_offsets, patch_side, standardise

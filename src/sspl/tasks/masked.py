@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.distributed.random import rand
-from sspl.models.backbones.resnet import Backbone
+from sspl.models.backbones.base import Backbone
 from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sspl.distributed.group import shared_count
 from sspl.domain.regions import REGIONS
 from sspl.metrics.tallies import Mean
-from sspl.models.backbones.resnet import Backbone, pooled
+from sspl.models.backbones.base import Backbone, pooled
 from sspl.models.branches import RegionHeads
 from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views

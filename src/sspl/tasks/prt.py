@@ -19,7 +19,7 @@ from sspl.data.transforms import cut_squares
 from sspl.distributed.group import shared_count
 from sspl.distributed.random import rand, randint
 from sspl.models.activation import PReLU
-from sspl.models.backbones.resnet import Backbone, pooled
+from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
 from sspl.tasks.base import (
     PretextTask,

@@ -14,7 +14,7 @@ from sspl.distributed.group import shared_count
 from sspl.domain.taxonomy import UNKNOWN
 from sspl.metrics.pixels import confusion_matrix
 from sspl.metrics.tallies import Confusion
-from sspl.models.backbones.resnet import Backbone
+from sspl.models.backbones.base import Backbone
 from sspl.models.segmentation import SegmentationHead
 from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views

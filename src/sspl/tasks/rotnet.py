@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sspl.distributed.random import randint
-from sspl.models.backbones.resnet import Backbone, pooled
+from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views, accuracy_tally
 from sspl.tasks.prt import ANGLES, turn

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sspl.data.transforms import ColourSettings, GeometrySettings, random_view
 from sspl.metrics.tallies import Mean
-from sspl.models.backbones.resnet import Backbone, pooled
+from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
 

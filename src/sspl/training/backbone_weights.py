@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sspl.errors import DataError
 from sspl.io.weights import TransferReport, load_strictly, read_tensors
-from sspl.models.backbones.resnet import Backbone
+from sspl.models.backbones.base import Backbone
 from sspl.models.backbones.timm_backbone import plain_name
 from sspl.training.starts import weights_file
 

@@ -53,7 +53,7 @@ from sspl.io.user_code import is_user_code
 from sspl.io.weights import save_tensors
 from sspl.metrics.tallies import Mean, Tally, add, restored, together
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.resnet import Backbone
+from sspl.models.backbones.base import Backbone
 from sspl.models.branches import Branches
 from sspl.optim.optimiser import back_propagate, make_optimiser, set_lr, update
 from sspl.tasks import PretextTask, TaskContext, TaskResult, Views

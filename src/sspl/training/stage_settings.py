@@ -15,7 +15,7 @@ from sspl.device import Precision
 from sspl.errors import SettingsError
 from sspl.io.user_code import absolute, is_user_code
 from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones.base import BackboneSettings
 from sspl.models.branches import Architecture
 from sspl.models.segmentation import SegmentationSettings
 from sspl.optim.optimiser import OptimSettings

@@ -13,7 +13,7 @@ from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
 from sspl.io.weights import TransferReport, checked_metadata, load_strictly, read_tensors
 from sspl.models.attributes import AttributeNetwork, RegionPooling
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones.base import BackboneSettings
 from sspl.models.branches import Architecture, Branches, RegionHeads
 from sspl.models.bundle import CONFIG_FILE, AttributeModel, load_model
 from sspl.models.segmentation import SegmentationSettings

@@ -20,7 +20,7 @@ from sspl.errors import DataError
 from sspl.io.runs import SETTINGS_FILE
 from sspl.io.weights import load_tensors, read_tensors
 from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.resnet import BackboneSettings
+from sspl.models.backbones.base import BackboneSettings
 from sspl.models.bundle import MODEL_FILE, AttributeModel, load_model
 from sspl.models.segmentation import SegmentationSettings
 from sspl.models.splnet import AnyAttributeNetwork, BranchAttributeNetwork

@@ -1,54 +1,22 @@
-"""The shared backbone: what any backbone must offer, and the one used unless another is named.
+"""The backbone used unless another is named: a pre-activation ResNet with PReLU.
 
-The latter is a pre-activation ResNet with PReLU: identity mappings after He et al., ECCV 2016;
-PReLU and the 7x7/2 stem after docs/method.md#the-two-architectures. Stage 1 and stage 2 use one
-class, so that PReLU slopes carry over (docs/method.md#do-not-repeat-6).
+Identity mappings after He et al., ECCV 2016; PReLU and the 7x7/2 stem after
+docs/method.md#the-two-architectures. Stage 1 and stage 2 use one class, so that PReLU slopes carry
+over (docs/method.md#do-not-repeat-6).
 """
 
-from abc import ABC, abstractmethod
-from typing import Final, Literal, Self
+from typing import Final
 
-import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from sspl.models.activation import PReLU
-from sspl.settings import Settings
+from sspl.models.backbones.base import Backbone, BackboneSettings
 
 BLOCKS: Final = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 STAGE_WIDTHS: Final = (64, 128, 256, 512)
 FEWEST_CHANNELS: Final = 16
 """With fewer, strided 1x1 convolutions are not left to torch in training."""
-
-
-class BackboneSettings(Settings):
-    """Size of the backbone; depth 18, width 1, stem stride 4 is the paper's.
-
-    `timm` names a model of the timm package instead, which brings its own sizes.
-
-    Examples:
-        >>> BackboneSettings(width=0.25).depth
-        18
-    """
-
-    depth: Literal[18, 34, 50] = 18
-    width: float = Field(1.0, gt=0, le=4, description="1 is 64 channels in the first stage")
-    stem_stride: Literal[1, 2, 4] = 4
-    # No colon or slash: timm would look such a name up on a hub or in a folder.
-    timm: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_.]+$", description="model of the timm package to use"
-    )
-
-    @model_validator(mode="after")
-    def _one_kind_of_backbone(self) -> Self:
-        own = (self.depth, self.width, self.stem_stride)
-        if self.timm is not None and own != (18, 1.0, 4):
-            raise ValueError(
-                "backbone.timm brings its own depth, width and stem stride; "
-                f"write 'backbone={{timm: {self.timm}}}' to set nothing else"
-            )
-        return self
 
 
 class BasicBlock(nn.Module):
@@ -120,41 +88,6 @@ class ThinShortcut(nn.Conv2d):
         return F.conv2d(x[:, :, ::down, ::across], self.weight)
 
 
-class Backbone(nn.Module, ABC):
-    """Pictures to four feature maps, each half the size of the one before.
-
-    Attributes:
-        widths: channels of the four maps.
-
-    Examples:
-        >>> backbone: Backbone = build_backbone(BackboneSettings(width=0.25))
-        >>> backbone.widths
-        (16, 32, 64, 128)
-    """
-
-    widths: tuple[int, ...]
-
-    @abstractmethod
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Map float (n, 3, h, w) in [-1, 1] to the maps of the four stages.
-
-        Map i has shape (n, widths[i], h / (s * 2**i), w / (s * 2**i)) for the stride s of the
-        first, rounded up; the last is ready for pooling.
-        """
-
-    @abstractmethod
-    def parts(self) -> list[nn.Module]:
-        """Return stem and four stages, earliest first; together they hold every parameter once."""
-
-    def body(self) -> nn.Module:
-        """Return the module whose tensor names a file of weights for this backbone bears."""
-        return self
-
-    def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """Return the parameters from the earliest layers (stem) to the latest (last stage)."""
-        return [list(part.parameters()) for part in self.parts()]
-
-
 class ResNet(Backbone):
     """Pre-activation ResNet with PReLU; the last map is normalised and activated."""
 
@@ -178,6 +111,11 @@ class ResNet(Backbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @classmethod
+    def takes(cls, settings: BackboneSettings) -> bool:
+        """Tell whether the settings name no other backbone."""
+        return settings.timm is None
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps of the four stages; the first has the stride of the stem."""
@@ -204,14 +142,3 @@ def _stem(width: int, stride: int) -> nn.Sequential:
     if stride == 4:
         layers.append(nn.MaxPool2d(3, 2, 1))
     return nn.Sequential(*layers)
-
-
-def pooled(maps: list[Tensor]) -> Tensor:
-    """Return float32 (n, channels): the last feature map averaged over its places.
-
-    Examples:
-        >>> maps = [torch.ones(1, 2, 4, 4), torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]])]
-        >>> pooled(maps).tolist()
-        [[3.0]]
-    """
-    return torch.mean(maps[-1].float(), dim=(2, 3))

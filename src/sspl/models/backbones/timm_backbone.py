@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sspl.errors import SettingsError, first_line
-from sspl.models.backbones.resnet import Backbone
+from sspl.models.backbones.base import Backbone, BackboneSettings
 
 MAPS: Final = 4
 TRIAL: Final = 64
@@ -22,8 +22,9 @@ class TimmBackbone(Backbone):
     the size of the one before.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, settings: BackboneSettings) -> None:
         super().__init__()
+        name = str(settings.timm)
         self.net: nn.Module = _create(name)
         info: Any = self.net.feature_info
         strides = info.reduction()[-MAPS:]
@@ -36,6 +37,11 @@ class TimmBackbone(Backbone):
         self.ends = [plain_name(module) for module in info.module_name()[-MAPS:]]
         self.parts()
         self._try(name)
+
+    @classmethod
+    def takes(cls, settings: BackboneSettings) -> bool:
+        """Tell whether the settings name a model of timm."""
+        return settings.timm is not None
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the last four maps."""

@@ -1,0 +1,92 @@
+"""What any backbone must offer, and the settings that name one."""
+
+from abc import ABC, abstractmethod
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from sspl.settings import Settings
+
+
+class BackboneSettings(Settings):
+    """Size of the backbone; depth 18, width 1, stem stride 4 is the paper's.
+
+    `timm` names a model of the timm package instead, which brings its own sizes.
+
+    Examples:
+        >>> BackboneSettings(width=0.25).depth
+        18
+    """
+
+    depth: Literal[18, 34, 50] = 18
+    width: float = Field(1.0, gt=0, le=4, description="1 is 64 channels in the first stage")
+    stem_stride: Literal[1, 2, 4] = 4
+    # No colon or slash: timm would look such a name up on a hub or in a folder.
+    timm: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_.]+$", description="model of the timm package to use"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_backbone(self) -> Self:
+        own = (self.depth, self.width, self.stem_stride)
+        if self.timm is not None and own != (18, 1.0, 4):
+            raise ValueError(
+                "backbone.timm brings its own depth, width and stem stride; "
+                f"write 'backbone={{timm: {self.timm}}}' to set nothing else"
+            )
+        return self
+
+
+class Backbone(nn.Module, ABC):
+    """Pictures to four feature maps, each half the size of the one before.
+
+    One of `sspl.models.backbones.BACKBONES` is built from the settings that it takes.
+
+    Attributes:
+        widths: channels of the four maps.
+
+    Examples:
+        >>> backbone: Backbone = build_backbone(BackboneSettings(width=0.25))
+        >>> backbone.widths
+        (16, 32, 64, 128)
+    """
+
+    widths: tuple[int, ...]
+
+    @classmethod
+    def takes(cls, settings: BackboneSettings) -> bool:
+        """Tell whether these settings name this backbone."""
+        return False
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Map float (n, 3, h, w) in [-1, 1] to the maps of the four stages.
+
+        Map i has shape (n, widths[i], h / (s * 2**i), w / (s * 2**i)) for the stride s of the
+        first, rounded up; the last is ready for pooling.
+        """
+
+    @abstractmethod
+    def parts(self) -> list[nn.Module]:
+        """Return stem and four stages, earliest first; together they hold every parameter once."""
+
+    def body(self) -> nn.Module:
+        """Return the module whose tensor names a file of weights for this backbone bears."""
+        return self
+
+    def parameter_groups(self) -> list[list[nn.Parameter]]:
+        """Return the parameters from the earliest layers (stem) to the latest (last stage)."""
+        return [list(part.parameters()) for part in self.parts()]
+
+
+def pooled(maps: list[Tensor]) -> Tensor:
+    """Return float32 (n, channels): the last feature map averaged over its places.
+
+    Examples:
+        >>> maps = [torch.ones(1, 2, 4, 4), torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]])]
+        >>> pooled(maps).tolist()
+        [[3.0]]
+    """
+    return torch.mean(maps[-1].float(), dim=(2, 3))
