@@ -408,11 +408,22 @@ def test_a_brief_section_keeps_to_fine_tuning(study: Path, tmp_path: Path) -> No
     write_differences(tmp_path / "toy-differences.csv", rows)
     sspl("results", readme, "--from", table, "--brief")
     brief = readme.read_text()
-    assert re.findall(r"^\| ([A-Z][^|]*) \|", brief, re.M) == [
-        "Fine-tuning: accuracy",
-        "Fine-tuning: average precision",
-    ]
+    groups = [g for g in group_rows(read_results_csv(table)) if g.protocol == "finetune"]
+    heads = [f"{figure}, {c}" for figure in ("accuracy", "average precision") for c in (10, 100)]
+    assert f"\n| Fine-tuning | {' | '.join(heads)} |\n" in brief
+    for method in ("scratch", "sspl"):
+        mine = sorted((g for g in groups if g.method == method), key=lambda g: g.labels)
+        cells = [g.text(figure) for figure in ("accuracy", "average_precision") for g in mine]
+        assert f"| {method} | {' | '.join(cells)} |\n" in brief
+    assert brief.count("\n| --- ") == 1
     assert re.findall("^- .*", brief, re.M) == ["- Fine-tuning, accuracy: Better than prt."]
+    sspl("results", readme, "--from", table, "--brief", "--method", "scratch", "--method", "sspl")
+    chosen = readme.read_text()
+    assert re.findall(r"^\| (\w+) \|", chosen, re.M) == ["sspl", "scratch"]
+    assert "prt" not in chosen
+    sentence = refused("results", readme, "--from", table, "--method", "nobody")
+    assert sentence.endswith("toy.csv: holds no cells of the method 'nobody'.")
+    assert readme.read_text() == chosen
     sspl("results", readme, "--from", table, "--from", table)
     whole = readme.read_text()
     assert whole.count("| Fine-tuning: balanced accuracy |") == 2
@@ -464,9 +475,12 @@ def test_the_readme_says_what_the_committed_results_say() -> None:
         pytest.skip("no results of the study are committed")
     readme = RESULTS.parents[2] / "README.md"
     _, section, _ = split_at_markers(readme, readme.read_text(encoding="utf-8"))
-    assert section == f"\n{results_section([RESULTS], brief=True)}", (
-        "run: sspl results README.md --brief --from benchmarks/results/celeba10k.csv"
+    chosen = ["sspl", "splnet", "scratch", "pst+pct", "pct", "pst", "prt", "colourise", "simclr"]
+    assert section == f"\n{results_section([RESULTS], brief=True, methods=chosen)}", (
+        "run: sspl results README.md --brief --from benchmarks/results/celeba10k.csv "
+        + " ".join(f"--method {name}" for name in chosen)
     )
+    assert section.count("\n| ") <= 12, "ten rows, a head and its rule"
 
 
 def test_the_page_of_results_says_what_the_committed_results_say() -> None:

@@ -15,14 +15,20 @@ from sspl.cli.values import file_in, file_out
     type=file_in,
     help="results.csv of a study; NAME-differences.csv beside NAME.csv is used too. Repeatable.",
 )  # fmt: skip
-@click.option("--brief", is_flag=True, help="Fine-tuning, accuracy and average precision alone.")
+@click.option("--brief", is_flag=True, help="One table of fine-tuning.")
+@click.option("--method", "methods", multiple=True, help="Show this method; all unless given.")
 @click.option(
     "--picture", type=file_out,
     help="Also draw the curves of the first table, as PNG. Needs pip install 'sspl[plots]'.",
 )  # fmt: skip
 @json_option
 def results(
-    readme: Path, tables: tuple[Path, ...], brief: bool, picture: Path | None, as_json: bool
+    readme: Path,
+    tables: tuple[Path, ...],
+    brief: bool,
+    methods: tuple[str, ...],
+    picture: Path | None,
+    as_json: bool,
 ) -> None:
     """Write the results of studies into README, between its two marker lines.
 
@@ -33,7 +39,7 @@ def results(
 
     if picture is not None:
         require_matplotlib()
-    changed = write_section(readme, tables, brief)
+    changed = write_section(readme, tables, brief, methods)
     if picture is not None:
         draw_curves(tables[0], picture)
     text = f"{readme}: {'written' if changed else 'nothing to change'}"

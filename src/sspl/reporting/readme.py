@@ -24,15 +24,18 @@ BRIEF_PROTOCOL: Final = "finetune"
 FIRST: Final = ("sspl", "splnet", "scratch")
 
 
-def write_section(readme: Path, tables: Sequence[Path], brief: bool = False) -> bool:
+def write_section(
+    readme: Path, tables: Sequence[Path], brief: bool = False, methods: Sequence[str] = ()
+) -> bool:
     """Write the results between the two marker lines of `readme`; return whether it changed.
 
-    `tables` follow one another; `brief` leaves out the probes and balanced accuracy. Raises
-    `DataError` when the markers are not there, once each and in order.
+    `tables` follow one another. `brief` is one table of fine-tuning, at the numbers of labels that
+    every method was measured at. `methods` are those shown; all without any. Raises `DataError`
+    when the markers are not there, once each and in order, or a table lacks one of the methods.
     """
     before = _read(readme)
     head, _, tail = split_at_markers(readme, before)
-    text = f"{head}{BEGIN}\n{results_section(tables, brief)}{END}{tail}"
+    text = f"{head}{BEGIN}\n{results_section(tables, brief, methods)}{END}{tail}"
     if text != before:
         write_text(readme, text)
     return text != before
@@ -57,7 +60,9 @@ def split_at_markers(readme: Path, text: str) -> tuple[str, str, str]:
     return head, section, tail
 
 
-def results_section(tables: Sequence[Path], brief: bool = False) -> str:
+def results_section(
+    tables: Sequence[Path], brief: bool = False, methods: Sequence[str] = ()
+) -> str:
     """Return the section as Markdown.
 
     Each of `tables` is a results table of a study. Where `NAME-differences.csv` lies beside
@@ -65,17 +70,20 @@ def results_section(tables: Sequence[Path], brief: bool = False) -> str:
     """
     parts = []
     for table in tables:
-        parts += _of_table(table, brief)
+        parts += _of_table(table, brief, methods)
     return "\n" + "\n".join(parts) + "\n"
 
 
-def _of_table(table: Path, brief: bool) -> list[str]:
+def _of_table(table: Path, brief: bool, methods: Sequence[str]) -> list[str]:
     groups = group_rows(read_results_csv(table))
     if brief:
         groups = [g for g in groups if g.protocol == BRIEF_PROTOCOL]
     if not groups:
         raise DataError(f"{table}: holds no cells of the protocol '{BRIEF_PROTOCOL}'.")
-    figures = BRIEF_FIGURES if brief else README_FIGURES
+    missing = set(methods) - {g.method for g in groups}
+    if missing:
+        raise DataError(f"{table}: holds no cells of the method '{min(missing)}'.")
+    groups = [g for g in groups if not methods or g.method in methods]
     parts = []
     for data in dict.fromkeys(g.data for g in groups):
         mine = [g for g in groups if g.data == data]
@@ -87,17 +95,19 @@ def _of_table(table: Path, brief: bool) -> list[str]:
             f"here by `sspl results` from `{table.name}`.\n"
         )
         for protocol in in_order((g.protocol for g in mine), tuple(PROTOCOLS)):
-            parts += _tables(protocol, [g for g in mine if g.protocol == protocol], figures)
-    return parts + _verdicts(table, brief)
+            parts += _tables(protocol, [g for g in mine if g.protocol == protocol], brief)
+    return parts + _verdicts(table, brief, {g.method for g in groups})
 
 
-def _verdicts(table: Path, brief: bool) -> list[str]:
+def _verdicts(table: Path, brief: bool, methods: set[str]) -> list[str]:
     file = table.with_name(f"{table.stem}-{DIFFERENCES_FILE}")
     if not file.is_file():
         return []
-    rows = read_differences(file)
+    rows = [r for r in read_differences(file) if {r.a, r.b} <= methods]
     if brief:
         rows = [r for r in rows if r.protocol == BRIEF_PROTOCOL and r.figure in BRIEF_FIGURES]
+    if not rows:
+        return []
     sentences = "\n".join(f"- {sentence}" for sentence in verdict_sentences(rows))
     names = ", ".join(dict.fromkeys(f"`{row.a}`" for row in rows))
     return [
@@ -107,13 +117,18 @@ def _verdicts(table: Path, brief: bool) -> list[str]:
     ]
 
 
-def _tables(protocol: str, groups: Sequence[Group], figures: Sequence[str]) -> list[str]:
-    """Return a table for each figure; one for all of them where there is one label count."""
+def _tables(protocol: str, groups: Sequence[Group], brief: bool) -> list[str]:
+    """Return a table for each figure; one for all in brief, and where there is one label count."""
     counts = sorted({g.labels for g in groups})
     methods = in_order((g.method for g in groups), FIRST)
     found = {(g.method, g.labels): g for g in groups}
     majority = {g.labels: g.mean("majority_accuracy") for g in reversed(groups)}
-    if len(counts) == 1:
+    figures = BRIEF_FIGURES if brief else README_FIGURES
+    if brief:
+        shared = [c for c in counts if all((method, c) in found for method in methods)]
+        columns = [(f"{TITLES[f]}, {c:,}", c, f) for f in figures for c in shared]
+        tables = [(PROTOCOLS[protocol], columns)]
+    elif len(counts) == 1:
         title = f"{PROTOCOLS[protocol]}, {counts[0]:,} labels"
         tables = [(title, [(TITLES[f], counts[0], f) for f in figures])]
     else:
