@@ -4,11 +4,11 @@
 
 Each trial starts a command on a few drawn faces, waits until it has written something, ends it at a
 random moment after that with SIGKILL, SIGTERM or SIGINT, up to `--together` times, and lets it
-finish. Kills of commands that had ended already do not count. After every kill each file under a
-final name must be whole; in the end all weights must be bit-equal and all tables equal to those of
-a run that nobody disturbed. The labelling page is answered all the while, and must have kept every
-answer that it has acknowledged. Prints a record as JSON; exits with 1 when something was it
-should be.
+finish. Kills of commands that had ended already do not count; such a command is tried again, and
+killed earlier. After every kill each file under a final name must be whole; in the end all weights
+must be bit-equal and all tables equal to those of a run that nobody disturbed. The labelling page
+is answered all the while, and must have kept every answer that it has acknowledged. Prints a record
+as JSON; exits with 1 when something was not as it should be.
 """
 
 import csv
@@ -27,7 +27,7 @@ import threading
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -74,8 +74,8 @@ OWN: Final = ("state.previous.safetensors", "seconds.json")
 MOST_WAITED: Final = 0.8
 """Share of the time that a command works after which it is killed at the latest."""
 
-MOST_TRIES: Final = 3
-"""Kills tried, at most, for each that is asked for."""
+MOST_TRIES: Final = 4
+"""Trials, at most, until a command is killed before it ends; each one waits a third as long."""
 
 ASKED: Final = "Smiling,Wearing_Hat"
 TINY: Final = (
@@ -101,10 +101,6 @@ class Record:
     versions: dict[str, str] = field(default_factory=versions)
     problems: list[str] = field(default_factory=list)
 
-    @property
-    def tries(self) -> int:
-        return self.kills + self.finished_before_the_kill
-
     def text(self) -> str:
         return json.dumps(self.__dict__, indent=2)
 
@@ -118,11 +114,13 @@ class Work:
         out: what `--out` is, within the folder of a trial.
         client: talks to the command until nothing is left to do, for one that does not end by
             itself.
+        after: the command whose undisturbed run it reads.
     """
 
     arguments: tuple[Any, ...]
     out: str = "."
     client: Callable[["Process"], None] | None = None
+    after: str | None = None
 
 
 def progress(folder: Path) -> set[tuple[str, int, int]]:
@@ -294,9 +292,12 @@ class Labeller:
 
 
 class Trials:
-    """Commands on drawn faces, and their undisturbed runs to compare with."""
+    """Commands on drawn faces, and their undisturbed runs to compare with.
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    `commands` are those to kill; all of them unless given.
+    """
+
+    def __init__(self, folder: Path, seed: int, commands: Sequence[str] = ()) -> None:
         self.folder, self.out = folder, folder / "out"
         self.random = random.Random(seed)
         self.record = Record()
@@ -306,8 +307,18 @@ class Trials:
         self._make_parser()
         (folder / "study.json").write_text(json.dumps(study(faces)))
         self.works = self._works(faces, faces / "img_align_celeba", faces / "masks")
-        self.seconds = {name: self._undisturbed(name) for name in self.works}
+        self.commands = tuple(commands or self.works)
+        self.seconds: dict[str, float] = {}
         """How long each works, from when it first writes something to its end."""
+        for name in self.commands:
+            self._prepare(name)
+
+    def _prepare(self, name: str) -> None:
+        """Keep the undisturbed run of a command, after that of the one which it needs."""
+        if name not in self.seconds:
+            if before := self.works[name].after:
+                self._prepare(before)
+            self.seconds[name] = self._undisturbed(name)
 
     def _works(self, faces: Path, pictures: Path, masks: Path) -> Mapping[str, Work]:
         train = (
@@ -344,13 +355,13 @@ class Trials:
         label = ("label", pictures, "--attributes", ASKED, "--port", 0)
         return {
             "pretrain": Work(pre),
-            "finetune": Work(fine),
+            "finetune": Work(fine, after="pretrain"),
             "parser train": Work(train),
             "parser run": Work(run),
             "benchmark": Work(benchmark),
             "pack": Work(pack),
             "labelling": Work(label, "labels.csv", self.labeller),
-            "predict": Work(predict, "p.csv"),
+            "predict": Work(predict, "p.csv", after="finetune"),
             "faces detect": Work(detect, "crops"),
         }
 
@@ -407,14 +418,17 @@ class Trials:
         shutil.rmtree(self.out, ignore_errors=True)
         self.labeller.acknowledged.clear()
 
-    def trial(self, name: str, kills: int) -> None:
-        """Start a command, kill it up to so many times, let it finish and compare."""
-        record = self.record
+    def trial(self, name: str, kills: int, most_waited: float = MOST_WAITED) -> bool:
+        """Start a command, kill it up to so many times, let it finish and compare.
+
+        Returns whether one of the kills came before its end; `most_waited` is as `MOST_WAITED`.
+        """
+        record, before = self.record, self.record.kills
         self._clear()
         record.trials += 1
         for _ in range(kills):
             number = self.random.choice(SIGNALS)
-            code, said = self._killed(name, number)
+            code, said = self._killed(name, number, most_waited)
             if self._interrupted(name, number, code, said):
                 record.kills += 1
                 record.by_signal[number.name] += 1
@@ -422,13 +436,14 @@ class Trials:
             record.problems += [f"{name}: {d}" for d in damage(self.out)]
         if failure := self._finish(name):
             record.problems.append(f"{name}: cannot go on: {failure[-500:]}")
-            return
+            return True
         left = [p.name for p in self.out.rglob(".*") if p.suffix in (".tmp", ".lock", ".partial")]
         record.problems += [f"{name}: {file} is left" for file in left]
         found = differences(self.out, self._kept(name))
         record.problems += [f"{name}: {d}" for d in found]
+        return record.kills > before
 
-    def _killed(self, name: str, number: signal.Signals) -> tuple[int, str]:
+    def _killed(self, name: str, number: signal.Signals, most_waited: float) -> tuple[int, str]:
         """Start a command and kill it at a random moment; return its exit code and last words."""
         before = progress(self.out)
         process, client = self._start(name), self.works[name].client
@@ -436,7 +451,7 @@ class Trials:
         if talk:
             talk.start()
         self._await_progress(process, before)
-        time.sleep(MOST_WAITED * self.random.random() * self.seconds[name])
+        time.sleep(most_waited * self.random.random() * self.seconds[name])
         process.kill(number)
         code = process.wait()
         if talk:
@@ -465,12 +480,20 @@ class Trials:
         return True
 
     def run(self, kills: int, together: int) -> Record:
-        """Kill so many times, in trials of up to `together`; the commands take turns."""
-        names, begun = list(self.works), time.monotonic()
-        while self.record.kills < kills and self.record.tries < MOST_TRIES * kills:
+        """Kill so many times, in trials of up to `together`; the commands take turns.
+
+        Where the machine is too quick, or too busy to kill in time, there may be fewer.
+        """
+        begun = time.monotonic()
+        for turn in range(kills):
             most = min(together, kills - self.record.kills)
-            name = names[self.record.trials % len(names)]
-            self.trial(name, self.random.randint(1, most))
+            if most == 0:
+                break
+            name = self.commands[turn % len(self.commands)]
+            count = self.random.randint(1, most)
+            for attempt in range(MOST_TRIES):
+                if self.trial(name, count, MOST_WAITED / 3**attempt):
+                    break
         self.record.seconds = round(time.monotonic() - begun, 1)
         return self.record
 
@@ -504,11 +527,12 @@ def study(faces: Path) -> dict[str, Any]:
 @click.option("--kills", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--together", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def main(kills: int, together: int, seed: int) -> None:
+@click.option("--command", "commands", multiple=True, help="One to kill; all unless given.")
+def main(kills: int, together: int, seed: int, commands: tuple[str, ...]) -> None:
     """Kill commands at random moments; print a record."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        record = Trials(Path(folder), seed).run(kills, together)
+        record = Trials(Path(folder), seed, commands).run(kills, together)
     click.echo(record.text())
     sys.exit(1 if record.problems else 0)
 

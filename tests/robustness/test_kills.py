@@ -20,14 +20,21 @@ from sspl.io.weights import save_tensors
 ROOT = Path(__file__).resolve().parents[2]
 
 
+QUICK = ("pretrain", "pack", "labelling")
+
+
 def test_killed_commands_go_on_to_the_same_result() -> None:
-    """Nine kills; `python -m tests.robustness.kills` makes more."""
-    command = [sys.executable, "-m", "tests.robustness.kills", "--kills", "9", "--together", "1"]
+    """One kill of each quick command; `python -m tests.robustness.kills` makes more, and of all.
+
+    On a machine that is very quick or busy some come too late, but hardly all of them.
+    """
+    command = [sys.executable, "-m", "tests.robustness.kills", "--kills", str(len(QUICK))]
+    command += ["--together", "1", *(part for name in QUICK for part in ("--command", name))]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     record = json.loads(result.stdout)
-    assert record["kills"] == 9
-    assert set(record["by_command"]) >= {"pretrain", "finetune", "parser train", "benchmark"}
+    assert 1 <= record["kills"] <= len(QUICK) <= record["trials"]
+    assert record["trials"] == record["kills"] + record["finished_before_the_kill"]
 
 
 def test_a_file_that_differs_or_is_not_whole_would_be_seen(tmp_path: Path) -> None:
