@@ -8,6 +8,7 @@ import json
 import re
 import zlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -36,7 +37,8 @@ from sspl.inference.explain import face_parts
 from sspl.inference.heat import heat_map
 from sspl.models.attributes import HeadSettings
 from sspl.models.backbones.base import BackboneSettings
-from sspl.models.bundle import AttributeModel, save_model
+from sspl.models.bundle import AttributeModel, load_model, save_model
+from sspl.models.decisions import Decisions
 from sspl.models.scoring import logits_of
 from sspl.models.segmentation import SegmentationSettings
 from sspl.models.splnet import build_attribute_network
@@ -118,8 +120,24 @@ def test_a_picture_gets_the_models_calibrated_probabilities(client: TestClient, 
     assert face["box"] is None
     found = face["attributes"]
     assert [a["name"] for a in found] == ["Smiling", "Eyeglasses"]
-    np.testing.assert_allclose([a["probability"] for a in found], expected, atol=1e-4)
+    np.testing.assert_allclose([a["probability"] for a in found], expected, rtol=1e-6)
     assert [a["present"] for a in found] == [bool(p >= 0.5) for p in expected]
+
+
+def test_the_decision_follows_from_the_number_that_is_sent(run: Path, tmp_path: Path) -> None:
+    """Also where the threshold differs from the probability in the sixth digit alone."""
+    with client_of(Reader(run, None, "cpu", "fp32")) as client:
+        face = client.post("/v1/predict", content=picture(), headers=JPEG).json()["faces"][0]
+    told = {a["name"]: a["probability"] for a in face["attributes"]}
+    below, above = np.nextafter(told["Smiling"], 0), told["Eyeglasses"] + 1e-6
+    thresholds = {"Smiling": float(below), "Eyeglasses": above}
+    model = replace(load_model(run), decisions=Decisions(thresholds=thresholds))
+    save_model(tmp_path / "at", model)
+    with client_of(Reader(tmp_path / "at", None, "cpu", "fp32")) as client:
+        face = client.post("/v1/predict", content=picture(), headers=JPEG).json()["faces"][0]
+    for found in face["attributes"]:
+        assert found["present"] == (found["probability"] >= thresholds[found["name"]])
+    assert [a["present"] for a in face["attributes"]] == [True, False]
 
 
 def test_faces_come_with_boxes_the_largest_first(run: Path) -> None:
@@ -148,8 +166,8 @@ def test_an_explanation_is_the_faces_own(run: Path) -> None:
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
     np.testing.assert_array_equal(shown, wanted)
     share = answer["faces"][1]["attributes"][1]["probability"]
-    assert parts.probabilities[1] == pytest.approx(share, abs=2e-4)
-    assert found["baseline"] + parts.maps[1].sum() == pytest.approx(logit(share), abs=2e-3)
+    assert parts.probabilities[1] == pytest.approx(share, abs=1e-6)
+    assert found["baseline"] + parts.maps[1].sum() == pytest.approx(logit(share), abs=1e-5)
 
 
 @pytest.mark.parametrize(

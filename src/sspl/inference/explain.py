@@ -226,10 +226,10 @@ def _explanation(
 ) -> dict[str, Any]:
     explanation: dict[str, Any] = {"box": face.box, "score": face.score, "attributes": {}}
     for i in chosen:
-        added = {name: round(value, 4) for name, value in by_part(parts, i, classes).items()}
+        added = by_part(parts, i, classes)
         entry: dict[str, Any] = {
-            "probability": round(float(parts.probabilities[i]), 4),
-            "baseline": round(float(parts.baseline[i]), 4),
+            "probability": float(parts.probabilities[i]),
+            "baseline": float(parts.baseline[i]),
         }
         if added:
             entry["parts"] = added

@@ -150,7 +150,7 @@ def suggest(
     picked = choose(features.values, views, answers.taken, count, rng)
     doubt = uncertainty(views)
     rows = (
-        (faces.names[i], place, f"{doubt[i]:.4f}" if views.shape[1] else None)
+        (faces.names[i], place, repr(float(doubt[i])) if views.shape[1] else None)
         for place, i in enumerate(picked, 1)
     )
     write_csv(out, SUGGESTION_COLUMNS, rows)

@@ -265,8 +265,8 @@ def _explanation(attribute: str, face: FaceCrop, found: Explained) -> Explanatio
     Image.fromarray(heat_map(face.canvas, found.added)).save(file, "PNG")
     return Explanation(
         attribute=attribute,
-        baseline=round(found.baseline, 4),
-        parts={name: round(value, 4) for name, value in found.parts.items()},
+        baseline=found.baseline,
+        parts=dict(found.parts),
         picture=f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}",
     )
 
@@ -275,7 +275,7 @@ def _attributes(model: AttributeModel, row: NDArray[np.float64]) -> list[Attribu
     names = model.schema.names
     present, unsure = model.decisions.decide(names, row[None])
     return [
-        AttributeAnswer(name=name, probability=round(float(p), 4), present=yes, sure=not doubt)
+        AttributeAnswer(name=name, probability=float(p), present=yes, sure=not doubt)
         for name, p, yes, doubt in zip(
             names, row, present[0].tolist(), unsure[0].tolist(), strict=True
         )
