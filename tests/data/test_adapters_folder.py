@@ -74,6 +74,19 @@ def test_a_name_that_is_not_utf8_is_an_error(tmp_path):
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["sub/aux.jpg", "c:x.png", "a\nb.jpg", "NUL.webp", "e\x9b.jpg"])
+def test_a_name_that_no_label_file_could_hold_is_refused(tmp_path, name):
+    """The one rule of names: what a folder gives can be listed, packed and cut by its name."""
+    try:
+        fill(tmp_path, ["good.jpg", name])
+    except OSError:
+        pytest.skip("this file system does not take the name")
+    with pytest.raises(DataError, match="cannot be the name of an image elsewhere") as caught:
+        read_folder(tmp_path)
+    assert repr(name) in str(caught.value)
+    assert "rename it" in str(caught.value)
+
+
 def test_what_is_not_read_is_counted_by_kind(tmp_path, caplog):
     names = ["a.jpg", "sub/b.GIF", "c.gif", "d.mp4", "e", "notes.txt", ".hidden.gif", ".git/x.gif"]
     spec = str(fill(tmp_path / "photos", names))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from shared import refused, sspl
-from sspl.data.part_masks import PARTS, read_part
+from sspl.data.part_masks import PARTS, merge_folder, read_part
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError
 
@@ -75,6 +75,25 @@ def test_masks_take_the_names_and_sizes_of_the_pictures(tmp_path: Path) -> None:
     assert (out / "00010.png").exists()
     with Image.open(out / "1.png") as kept:
         assert kept.mode == "L"
+
+
+def test_no_mask_leaves_the_folder_of_masks(tmp_path: Path) -> None:
+    """Neither by a link in it nor by a name that is none; and then not one is written."""
+    parts, images, out = tmp_path / "parts", tmp_path / "images", tmp_path / "out"
+    for folder in (parts, images / "sub", out, tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+    for face in ("0", "1"):
+        Image.new("L", (4, 4), 255).save(parts / f"{face}_skin.png")
+    Image.new("RGB", (4, 4)).save(images / "0.png")
+    Image.new("RGB", (4, 4)).save(images / "sub" / "1.png")
+    (out / "sub").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="a link that leads out of"):
+        merge_folder(parts, out, images)
+    assert not [*out.rglob("*.png"), *(tmp_path / "elsewhere").iterdir()]
+    (parts / "1_skin.png").rename(parts / "nul_skin.png")
+    with pytest.raises(DataError, match=r"'nul\.png' is no image name"):
+        merge_folder(parts, out, None)
+    assert not list(out.glob("*.png"))
 
 
 def test_what_is_no_part_is_refused(tmp_path: Path) -> None:

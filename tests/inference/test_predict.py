@@ -301,6 +301,7 @@ def test_a_camera_ends_with_an_interruption_and_keeps_what_it_saw(
     assert [json.loads(line)["frame"] for line in out.read_text().splitlines()] == [0, 3, 6, 9, 12]
     with pytest.raises(DataError, match="camera:0: no camera that answers"):
         look([Moving("camera:0", 0)], out, detect="no")
+    assert sorted(path.name for path in out.parent.iterdir()) == ["p.jsonl"]
 
 
 class Interrupted(Flat):

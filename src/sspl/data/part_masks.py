@@ -26,6 +26,7 @@ from sspl.data.records import IMAGE_SUFFIXES
 from sspl.domain.taxonomy import Taxonomy, built_in_taxonomy
 from sspl.errors import DataError
 from sspl.io.locks import claimed
+from sspl.io.names import path_below
 from sspl.io.progress import watched
 
 PARTS: Final = (
@@ -177,6 +178,10 @@ def merge_folder(parts: Path, out: Path, images: Path | None) -> Merged:
         return _merge(parts, out, images)
 
 
+def _place(out: Path, name: str) -> Path:
+    return path_below(out, mask_path(out, name).relative_to(out).as_posix())
+
+
 def _merge(parts: Path, out: Path, images: Path | None) -> Merged:
     taxonomy = built_in_taxonomy("celebamask19")
     faces = find_parts(parts)
@@ -189,9 +194,9 @@ def _merge(parts: Path, out: Path, images: Path | None) -> Merged:
         require_no_picture(places, pictures_by_id(names.values(), pictures.values()))
     else:
         names = {face: f"{face}.png" for face in faces}
-    for face in watched(chosen, "merge masks", unit="face"):
+    targets = {face: _place(out, names[face]) for face in chosen}
+    for face, target in watched(targets.items(), "merge masks", len(targets), unit="face"):
         picture = pictures.get(face)
-        target = mask_path(out, names[face])
         if target.exists():
             continue
         ids = merge_parts(faces[face], taxonomy)

@@ -60,6 +60,9 @@ class PredictionJournal:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+        # Nothing is in it that the next one could go on from.
+        if kind is not None and (self.anew or not self.done):
+            self.remove()
 
     def _end_of_whole_lines(self) -> int:
         """Count the lines of an earlier run of this prediction; return where they end, else 0."""

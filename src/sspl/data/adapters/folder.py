@@ -16,6 +16,7 @@ from sspl.data.adapters.masks import reject_masks
 from sspl.data.records import IMAGE_SUFFIXES, FaceSet
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
+from sspl.io.names import clean_name
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ def read_folder(root: Path) -> FaceSet:
         Faces with an empty schema, labels int8 (faces, 0).
 
     Raises:
-        DataError: when the folder is not there, holds no image, or masks among them.
+        DataError: when the folder is not there, holds no image, or masks among them, and for a
+            name that `clean_name` does not take.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder.")
@@ -136,7 +138,13 @@ def _readable(root: Path, name: str) -> str:
         name.encode("utf-8")
     except UnicodeEncodeError:
         raise DataError(f"{root}: the file name {name!r} is not UTF-8; rename it.") from None
-    return name
+    try:
+        return clean_name(name)
+    except ValueError:
+        raise DataError(
+            f"{root}: {name!r} cannot be the name of an image elsewhere: it is that of a device or "
+            "drive, or has characters that are no text; rename it."
+        ) from None
 
 
 def _is_any(root: Path) -> bool:
