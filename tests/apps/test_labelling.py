@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +32,14 @@ from sspl.apps.labelling.label_journal import ChangedError, LabelJournal
 from sspl.apps.labelling.labelling_settings import LabellingSettings
 from sspl.apps.labelling.probe import Standing
 from sspl.apps.labelling.selection import choose
+from sspl.apps.labelling.start import _remark_on_changed
 from sspl.apps.labelling.suggest import Answers, judged
 from sspl.apps.serving.rooms import BusyError, Share
 from sspl.data.adapters.folder import read_folder
 from sspl.data.data_settings import parse_data_spec
 from sspl.data.records import FaceSet
 from sspl.errors import DataError, SsplError
+from sspl.settings import build
 
 ASKED = ("Smiling", "Bald")
 KEY = "the-key"
@@ -246,6 +248,30 @@ def test_files_that_cannot_be_gone_on_with(out: Path, folder: Path) -> None:
     assert reopened(out, folder).snapshot() == {"00.png": {"Smiling": 1}}
 
 
+@pytest.mark.parametrize(
+    ("unknown", "first", "second"),
+    [("0", None, 0), ("-1", 0, None), ("none", 0, 0)],
+)
+def test_a_file_with_two_kinds_of_no_needs_a_word_on_them(
+    out: Path, folder: Path, unknown: str, first: int | None, second: int | None
+) -> None:
+    out.write_text("image,Smiling,Bald\n00.png,1,0\n02.png,-1,1\n")
+    told = refused("label", folder, "--attributes", "Smiling", "--out", out)
+    assert "say which with unknown=0, unknown=-1" in told
+    assert lines(out)[1:] == ["00.png,1,0", "02.png,-1,1"]
+    given = build(LabellingSettings, {}, [f"unknown={unknown}"]).unknown
+    with closing(LabelJournal(out, ASKED, lambda: folder, given)) as journal:
+        assert journal.snapshot() == {
+            "00.png": {"Smiling": 1, "Bald": first},
+            "02.png": {"Smiling": second, "Bald": 1},
+        }
+    assert parse_data_spec(f"csv:{out},images={folder}").open().labels.tolist() == [
+        [1, -1 if first is None else 0],
+        [-1 if second is None else 0, 1],
+    ]
+    assert reopened(out, folder).values("00.png") == {"Smiling": 1, "Bald": first}
+
+
 def test_one_process_at_a_time(journal: LabelJournal, out: Path, folder: Path) -> None:
     journal.answer("00.png", {"Smiling": 1})
     before = journal.path.read_bytes()
@@ -391,6 +417,50 @@ def test_faces_begun_come_first_then_suggested_ones(
     assert desk.done() == (1, 49)
     assert desk.counts()["Smiling"].yes == 2
     assert (desk.counts()["Bald"].unsure, desk.counts()["Bald"].no) == (1, 0)
+
+
+def test_a_picture_that_changed_since_its_answer_is_asked_again(
+    out: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "abcd":
+        Image.new("RGB", (8, 8), (50, 0, 0)).save(tmp_path / f"{name}.png")
+    faces = read_folder(tmp_path)
+
+    def opened(*asked: str) -> Desk:
+        book = LabelJournal(out, asked, lambda: tmp_path)
+        stack.callback(book.close)
+        return Desk(faces, book, asked, range(4))
+
+    with ExitStack() as stack:
+        desk = opened(*ASKED)
+        for face in range(3):
+            number = desk.answer("t", face, {"Smiling": 1, "Bald": 0})
+        assert desk.changed == []
+    before = lines(out)
+    Image.new("RGB", (8, 8), (250, 9, 9)).save(tmp_path / "b.png")
+    os.utime(tmp_path / "a.png", (1, 1))  # as copying does; the content is the same
+    with ExitStack() as stack:
+        desk = opened(*ASKED)
+        assert desk.changed == ["b.png"]
+        _remark_on_changed(desk)
+        assert "b.png: not the picture that was answered" in caplog.text
+        assert "asked for again" in caplog.text
+        assert lines(out) == before  # until it is answered again
+        assert desk.round("t") == [1, 3]
+        assert desk.done() == (2, 4)
+        assert desk.values(1) == {}
+        assert desk.counts()["Smiling"].yes == 2
+        assert desk.labels()[0].tolist() == [[1, 0], [-1, -1], [1, 0], [-1, -1]]
+        number = desk.answer("t", 1, {"Smiling": 0})
+        assert desk.values(1) == {"Smiling": 0}
+        assert desk.changed == ["b.png"]  # Bald was answered for the other picture
+        desk.undo("t", number)
+        assert desk.values(1) == {}
+        desk.answer("t", 1, {"Smiling": 0, "Bald": 1})
+        assert (desk.changed, desk.done()) == ([], (3, 4))
+    with ExitStack() as stack:
+        desk = opened(*ASKED)
+        assert (desk.changed, desk.done()) == ([], (3, 4))
 
 
 def test_what_is_taken_back_is_before_the_tab_again(

@@ -36,6 +36,23 @@ def test_pairs_match_by_stem_and_follow_the_split_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeffname;split\nb;test\na;train\n".encode(),
+        b"sep=;\r\nname;split\r\nb;test\r\na;train\r\n",
+        "name\tsplit\nb\ttest\na\ttrain\n".encode("utf-16"),
+        b",name,split,\n0,b,test,\n1,a,train,\n",
+        b"name, split\n\nb, test\na, train\n\n",
+    ],
+)
+def test_split_files_of_spreadsheets_and_pandas_are_read(tmp_path: Path, content: bytes) -> None:
+    images, masks = pairs_folder(tmp_path, ["b", "a"])
+    (tmp_path / "split.csv").write_bytes(content)
+    pairs = find_pairs(images, masks, tmp_path / "split.csv")
+    assert dict(zip(pairs.names, pairs.splits, strict=True)) == {"a": "train", "b": "test"}
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("name,split\na,train\n", "no line for 'b'"),

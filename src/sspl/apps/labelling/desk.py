@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sspl.apps.labelling.label_journal import LabelJournal, Values
+from sspl.data.inputs import Stamp
 from sspl.data.records import MISSING, FaceSet, Labels
+from sspl.errors import DataError
 
 ROUND: Final = 20
 """Faces that a tab is given at once."""
@@ -67,10 +69,44 @@ class Desk:
         self._clock = clock
         self._leases: dict[str, Lease] = {}
         self._lock = threading.Lock()
+        self._stale: dict[str, frozenset[str]] = {}
+        for image in journal.images():
+            self._compare(image)
+
+    @property
+    def changed(self) -> list[str]:
+        """Faces with answers that were given for another picture of their name."""
+        return list(self._stale)
+
+    def _compare(self, image: str) -> None:
+        """Note the attributes of a face whose answers are of a picture that is there no more."""
+        if image not in self.place:
+            return
+        picture, stamps = self.faces.images[self.place[image]], self.journal.stamps(image)
+        fits = {stamp: stamp.fits(picture) for stamp in set(stamps.values())}
+        names = frozenset(name for name, stamp in stamps.items() if not fits[stamp])
+        if names:
+            self._stale[image] = names
+        else:
+            self._stale.pop(image, None)
+
+    def _standing(self, image: str, values: Values) -> Values:
+        stale = self._stale.get(image, frozenset())
+        return {name: value for name, value in values.items() if name not in stale}
+
+    def _answers(self) -> dict[str, Values]:
+        """Return the answers for each face, without those for another picture."""
+        snapshot = self.journal.snapshot()
+        return {image: self._standing(image, values) for image, values in snapshot.items()}
 
     def values(self, face: int) -> dict[str, int | None]:
-        """Return the answers for a face to the attributes that are asked for."""
-        found = self.journal.values(self.faces.names[face])
+        """Return the answers for a face to the attributes that are asked for.
+
+        Those that were given for another picture of its name are left out, so they are asked
+        for again.
+        """
+        image = self.faces.names[face]
+        found = self._standing(image, self.journal.values(image))
         return {name: found[name] for name in self.attributes if name in found}
 
     def finished(self, face: int) -> bool:
@@ -112,7 +148,16 @@ class Desk:
     def answer(self, tab: str, face: int, values: Values) -> int:
         """Save answers for a face; return their number."""
         self._renew(tab)
-        return self.journal.answer(self.faces.names[face], values)
+        image = self.faces.names[face]
+        number = self.journal.answer(image, values, self._stamp(face))
+        self._compare(image)
+        return number
+
+    def _stamp(self, face: int) -> Stamp | None:
+        try:
+            return Stamp.of(self.faces.images[face])
+        except DataError:
+            return None  # The answer counts, although the picture has gone since.
 
     def undo(self, tab: str, number: int | None) -> tuple[int | None, tuple[str, ...]]:
         """Take an answer back; return its face, None where that is not among these, and attributes.
@@ -121,6 +166,7 @@ class Desk:
         """
         self._renew(tab)
         image, names = self.journal.undo(number)
+        self._compare(image)
         face = self.place.get(image)
         if face is not None:
             with self._lock:
@@ -141,7 +187,7 @@ class Desk:
         labels = np.full((len(self.faces), len(self.attributes)), MISSING, dtype=np.int8)
         taken = np.array([name in self.without for name in self.faces.names], dtype=bool)
         splits = self.journal.splits()
-        for image, values in self.journal.snapshot().items():
+        for image, values in self._answers().items():
             face = self.place.get(image)
             if face is None:
                 continue
@@ -156,7 +202,7 @@ class Desk:
 
     def counts(self) -> dict[str, AnswerCounts]:
         """Return how often each attribute that is asked for was answered with what."""
-        snapshot = self.journal.snapshot()
+        snapshot = self._answers()
         result = {}
         for name in self.attributes:
             given = [values[name] for values in snapshot.values() if name in values]
@@ -166,6 +212,6 @@ class Desk:
     def done(self) -> tuple[int, int]:
         """Return how many faces are finished, and how many there are to label."""
         names = [name for name in self.faces.names if name not in self.without]
-        snapshot = self.journal.snapshot()
+        snapshot = self._answers()
         asked = set(self.attributes)
         return sum(asked <= snapshot.get(name, {}).keys() for name in names), len(names)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sspl.data.adapters.dialect import CsvTable, read_csv
-from sspl.data.adapters.table import IMAGE, SPLIT, other_columns, read_table
+from sspl.data.adapters.table import IMAGE, SPLIT, UnknownValue, other_columns, read_table
+from sspl.data.inputs import Stamp
 from sspl.data.records import MISSING
 from sspl.errors import DataError, SsplError
 from sspl.io.files import parse_json, remove_leftovers, write_csv
@@ -49,6 +50,7 @@ class Book:
         self.kept: dict[str, dict[str, str]] = {}
         self._stacks: dict[str, dict[str, list[tuple[int, int | None]]]] = {}
         self._given: dict[int, tuple[str, tuple[str, ...]]] = {}
+        self._stamps: dict[int, Stamp] = {}
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -64,6 +66,15 @@ class Book:
         """Return the answers for a face; an attribute without one is left out."""
         stacks = self._stacks.get(image, {})
         return {name: stack[-1][1] for name, stack in stacks.items() if stack}
+
+    def stamps(self, image: str) -> dict[str, Stamp]:
+        """Return for each attribute of a face the picture that its answer was given for.
+
+        Answers that came with a file, or are of an older version, have none.
+        """
+        stacks = self._stacks.get(image, {})
+        tops = {name: stack[-1][0] for name, stack in stacks.items() if stack}
+        return {name: self._stamps[top] for name, top in tops.items() if top in self._stamps}
 
     def apply(self, number: int, record: Mapping[str, Any]) -> tuple[str, ...]:
         """Take line `number` into account; return the faces that it is about.
@@ -84,6 +95,8 @@ class Book:
             raise ValueError("no values")
         self._put(number, image, values)
         self._given[number] = (image, tuple(values))
+        if stamp := Stamp.parsed(record.get("of")):
+            self._stamps[number] = stamp
         return (image,)
 
     def _import(self, number: int, row: Mapping[str, Any]) -> str:
@@ -158,13 +171,20 @@ class LabelJournal:
         out: the CSV file; the journal stands beside it.
         attributes: columns that it is to have, after those that it has.
         images: gives the folder of the faces, for a CSV file that was there before.
+        unknown: as in `read_table`, for such a file.
 
     Raises:
         DataError: for a journal or CSV file that cannot be used, naming the line.
         SsplError: when another process has it open, or it cannot be written.
     """
 
-    def __init__(self, out: Path, attributes: tuple[str, ...], images: Callable[[], Path]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        attributes: tuple[str, ...],
+        images: Callable[[], Path],
+        unknown: UnknownValue | None = None,
+    ) -> None:
         self.out = out
         self.path = out.with_name(out.name + SUFFIX)
         self.book = Book()
@@ -186,7 +206,7 @@ class LabelJournal:
             if not self._lines:
                 self._append({"sspl": FORMAT})
             if self._lines == 1 and disk:
-                self._append(_imported(out, images()))
+                self._append(_imported(out, images(), unknown))
             self._reject_kept(attributes)
             if set(attributes) - set(self.book.attributes):
                 self._append({"attributes": list(attributes)})
@@ -216,13 +236,15 @@ class LabelJournal:
             self._file = -1
             self._held.close()
 
-    def answer(self, image: str, values: Values) -> int:
+    def answer(self, image: str, values: Values, of: Stamp | None = None) -> int:
         """Save answers for a face; return their number once they are on the disk.
 
-        Raises `SsplError` when they could not be saved; then nothing has changed.
+        `of` is the picture that they were given for, where that is known. Raises `SsplError` when
+        they could not be saved; then nothing has changed.
         """
         with self._lock:
-            number = self._append({"image": image, "values": checked(dict(values))})
+            picture = {} if of is None else {"of": of.as_json()}
+            number = self._append({"image": image, "values": checked(dict(values))} | picture)
             self._write_csv()
             return number
 
@@ -255,6 +277,11 @@ class LabelJournal:
         """Return the faces that have a row, in the order of their first answer."""
         with self._lock:
             return self.book.images
+
+    def stamps(self, image: str) -> dict[str, Stamp]:
+        """Return the pictures that the answers for a face were given for; see `Book`."""
+        with self._lock:
+            return self.book.stamps(image)
 
     def splits(self) -> dict[str, str]:
         """Return the split of each face that came with one."""
@@ -364,13 +391,13 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _imported(out: Path, images: Path) -> dict[str, Any]:
+def _imported(out: Path, images: Path, unknown: UnknownValue | None) -> dict[str, Any]:
     """Return the line of a journal that takes over a CSV file.
 
     Columns that hold no labels are kept as they are.
     """
     kept = other_columns(out)
-    table = read_table(out, images, ignore=kept)
+    table = read_table(out, images, ignore=kept, unknown=unknown)
     names, has_splits = table.schema.names, any(split is not None for split in table.splits)
     rows: list[dict[str, Any]] = []
     for face, fields in zip(table, (_rows_of(out) or {}).values(), strict=True):

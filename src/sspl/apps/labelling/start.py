@@ -1,5 +1,6 @@
 """Start the labelling page."""
 
+import logging
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from sspl.apps.labelling.coach import Coach
     from sspl.apps.labelling.features import FeatureSource
 
+
+log = logging.getLogger(__name__)
 
 LONGEST_NAME: Final = 100
 
@@ -70,9 +73,10 @@ def run_labelling(
     if len(hidden) == len(faces):
         raise DataError(f"{without} names every face of {faces.source}; none is left to label.")
     sequence, found = first_order(faces, order, seed), _source(source)
-    journal = LabelJournal(out, attributes, lambda: images_root(faces))
+    journal = LabelJournal(out, attributes, lambda: images_root(faces), settings.unknown)
     try:
         desk = Desk(faces, journal, attributes, sequence, hidden)
+        _remark_on_changed(desk)
         coach = _coach(found, data, desk, settings.every, seed, device) if found else None
         key = secrets.token_urlsafe(16)
         app = make_app(desk, coach, settings, key)
@@ -85,6 +89,18 @@ def run_labelling(
                 coach.stop()
     finally:
         journal.close()
+
+
+def _remark_on_changed(desk: Desk) -> None:
+    if changed := desk.changed:
+        more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
+        log.warning(
+            "%s%s: not the picture that was answered; --attributes are asked for again, and until "
+            "then its answers stay in %s.",
+            changed[0],
+            more,
+            desk.journal.out,
+        )
 
 
 def _source(path: Path | None) -> "FeatureSource | None":
