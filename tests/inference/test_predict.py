@@ -788,3 +788,18 @@ def test_scorers_of_either_kind_describe_themselves(run: Path, model: AttributeM
     assert isinstance(scorer, TorchScorer)
     assert (scorer.attributes, scorer.box, scorer.canvas) == (NAMES, BOX, CANVAS)
     assert scorer.decisions == model.decisions
+
+
+def test_a_damaged_line_of_an_interrupted_run_is_named(tmp_path: Path) -> None:
+    with PredictionJournal(tmp_path / "p.csv", {"a": 1}) as journal:
+        for number in range(3):
+            journal.add({"n": number})
+        journal.flush()
+    written = journal.path.read_bytes().splitlines(keepends=True)
+    written[2] = b"no record\n"
+    journal.path.write_bytes(b"".join(written))
+    with (
+        PredictionJournal(tmp_path / "p.csv", {"a": 1}) as again,
+        pytest.raises(DataError, match=r"line 3: damaged; remove the file"),
+    ):
+        list(again.entries())

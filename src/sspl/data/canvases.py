@@ -262,7 +262,9 @@ def _deaths_wait() -> Iterator[None]:
     Its SIGCHLD handler does; without it the death is noticed when the next batch is asked for.
     """
     main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGCHLD) if main else None
+    if not (main and hasattr(signal, "SIGCHLD")):
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
     yield
-    if main:
-        signal.signal(signal.SIGCHLD, before)
+    signal.signal(signal.SIGCHLD, before)

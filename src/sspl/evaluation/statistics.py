@@ -3,7 +3,8 @@
 A resample draws as many people (or faces, where nobody is named) as there are, with replacement;
 an interval lies between percentiles of a figure over the resamples (Efron and Tibshirani, "An
 Introduction to the Bootstrap", 1993). All figures are exact in every resample: those of decisions
-by weighted counts, those of rankings by weighted cumulative sums.
+by weighted counts, those of rankings by weighted cumulative sums. It is code of our own because
+no library at hand resamples people and ranks once for all resamples.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

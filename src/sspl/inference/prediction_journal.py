@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sspl.errors import SsplError
+from sspl.errors import DataError, SsplError
+from sspl.io.json_lines import record_of, whole_lines
 
 HEADER: Final = "prediction"
 
@@ -70,7 +71,7 @@ class PredictionJournal:
             return 0
         ends = [0]
         with self.path.open("rb") as file:
-            for number, line in enumerate(file):
+            for number, line in enumerate(whole_lines(file)):
                 if number == 0 and line.decode("utf-8", "replace").rstrip("\n") != self.header:
                     log.warning(
                         "%s is of a prediction with another %s; all pictures are looked at again.",
@@ -78,9 +79,6 @@ class PredictionJournal:
                         self._other(line),
                     )
                     return 0
-                # Only the last line can be torn: of a run that was killed while writing it.
-                if not line.endswith(b"\n"):
-                    break
                 ends.append(ends[-1] + len(line))
         if len(ends) == 1:
             return 0
@@ -116,10 +114,16 @@ class PredictionJournal:
 
     def entries(self) -> Iterator[Entry]:
         """Yield what was noted, picture by picture."""
-        with self.path.open(encoding="utf-8") as file:
+        with self.path.open("rb") as file:
             next(file)
-            for line in file:
-                yield json.loads(line)
+            for number, line in enumerate(file, 2):
+                entry = record_of(line)
+                if entry is None:
+                    raise DataError(
+                        f"{self.path}, line {number}: damaged; remove the file to have all "
+                        "pictures looked at again."
+                    )
+                yield entry
 
     def remove(self) -> None:
         """Throw the file away."""

@@ -19,6 +19,7 @@ from sspl.data.inputs import Stamp
 from sspl.data.records import MISSING
 from sspl.errors import DataError, SsplError
 from sspl.io.files import parse_json, remove_leftovers, write_csv
+from sspl.io.json_lines import whole_lines
 from sspl.io.locks import lock_of, locked
 
 SUFFIX: Final = ".journal"
@@ -306,11 +307,9 @@ class LabelJournal:
         The CSV file must be what the journal made of it at some time; a crash may have kept the
         last answers from it.
         """
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        lines = whole.splitlines(keepends=True)
-        if len(lines) > 1 and _parsed(lines[-1]) is None:
-            whole = whole[: -len(lines.pop())]
+        with self.path.open("rb") as file:
+            lines = list(whole_lines(file))
+            size = file.seek(0, os.SEEK_END)
         differ = set(disk or {})
         agreed = not differ or len(lines) < 2
         for number, line in enumerate(lines, 1):
@@ -334,8 +333,8 @@ class LabelJournal:
                 f"'{min(differ)}'); remove {self.path.name} beside it to go on from the CSV file "
                 "as it is, or remove the CSV file to have it made again from the answers."
             )
-        if len(whole) < len(content):
-            os.truncate(self.path, len(whole))
+        if (whole := sum(map(len, lines))) < size:
+            os.truncate(self.path, whole)
         return len(lines)
 
     def _append(self, record: Mapping[str, Any]) -> int:
