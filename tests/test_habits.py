@@ -12,6 +12,7 @@ import yaml
 from sspl import __version__
 from sspl.cli.main import cli
 from sspl.data.adapters import ADAPTERS
+from sspl.models.backbones import BACKBONES
 from sspl.tasks import TASKS
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 
@@ -77,8 +78,8 @@ def test_contributing_names_lists_and_layers_that_are_there() -> None:
     rows = re.findall(r"^\| (`.+?) \|", layers, re.M)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert packages <= named
-    assert TASKS
-    assert ADAPTERS
+    assert {"`TASKS`", "`ADAPTERS`", "`BACKBONES`"} <= set(re.findall(r"`[A-Z]+`", text))
+    assert all((TASKS, ADAPTERS, BACKBONES))
 
 
 def table(title: str) -> list[tuple[list[str], list[str]]]:
