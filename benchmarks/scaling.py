@@ -14,12 +14,13 @@ from typing import Final
 
 import click
 import torch
-from step import made_up
+from step import NOWHERE, made_up
 from torch.utils.flop_counter import FlopCounterMode
 
 from sspl.device import usable_cores
 from sspl.distributed.sampler import MicroBatches
 from sspl.settings import build
+from sspl.training.loop import Loop, Place
 from sspl.training.pretrain import Pretraining
 from sspl.training.stage_settings import PretrainSettings, preset
 
@@ -43,7 +44,7 @@ def operations(run: Pretraining) -> float:
     faces = run.settings.optim.batch_size
     batch = made_up(faces, run.settings.canvas, len(run.taxonomy))
     with FlopCounterMode(display=False) as counter:
-        run.step([batch], MicroBatches(faces), 0, 0)
+        Loop(run, NOWHERE).step(Place(0, 0, 1, 0, MicroBatches(faces)), iter([batch]))
     return counter.get_total_flops() / faces
 
 
@@ -51,10 +52,10 @@ def seconds_a_face(run: Pretraining, steps: int) -> float:
     """Return the seconds of a step for each face, the fastest of some steps, on this machine."""
     faces = run.settings.optim.batch_size
     batch = made_up(faces, run.settings.canvas, len(run.taxonomy))
-    taken = []
+    taken, loop = [], Loop(run, NOWHERE)
     for number in range(steps + 1):
         start = time.perf_counter()
-        run.step([batch], MicroBatches(faces), 0, number)
+        loop.step(Place(0, number, steps + 1, 0, MicroBatches(faces)), iter([batch]))
         taken.append(time.perf_counter() - start)
     return min(taken[1:]) / faces
 

@@ -10,6 +10,7 @@ canvases to new weights; the time of each part comes from torch's profiler.
 The faces are drawn; their number and content have no influence on the time.
 """
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,9 @@ from sspl.domain.taxonomy import load_taxonomy
 from sspl.settings import build, merge
 from sspl.tasks.prt import PatchRotation
 from sspl.training import finetune as stage2
+from sspl.training import loop as loops
 from sspl.training import pretrain as stage1
+from sspl.training.loop import Loop, Place
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 
 KINDS = {
@@ -39,6 +42,9 @@ KINDS = {
     "copies and casts": ("copy_", "clone", "cat", "index", "fill_", "zero_"),
 }
 """Kinds of operations by what is in their names; the rest is "other"."""
+
+NOWHERE = Path(os.devnull)
+"""Run folder of steps that are never saved."""
 
 
 def made_up(faces: int, canvas: int, classes: int) -> CanvasBatch:
@@ -56,14 +62,14 @@ def pretraining_step(run: stage1.Pretraining) -> Work:
     batch = made_up(faces, settings.canvas, len(load_taxonomy(settings.taxonomy)))
     run.start()
     run.network.train()
-    return lambda: run.step([batch], MicroBatches(faces), 0, 0)
+    loop, place = Loop(run, NOWHERE), Place(0, 0, 1, 0, MicroBatches(faces))
+    return lambda: loop.step(place, iter([batch]))
 
 
 def finetuning_step(run: stage2.Finetuning) -> Work:
-    canvases = run.labelled(run.parts.train)
-    labels = torch.from_numpy(run.parts.train.labels)
+    run.train, run.unlabelled = run.labelled(run.parts.train), None
     run.start()
-    return lambda: run.train_epoch(canvases, labels, None, 0)
+    return lambda: Loop(run, NOWHERE).epoch(0)
 
 
 def pretraining(overrides: list[str], name: str, compiled: bool) -> dict[str, Work]:
@@ -119,8 +125,7 @@ PARTS: tuple[tuple[str, Any, str], ...] = (
     ("views and targets", stage1, "make_views"),
     ("views and targets", PatchRotation, "stack"),
     ("views and targets", stage2, "random_view"),
-    ("optimiser", stage1, "update"),
-    ("optimiser", stage2, "update"),
+    ("optimiser", loops, "update"),
 )
 
 

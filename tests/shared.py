@@ -31,8 +31,8 @@ from sspl.models.segmentation import SegmentationSettings
 from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
 from sspl.tasks import PretextTask, TaskContext
 from sspl.tasks.loading import build_tasks
-from sspl.training.finetune import freeze_statistics, parameter_groups
-from sspl.training.pretrain import task_context
+from sspl.training.attribute_network import freeze_statistics, parameter_groups
+from sspl.training.pretext_network import task_context
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 
 SCHEMA: Final = AttributeSchema(("Smiling", "Eyeglasses", "Big_Nose"), ("whole", "upper", "middle"))

@@ -180,16 +180,16 @@ def test_killed_pretraining_resumes_to_the_same_weights(
         process.kill()
         process.wait()
     assert not (out / "pretrained.safetensors").exists()
-    from sspl.training import pretrain as stage1
+    from sspl.training.loop import Loop
 
-    original, epochs = stage1._run_epoch, []
+    original, epochs = Loop.epoch, []
 
-    def recorded(*arguments: Any) -> Any:
-        epochs.append(arguments[3])
-        return original(*arguments)
+    def recorded(self: Loop[Any], epoch: int) -> None:
+        epochs.append(epoch)
+        original(self, epoch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage1, "_run_epoch", recorded)
+        patch.setattr(Loop, "epoch", recorded)
         sspl("pretrain", "--settings", pretrained / "settings.yaml", "--out", out, "--resume")
     # It goes on after the last finished epoch: starting anew would end alike, but lose the work.
     assert 0 not in epochs
@@ -200,11 +200,11 @@ def test_pretraining_stopped_inside_an_epoch_resumes_to_the_same_weights_and_log
     pretrained: Path, faces: Path, tmp_path: Path
 ) -> None:
     """84 faces in batches of 16 are 5 steps; the run is stopped in step 4 of epoch 2."""
-    from sspl.training import pretrain as stage1
+    from sspl.training import loop
 
     out = tmp_path / "stopped"
     command = ("pretrain", "--settings", pretrained / "settings.yaml", "--out", out, "save_every=2")
-    original = stage1.back_propagate
+    original = loop.back_propagate
     steps: list[str] = []
 
     def stopped(*arguments: Any) -> None:
@@ -214,7 +214,7 @@ def test_pretraining_stopped_inside_an_epoch_resumes_to_the_same_weights_and_log
         original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage1, "back_propagate", stopped)
+        patch.setattr(loop, "back_propagate", stopped)
         result = CliRunner().invoke(cli, [str(a) for a in command], standalone_mode=False)
         assert isinstance(result.exception, click.exceptions.Abort | KeyboardInterrupt)
         sspl(*command, "--resume")
@@ -284,21 +284,22 @@ def test_interrupted_finetuning_resumes_to_the_same_model(
     finetuned: Path = request.getfixturevalue(which)
     from sspl.settings import build, read_settings
     from sspl.training import finetune as stage2
+    from sspl.training.loop import Loop
     from sspl.training.stage_settings import FinetuneSettings
 
     out = tmp_path / "resumed"
     settings = build(FinetuneSettings, read_settings(finetuned / "settings.yaml"))
-    original = stage2.Finetuning.train_epoch
+    original = Loop.epoch
     epochs: list[int] = []
 
-    def interrupted(self: stage2.Finetuning, *arguments: Any) -> dict[str, float]:
-        epochs.append(arguments[-1])
+    def interrupted(self: Loop[Any], epoch: int) -> None:
+        epochs.append(epoch)
         if epochs == [0, 1, 2]:
             raise KeyboardInterrupt
-        return original(self, *arguments)
+        original(self, epoch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage2.Finetuning, "train_epoch", interrupted)
+        patch.setattr(Loop, "epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             stage2.finetune(settings, out)
         sspl("finetune", "--settings", finetuned / "settings.yaml", "--out", out, "--resume")

@@ -4,7 +4,7 @@ import copy
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -136,13 +136,15 @@ def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
 
 
 def fields_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """Return the model of the settings below one key; None for a plain value."""
+    """Return the model of the settings below one key; None for a plain value and for names."""
     return _model_in(model.model_fields[key].annotation)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
+    if get_origin(annotation) is dict:
+        return None
     for argument in getattr(annotation, "__args__", ()):
         found = _model_in(argument)
         if found is not None:

@@ -32,7 +32,8 @@ from sspl.errors import DataError, ReportedElsewhereError, SettingsError, SsplEr
 from sspl.models.backbones import build_backbone
 from sspl.models.backbones.base import Backbone, BackboneSettings
 from sspl.settings import build
-from sspl.training.finetune import finetune, seen_rows
+from sspl.training.consistency import seen_rows
+from sspl.training.finetune import finetune
 from sspl.training.pretrain import pretrain
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 
@@ -259,7 +260,7 @@ def test_two_processes_drop_what_one_does_in_stage_1(
         backbone.stem = nn.Sequential(backbone.stem, nn.Dropout2d(0.4))
         return backbone
 
-    monkeypatch.setattr("sspl.training.pretrain.build_backbone", dropping)
+    monkeypatch.setattr("sspl.training.pretext_network.build_backbone", dropping)
     chosen = settings(faces, "tasks=[pct]", "optim.epochs=1")
     alone = pretrain(chosen, tmp_path / "one")
     one, _ = in_processes(2, lambda: pretrain(chosen, tmp_path / "two"), tmp_path / "results")

@@ -22,7 +22,8 @@ from sspl.models.attributes import AttributeNetwork, HeadSettings
 from sspl.models.backbones.base import BackboneSettings
 from sspl.models.backbones.resnet import ResNet
 from sspl.models.segmentation import SegmentationSettings
-from sspl.training.pretrain import MODEL_FILE, Pretrainer
+from sspl.training.pretext_network import Pretrainer
+from sspl.training.pretrain import MODEL_FILE
 from sspl.training.stage_settings import PretrainSettings
 from sspl.training.transfer import transfer
 

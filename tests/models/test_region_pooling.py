@@ -8,7 +8,7 @@ from shared import FixedHead, changed_by_a_step
 from sspl.models.attributes import AttributeNetwork, HeadSettings, RegionPooling
 from sspl.models.backbones.base import BackboneSettings
 from sspl.models.segmentation import SegmentationSettings
-from sspl.training.finetune import parameter_groups
+from sspl.training.attribute_network import parameter_groups
 from sspl.training.stage_settings import FinetuneSettings
 
 WIDTHS = (4, 3, 5, 6)

@@ -11,7 +11,7 @@ from sspl.models.activation import PReLU
 from sspl.models.attributes import AttributeNetwork, HeadSettings
 from sspl.models.backbones.base import BackboneSettings, pooled
 from sspl.models.backbones.resnet import ResNet, ThinShortcut
-from sspl.training.finetune import parameter_groups
+from sspl.training.attribute_network import parameter_groups
 from sspl.training.stage_settings import FinetuneSettings
 
 SMALL = BackboneSettings(width=0.125)

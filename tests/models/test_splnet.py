@@ -30,13 +30,14 @@ from sspl.settings import build, read_settings
 from sspl.tasks.base import Views
 from sspl.tasks.pct import PatchClassification, PCTSettings
 from sspl.training.adversarial import AdversarialSettings, Adversary, build_discriminator, fused
-from sspl.training.finetune import (
+from sspl.training.attribute_network import (
     freeze_statistics,
     initialise_bias,
     log_odds,
     parameter_groups,
 )
-from sspl.training.pretrain import build_network
+from sspl.training.loop import Loop
+from sspl.training.pretext_network import build_network
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 from sspl.training.transfer import transfer
 
@@ -595,18 +596,18 @@ def test_interrupted_pretraining_resumes_to_the_same_weights(
 ) -> None:
     from sspl.training import pretrain as stage1
 
-    out, original = tmp_path / "run", stage1._run_epoch
+    out, original = tmp_path / "run", Loop.epoch
     epochs: list[int] = []
 
-    def interrupted(*arguments: Any) -> Any:
-        epochs.append(arguments[3])
+    def interrupted(self: Loop[Any], epoch: int) -> None:
+        epochs.append(epoch)
         if epochs == [0, 1]:
             raise KeyboardInterrupt
-        return original(*arguments)
+        original(self, epoch)
 
     settings = build(PretrainSettings, read_settings(pretrained / "settings.yaml"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage1, "_run_epoch", interrupted)
+        patch.setattr(Loop, "epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             stage1.pretrain(settings, out)
         stage1.pretrain(settings, out, resume=True)

@@ -9,7 +9,6 @@ when what is learnt was changed on purpose, and say so in the commit.
 import json
 import tempfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sspl.cli.main import cli
-from sspl.training import finetune, pretrain
+from sspl.training import loop
 
 FILE: Final = Path(__file__).with_name("losses.json")
 STEPS: Final = 20
@@ -31,10 +30,10 @@ class EnoughError(Exception):
     """The steps that were asked for have been made."""
 
 
-def losses_of(stage: ModuleType, *arguments: object) -> list[float]:
+def losses_of(*arguments: object) -> list[float]:
     """Return the losses of the first steps of a command, which is then cut short."""
     found: list[float] = []
-    original = stage.back_propagate
+    original = loop.back_propagate
 
     def recorded(loss: Tensor, *more: Any) -> None:
         found.append(float(loss.detach()))
@@ -42,12 +41,12 @@ def losses_of(stage: ModuleType, *arguments: object) -> list[float]:
             raise EnoughError
         original(loss, *more)
 
-    with patch.object(stage, "back_propagate", recorded):
+    with patch.object(loop, "back_propagate", recorded):
         try:
             cli.main([str(a) for a in arguments], standalone_mode=False)
         except EnoughError:
             return found
-    raise SystemExit(f"{stage.__name__} made fewer than {STEPS} steps")
+    raise SystemExit(f"{arguments[0]} made fewer than {STEPS} steps")
 
 
 def first_losses() -> dict[str, list[float]]:
@@ -62,7 +61,6 @@ def first_losses() -> dict[str, list[float]]:
             data, masks = f"celeba:{faces}", faces / "masks"
             return {
                 "pretrain": losses_of(
-                    pretrain,
                     "pretrain",
                     "--preset",
                     "demo",
@@ -75,7 +73,6 @@ def first_losses() -> dict[str, list[float]]:
                     "task.prt.grid=2",
                 ),
                 "finetune": losses_of(
-                    finetune,
                     "finetune",
                     "--preset",
                     "demo",

@@ -38,7 +38,8 @@ from sspl.parsing.model import ParserModel, load_parser, save_parser
 from sspl.parsing.network import ParserModelSettings, ParserNetwork
 from sspl.settings import read_settings
 from sspl.training.backbone_weights import load_backbone
-from sspl.training.pretrain import MODEL_FILE, build_network
+from sspl.training.pretext_network import build_network
+from sspl.training.pretrain import MODEL_FILE
 from sspl.training.stage_settings import PretrainSettings
 from sspl.training.transfer import transfer
 

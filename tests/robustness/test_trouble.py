@@ -304,8 +304,10 @@ def test_a_parsers_loss_that_is_no_number_keeps_the_checkpoint(faces: Path, tmp_
         spoilt = poisoned(parser_training_code.parser_loss, 6, lambda loss: loss * torch.nan)
         patch.setattr(parser_training_code, "parser_loss", spoilt)
         sentence = refused(*parser_training(faces, out))
-    assert sentence == "the parser's loss is nan at step 5; lower lr (now 0.002)."
-    assert load_tensors(out / "state.safetensors")[1]["step"] == 4
+    assert sentence == (
+        "the loss is nan in step 6; the last checkpoint is kept: lower lr (now 0.002)."
+    )
+    assert load_tensors(out / "state.safetensors")[1]["steps"] == 4
     assert not damage(out)
 
 

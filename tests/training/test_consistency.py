@@ -20,7 +20,7 @@ from sspl.training.consistency import (
     consistency_loss,
     erase,
 )
-from sspl.training.partition import unlabelled_sources
+from sspl.training.face_sources import unlabelled_sources
 from sspl.training.stage_settings import FinetuneSettings
 
 

@@ -19,7 +19,7 @@ from sspl.parsing.training import (
     dice_loss,
     parser_loss,
 )
-from sspl.training.finetune import initialise_bias, log_odds
+from sspl.training.attribute_network import initialise_bias, log_odds
 from sspl.training.losses import LossSettings, attribute_loss, masked_bce
 
 

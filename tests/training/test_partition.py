@@ -8,7 +8,8 @@ from sspl.data.data_settings import CELEBA_BOX, DataSettings, parse_data_spec
 from sspl.data.images import WHOLE_FRAME
 from sspl.errors import SettingsError
 from sspl.settings import build
-from sspl.training.partition import Partition, partition, unlabelled_sources
+from sspl.training.face_sources import unlabelled_sources
+from sspl.training.partition import Partition, partition
 from sspl.training.stage_settings import FinetuneSettings
 
 

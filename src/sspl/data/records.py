@@ -117,6 +117,13 @@ class FaceSet:
         """Whether every face has a mask."""
         return all(mask is not None for mask in self.masks)
 
+    def label_counts(self) -> dict[str, dict[str, int]]:
+        """Return how many faces say yes and no, by attribute."""
+        yes, no = (self.labels == 1).sum(0), (self.labels == 0).sum(0)
+        return {
+            name: {"yes": int(yes[i]), "no": int(no[i])} for i, name in enumerate(self.schema.names)
+        }
+
     def __len__(self) -> int:
         return len(self.names)
 

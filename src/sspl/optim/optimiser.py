@@ -17,6 +17,8 @@ FUSED: Final = {"cpu", "cuda"}
 """Devices on which torch has updated all tensors in one pass since 2.4."""
 
 NO_PARTS: Final[Mapping[str, Tensor]] = MappingProxyType({})
+LOWER_LR: Final = "lower optim.lr or set runtime.precision=fp32"
+"""What helps a stage whose loss is not a number."""
 
 
 class OptimSettings(Settings):
@@ -103,7 +105,9 @@ def step(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float, where: str
     update(optimiser, clip, where)
 
 
-def back_propagate(loss: Tensor, where: str, parts: Mapping[str, Tensor] = NO_PARTS) -> None:
+def back_propagate(
+    loss: Tensor, where: str, parts: Mapping[str, Tensor] = NO_PARTS, remedy: str = LOWER_LR
+) -> None:
     """Add to the gradients.
 
     Raises `TrainingError` when the loss of any process is not a number; it names those of `parts`,
@@ -112,11 +116,15 @@ def back_propagate(loss: Tensor, where: str, parts: Mapping[str, Tensor] = NO_PA
     value = mean_over_processes(loss)
     if not torch.isfinite(value):
         bad = [name for name, part in parts.items() if not torch.isfinite(part)]
-        _give_up(f"the loss{' of ' if bad else ''}{' and '.join(bad)} is {value.item()}", where)
+        _give_up(
+            f"the loss{' of ' if bad else ''}{' and '.join(bad)} is {value.item()}", where, remedy
+        )
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def update(optimiser: torch.optim.Optimizer, clip: float, where: str) -> None:
+def update(
+    optimiser: torch.optim.Optimizer, clip: float, where: str, remedy: str = LOWER_LR
+) -> None:
     """Take one step along the gradients, whose norm is cut to `clip`, and clear them.
 
     Raises `TrainingError` when the norm is not a number, before any weight has changed.
@@ -124,13 +132,10 @@ def update(optimiser: torch.optim.Optimizer, clip: float, where: str) -> None:
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, clip)
     if not torch.isfinite(norm):
-        _give_up(f"the norm of the gradient is {norm.item()}", where)
+        _give_up(f"the norm of the gradient is {norm.item()}", where, remedy)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
 
 
-def _give_up(what: str, where: str) -> NoReturn:
-    raise TrainingError(
-        f"{what} in {where}; the last checkpoint is kept: lower optim.lr or set "
-        "runtime.precision=fp32."
-    )
+def _give_up(what: str, where: str, remedy: str) -> NoReturn:
+    raise TrainingError(f"{what} in {where}; the last checkpoint is kept: {remedy}.")

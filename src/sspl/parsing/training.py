@@ -1,10 +1,10 @@
 """Training a face parser on few labelled pairs."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,21 +25,19 @@ from sspl.device import (
     autocast,
     drawn_state,
     generator_for,
-    keep_freed_memory,
-    pick_device,
     restore_draws,
-    seed_everything,
 )
 from sspl.distributed.random import uniform
+from sspl.distributed.sampler import MicroBatches
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy
-from sspl.errors import DataError, TrainingError
-from sspl.io.checkpoints import load_state, save_state
-from sspl.io.progress import note, watched
+from sspl.errors import DataError
+from sspl.io.progress import note
 from sspl.metrics.tallies import Mean
 from sspl.optim.averaging import averaged_model
 from sspl.optim.schedules import warmup_cosine
 from sspl.parsing.network import ParserModelSettings, ParserNetwork, resize
 from sspl.settings import Settings
+from sspl.training.loop import Epoch, LogRow, Loop, Losses, Place, Stage, begin
 
 STRIDE: Final = 32
 LOG_EVERY: Final = 50
@@ -175,112 +173,139 @@ def train_parser(
     the loss stops being a number.
     """
     started = time.monotonic()
-    keep_freed_memory()
-    seed_everything(settings.seed)
-    run = _Run(settings, taxonomy, masks)
-    resumed = resume and run.restore(out)
-    steps = range(run.step, settings.steps)
-    for _ in (bar := watched(steps, "train parser", settings.steps, unit="step", initial=run.step)):
-        run.learn(images, masks)
-        if run.step % LOG_EVERY == 0 or run.step == settings.steps:
-            loss = run.note()
-            bar.set_postfix(loss=f"{loss:.3f}")
-            note("step", run.step, settings.steps, {"loss": loss})
-        if run.step % settings.save_every == 0 or run.step == settings.steps:
-            run.save(out)
+    run = _ParserStage(images, masks, taxonomy, settings, out)
+    loop = Loop(run, out)
+    resumed = resume and loop.restore()
+    log = loop.run()
     trained = run.average.module
     assert isinstance(trained, ParserNetwork)
-    return ParserTraining(trained.eval(), run.rows, None if resumed else time.monotonic() - started)
+    return ParserTraining(trained.eval(), log, None if resumed else time.monotonic() - started)
 
 
-class _Run:
-    """A parser that learns: the networks and how far it has come."""
+class PairBatch(NamedTuple):
+    """Places of the pairs of a step, and what draws their views."""
 
-    def __init__(self, settings: ParserSettings, taxonomy: Taxonomy, masks: Tensor) -> None:
-        self.settings = settings
-        self.device = pick_device(settings.device)
-        network = ParserNetwork(len(taxonomy), settings.model).to(self.device)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    places: list[int]
+    generator: torch.Generator
+
+
+class _ParserStage(Stage[PairBatch]):
+    """A parser that learns; its epochs are intervals of the log."""
+
+    kind = "parser"
+    clip = 5.0
+
+    def __init__(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        taxonomy: Taxonomy,
+        settings: ParserSettings,
+        out: Path,
+    ) -> None:
+        self.settings, self.images, self.masks, self.out = settings, images, masks, out
+        self.epochs = -(-settings.steps // LOG_EVERY)
+        self.remedy = f"lower lr (now {settings.lr})"
+        self.device = begin(settings.device, settings.seed)
+        self.network = ParserNetwork(len(taxonomy), settings.model)
+        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.engine: nn.Module = self.network
         self.average = averaged_model(self.network, settings.ema)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), settings.lr, weight_decay=settings.weight_decay
-        )
+        groups = [{"params": list(self.network.parameters()), "lr_scale": 1.0}]
+        self.optimiser = torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay)
         weights = class_weights(masks, len(taxonomy), settings.rare_class_power)
-        self.weights = weights.to(self.device)
+        self.class_weights = weights.to(self.device)
         self.mirror = torch.from_numpy(taxonomy.mirror_table())
-        self.pairs = len(masks)
-        self.rows: list[dict[str, Any]] = []
-        self.window = Mean()
-        self.step = 0
         self.order: list[int] = []
-        self.network.train()
 
-    def learn(self, images: Tensor, masks: Tensor) -> None:
-        """Take one step on the next pairs of a random order."""
+    def weights(self) -> nn.Module:
+        """Return the network and its averaged copy."""
+        return nn.ModuleDict({"network": self.network, "average": self.average})
+
+    def epoch(self, epoch: int, done: int) -> Epoch[PairBatch]:
+        """Return the steps up to the next row of the log."""
+        first = epoch * LOG_EVERY
+        end = min(first + LOG_EVERY, self.settings.steps)
+        self.network.train()
+        return Epoch(
+            [MicroBatches(self.settings.batch_size)] * (end - first),
+            map(self._batch, range(first + done, end)),
+        )
+
+    def _batch(self, step: int) -> PairBatch:
+        """Return the next pairs of a random order."""
+        size, generator = self.settings.batch_size, generator_for(self.settings.seed, step)
+        while len(self.order) < size:
+            self.order += torch.randperm(len(self.images), generator=generator).tolist()
+        places, self.order = self.order[:size], self.order[size:]
+        return PairBatch(places, generator)
+
+    def lr(self, place: Place) -> float:
+        """Return the learning rate of a step: a warm-up, then half a cosine."""
         settings = self.settings
-        generator = generator_for(settings.seed, self.step)
-        while len(self.order) < settings.batch_size:
-            self.order += torch.randperm(len(images), generator=generator).tolist()
-        batch, self.order = self.order[: settings.batch_size], self.order[settings.batch_size :]
-        geometry = draw_geometry(len(batch), settings.geometry, generator).to(self.device)
-        view = warp_images(images[batch].to(self.device), geometry, settings.view)
-        target = warp_masks(masks[batch].to(self.device), geometry, settings.view, self.mirror)
+        done = (_step(place) + 1) / settings.steps
+        return settings.lr * warmup_cosine(done, settings.warmup)
+
+    def losses(self, batch: PairBatch, place: Place) -> Losses:
+        """Return the loss of some pairs, each in one random view."""
+        settings, (places, generator) = self.settings, batch
+        geometry = draw_geometry(len(places), settings.geometry, generator).to(self.device)
+        view = warp_images(self.images[places].to(self.device), geometry, settings.view)
+        masks = self.masks[places].to(self.device)
+        target = warp_masks(masks, geometry, settings.view, self.mirror)
         view = degrade(jitter_colour(view, settings.colour, generator), settings, generator)
         view = normalise(view).contiguous(memory_format=torch.channels_last)
         with autocast(self.device, settings.precision):
-            outputs = self.network(view)
-        loss = parser_loss(outputs, target.long(), self.weights, settings)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the parser's loss is {loss.item()} at step {self.step}; "
-                f"lower lr (now {settings.lr})."
-            )
-        factor = warmup_cosine((self.step + 1) / settings.steps, settings.warmup)
-        self.optimiser.param_groups[0]["lr"] = settings.lr * factor
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimiser.step()
+            outputs = self.engine(view)
+        loss = parser_loss(outputs, target.long(), self.class_weights, settings)
+        return Losses(loss, {"loss": Mean(loss.item(), 1)})
+
+    def stepped(self, place: Place) -> None:
+        """Let the averaged copy follow."""
         self.average.update_parameters(self.network)
-        self.window.add(loss.item(), 1)
-        self.step += 1
 
-    def note(self) -> float:
-        """Log the mean loss since the last time, and return it."""
-        loss, self.window = self.window.value(), Mean()
-        lr = self.optimiser.param_groups[0]["lr"]
-        self.rows.append({"step": self.step, "loss": round(loss, 5), "lr": lr})
-        return loss
+    def where(self, place: Place) -> str:
+        """Name a step by its number in the whole run."""
+        return f"step {_step(place) + 1}"
 
-    def save(self, out: Path) -> None:
-        """Write the state; beside the networks that is the order, and where Dropout's draws are."""
-        metadata = {
-            "kind": "parser-state", "rows": self.rows, "step": self.step, "pairs": self.pairs,
-            "order": self.order, "window": self.window.metadata(),
-            "draws": drawn_state(self.device),
-        }  # fmt: skip
-        save_state(out, self._networks(), self.optimiser, metadata)
+    def saves(self, place: Place) -> bool:
+        """Save every few steps."""
+        return (_step(place) + 1) % self.settings.save_every == 0
 
-    def restore(self, out: Path) -> bool:
-        """Go back to where the run was when it last saved its state; tell whether it had.
+    def row(self, epoch: int, figures: Mapping[str, float | None]) -> LogRow:
+        """Return the mean loss since the row before."""
+        step = min((epoch + 1) * LOG_EVERY, self.settings.steps)
+        row = super().row(epoch, figures)
+        return {"step": step, "loss": round(row["loss"], 5), "lr": row["lr"]}
 
-        Raises `DataError` when it was learning from another number of pairs.
-        """
-        metadata = load_state(out, self._networks(), self.optimiser)
-        if metadata is None:
-            return False
-        if metadata["pairs"] != self.pairs:
+    def judge(self, rows: Sequence[LogRow], out: Path) -> bool:
+        """Save at the end, and where a save falls on the end of an interval."""
+        step: int = rows[-1]["step"]
+        return step % self.settings.save_every == 0 or step == self.settings.steps
+
+    def told(self, row: LogRow) -> None:
+        """Say the loss."""
+        note("step", row["step"], self.settings.steps, {"loss": row["loss"]})
+
+    def memory(self) -> LogRow:
+        """Return the pairs to come, and where Dropout's draws are."""
+        draws = drawn_state(self.device)
+        return {"pairs": len(self.images), "order": self.order, "draws": draws}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Take back what `memory` gave; raise `DataError` when that was of other pairs."""
+        if memory["pairs"] != len(self.images):
             raise DataError(
-                f"{out} was started with {metadata['pairs']} training pairs, and there are "
-                f"{self.pairs} now; resume with the same ones or choose another --out."
+                f"{self.out} was started with {memory['pairs']} training pairs, and there are "
+                f"{len(self.images)} now; resume with the same ones or choose another --out."
             )
-        self.rows, self.step, self.order = metadata["rows"], metadata["step"], metadata["order"]
-        self.window = Mean(**metadata["window"])
-        restore_draws(self.device, metadata["draws"])
-        return True
+        self.order = memory["order"]
+        restore_draws(self.device, memory["draws"])
 
-    def _networks(self) -> nn.Module:
-        return nn.ModuleDict({"network": self.network, "average": self.average})
+
+def _step(place: Place) -> int:
+    """Return the 0-based number of a step in the whole run."""
+    return place.epoch * LOG_EVERY + place.step
 
 
 @torch.inference_mode()

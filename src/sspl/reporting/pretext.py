@@ -26,7 +26,8 @@ from sspl.tasks.base import Views
 from sspl.tasks.pct import PatchClassification, class_counts, positive_classes
 from sspl.tasks.prt import NO_LABEL, PatchRotation
 from sspl.tasks.pst import PatchSegmentation
-from sspl.training.pretrain import MODEL_FILE, Pretrainer, build_network, make_views
+from sspl.training.pretext_network import Pretrainer, build_network
+from sspl.training.pretrain import MODEL_FILE, make_views
 from sspl.training.stage_settings import PretrainSettings
 
 BATCH: Final = 32

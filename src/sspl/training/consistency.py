@@ -68,6 +68,18 @@ def consistency_loss(logits: Tensor, teacher: Tensor, threshold: float, soft: bo
     return mean_over_known(losses, sure)
 
 
+def seen_rows(
+    micro: MicroBatches, unlabelled: "UnlabelledFaces | None", part: int
+) -> tuple[list[int], int]:
+    """Return this process's rows of a part, and how many a step has: unlabelled faces come last."""
+    rows = list(range(micro.batch)[micro.rows(part)])
+    if unlabelled is None:
+        return rows, micro.batch
+    more = unlabelled.micro
+    places = range(micro.batch, micro.batch + more.batch)
+    return rows + list(places[more.rows(part)]), places.stop
+
+
 class UnlabelledFaces:
     """An endless stream of unlabelled faces in two views."""
 

@@ -1,28 +1,13 @@
-"""Which faces the stages learn from, and which stage 2 is selected on."""
+"""Which faces stage 2 learns from, and which it is selected on."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sspl.data.canvases import FaceSource
-from sspl.data.data_settings import DataSettings
 from sspl.data.records import FaceSet
 from sspl.data.subsets import count_for, label_subset
 from sspl.errors import SettingsError
 from sspl.training.stage_settings import FinetuneSettings
-
-
-def unlabelled_sources(data: Sequence[DataSettings], splits: Sequence[str]) -> list[FaceSource]:
-    """Open faces to learn from without labels: these splits of sets that have any, else all.
-
-    Raises `SettingsError` when a set has splits, but none of these.
-    """
-    sources = []
-    for part in data:
-        faces = part.stream(splits)
-        sources.append(FaceSource(faces, part.box_of(faces)))
-    return sources
 
 
 @dataclass(frozen=True)

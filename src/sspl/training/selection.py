@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from sspl.data.records import MISSING, Labels
+from sspl.data.records import MISSING, FaceSet, Labels
 from sspl.errors import DataError
-from sspl.metrics.attributes import lacking, lacking_text
+from sspl.metrics.attributes import all_figures, lacking, lacking_text, means
 from sspl.training.partition import Partition
 from sspl.training.stage_settings import FinetuneSettings
 
@@ -23,6 +24,7 @@ TIE: Final = 9
 """Decimals in which two epochs' figures must agree to count as equal."""
 
 EpochRow = Mapping[str, Any]
+Rates = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,17 @@ def _rarer(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return int64 (attributes,) faces of the rarer kind, and known ones."""
     yes, no = (labels == 1).sum(0), (labels == 0).sum(0)
     return np.minimum(yes, no), (labels != MISSING).sum(0)
+
+
+def validation_figures(
+    faces: FaceSet, logits: NDArray[np.float32], rates: Rates, left_out: Mapping[str, str]
+) -> dict[str, float | None]:
+    """Return the means over all attributes but those `left_out`, and the loss.
+
+    `logits` are (n, attributes); `rates` (attributes,) the labelled faces' shares of positives.
+    """
+    figures = all_figures(faces.schema.names, faces.labels, expit(logits), rates)
+    return means(figures, left_out) | {"loss": validation_loss(logits, faces.labels)}
 
 
 def validation_loss(logits: NDArray[np.float32], labels: Labels) -> float:

@@ -1,0 +1,90 @@
+"""The network of stage 1: one shared backbone, one head for each task."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from sspl.domain.regions import REGIONS
+from sspl.domain.taxonomy import Taxonomy, load_taxonomy
+from sspl.models.backbones import build_backbone
+from sspl.models.backbones.base import Backbone
+from sspl.models.branches import Branches
+from sspl.tasks import PretextTask, TaskContext, TaskResult, Views
+from sspl.tasks.loading import build_tasks
+from sspl.training.backbone_weights import load_backbone
+from sspl.training.stage_settings import PretrainSettings
+
+log = logging.getLogger(__name__)
+
+
+class Pretrainer(nn.Module):
+    """The network of stage 1.
+
+    With branches it is the `splnet` architecture, without the `sspl` one.
+    """
+
+    def __init__(
+        self, backbone: Backbone, tasks: dict[str, PretextTask], branches: Branches | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.branches = branches
+        self.tasks = nn.ModuleDict(tasks)
+        self.uses_crop = any(task.uses_crop for task in tasks.values())
+
+    def forward(self, views: Views) -> tuple[dict[str, TaskResult], Mapping[str, Tensor] | None]:
+        """Return each task's loss and tallies on a batch, and the branches' features, if any."""
+        maps = self.backbone(views.crop) if self.uses_crop else None
+        regions = None if self.branches is None or maps is None else self.branches(maps)
+        results = {n: task(self.backbone, views, maps, regions) for n, task in self.tasks.items()}
+        return results, regions
+
+    def compile_parts(self) -> None:
+        """Compile what all tasks share."""
+        self.backbone.compile()
+        if self.branches is not None:
+            self.branches.compile()
+
+    def all_used(self, taxonomy: Taxonomy) -> bool:
+        """Tell whether every parameter surely has a part in the loss."""
+        return all(task.uses_all_parameters for task in self.tasks.values()) and (
+            self.branches is None or all(map(taxonomy.group, REGIONS))
+        )
+
+
+def task_context(settings: PretrainSettings, backbone: Backbone, taxonomy: Taxonomy) -> TaskContext:
+    """Return what the tasks of a run are told of its network."""
+    return TaskContext(
+        backbone, taxonomy, settings.input_size, settings.architecture, settings.segmentation
+    )
+
+
+def build_network(settings: PretrainSettings, taxonomy: Taxonomy) -> Pretrainer:
+    """Build the architecture that the settings name."""
+    backbone = build_backbone(settings.backbone)
+    if settings.backbone_weights is not None:
+        log.info(load_backbone(backbone, settings.backbone_weights).text())
+    tasks = build_tasks(settings.tasks, settings.task, task_context(settings, backbone, taxonomy))
+    branches = Branches(backbone.widths) if settings.architecture == "splnet" else None
+    return Pretrainer(backbone, tasks, branches)
+
+
+def pretrained_metadata(
+    settings: PretrainSettings, network: Pretrainer, faces: int
+) -> dict[str, Any]:
+    """Return what a file of stage-1 weights says of them; `faces` is how many were learnt from."""
+    taxonomy = load_taxonomy(settings.taxonomy)
+    return {
+        "kind": "pretrained",
+        "architecture": settings.architecture,
+        "backbone": settings.backbone.model_dump(mode="json"),
+        "segmentation": settings.segmentation.model_dump(mode="json"),
+        "canvas": settings.canvas,
+        "input_size": settings.input_size,
+        "taxonomy": taxonomy.name,
+        "classes": taxonomy.classes,
+        "tasks": [str(name) for name in network.tasks],
+        "faces": faces,
+    }

@@ -1,0 +1,53 @@
+"""What the stages learn from, noted beside a run so that it does not go on with other inputs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sspl.data.canvases import FaceSource
+from sspl.data.inputs import Entry, of_faces, of_file, of_values
+from sspl.domain.taxonomy import load_taxonomy
+from sspl.io.user_code import is_user_code
+from sspl.training.face_sources import unlabelled_sources
+from sspl.training.partition import Partition
+from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
+
+
+def pretrain_inputs(settings: PretrainSettings, sources: Sequence[FaceSource]) -> list[Entry]:
+    """Return what a stage-1 run learns from: faces, weights, classes and tasks."""
+    entries = _taxonomy_and_backbone(settings)
+    for task in filter(is_user_code, settings.tasks):
+        entries.append(of_file(f"task {task}", Path(task.rpartition(":")[0])))
+    for number, source in enumerate(sources):
+        where = f"data {number}: " if len(sources) > 1 else ""
+        entries += [(where + name, about) for name, about in of_faces(source.faces)]
+    return entries
+
+
+def finetune_inputs(settings: FinetuneSettings, parts: Partition) -> list[Entry]:
+    """Return what stage 2 learns from and is selected on: faces, labels, weights and classes."""
+    entries = _taxonomy_and_backbone(settings)
+    if settings.pretrained is not None:
+        files = _weights(settings.pretrained)
+        entries += [of_file(f"pretrained {file.name}", file) for file in files]
+    entries += [*of_faces(parts.train, labelled=True), *of_faces(parts.val, labelled=True)]
+    if settings.consistency.weight:
+        entries += of_faces(parts.rest)
+        for number, source in enumerate(unlabelled_sources(settings.consistency.data, ("train",))):
+            more = of_faces(source.faces)
+            entries += [(f"consistency.data {number}: {n}", about) for n, about in more]
+    return entries
+
+
+def _taxonomy_and_backbone(settings: PretrainSettings | FinetuneSettings) -> list[Entry]:
+    classes = load_taxonomy(settings.taxonomy).classes
+    entries = [of_values(f"taxonomy {settings.taxonomy}", classes)]
+    if settings.backbone_weights is not None:
+        entries.append(of_file("backbone_weights", settings.backbone_weights))
+    return entries
+
+
+def _weights(pretrained: Path) -> list[Path]:
+    """Return the files that a run in this folder, or at this path, has its weights in."""
+    if not pretrained.is_dir():
+        return [pretrained]
+    return [p for p in sorted(pretrained.glob("*.safetensors")) if "state" not in p.name]
