@@ -33,12 +33,16 @@ REFERENCE_SCALE = {"geometry": {"scale": [0.4375, 0.4375]}}
 
 # Each differs from the first in one thing.
 CHOICES: dict[str, dict[str, Any]] = {
-    "as-decided": NEAR_SCALE | {"prt": {"angle_zero": "ignore", "norm_averages": "crops"}},
-    "angle-zero-labelled": NEAR_SCALE | {"prt": {"angle_zero": "label", "norm_averages": "crops"}},
-    "averages-shared": NEAR_SCALE | {"prt": {"angle_zero": "ignore", "norm_averages": "shared"}},
-    "norms-separate": NEAR_SCALE | {"prt": {"angle_zero": "ignore", "norm_averages": "separate"}},
+    "as-decided": NEAR_SCALE
+    | {"task": {"prt": {"angle_zero": "ignore", "norm_averages": "crops"}}},
+    "angle-zero-labelled": NEAR_SCALE
+    | {"task": {"prt": {"angle_zero": "label", "norm_averages": "crops"}}},
+    "averages-shared": NEAR_SCALE
+    | {"task": {"prt": {"angle_zero": "ignore", "norm_averages": "shared"}}},
+    "norms-separate": NEAR_SCALE
+    | {"task": {"prt": {"angle_zero": "ignore", "norm_averages": "separate"}}},
     "crop-of-the-reference": REFERENCE_SCALE
-    | {"prt": {"angle_zero": "ignore", "norm_averages": "crops"}},
+    | {"task": {"prt": {"angle_zero": "ignore", "norm_averages": "crops"}}},
 }
 FIGURES = ("accuracy", "balanced_accuracy", "average_precision")
 

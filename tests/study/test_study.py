@@ -34,7 +34,7 @@ CONTENT: dict[str, Any] = {
     "data": "celeba:${TOY_FACES}",
     "unlabelled": ["celeba:${TOY_FACES},masks=${TOY_FACES}/masks"],
     "preset": "demo",
-    "pretrain": {**BOTH, "prt": {"patch_size": 32}},
+    "pretrain": {**BOTH, "task": {"prt": {"patch_size": 32}}},
     "finetune": {**BOTH, "head": {"pooling": "average"}, "evaluate_every": 1},
     "counts": {20: {"finetune": {"optim": {"epochs": 2}}, "minutes": 7}},
     "methods": {
