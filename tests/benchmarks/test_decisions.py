@@ -43,9 +43,9 @@ def test_each_choice_differs_from_the_decided_one_in_one_setting(decisions: Modu
         (key,) = (k for k in base if base[k] != other[k])
         changed[choice] = (key, other[key])
     assert changed == {
-        "angle-zero-labelled": ("prt.angle_zero", "label"),
-        "averages-shared": ("prt.norm_averages", "shared"),
-        "norms-separate": ("prt.norm_averages", "separate"),
+        "angle-zero-labelled": ("task.prt.angle_zero", "label"),
+        "averages-shared": ("task.prt.norm_averages", "shared"),
+        "norms-separate": ("task.prt.norm_averages", "separate"),
         "crop-of-the-reference": ("geometry.scale", (0.4375, 0.4375)),
     }
 

@@ -281,7 +281,7 @@ def test_what_is_no_difference_is_not_called_one(study: Path, tmp_path: Path) ->
     study = Path(shutil.copytree(study, tmp_path / "study"))
     sspl("report", study, "--out", out, "--resamples", 200, "--pair", "prt", "scratch")
     page = assert_stands_alone(out.read_text())
-    assert "Where prt wins" in page.text
+    assert "Where prt is better, and where it is not" in page.text
     (row,) = (
         r
         for r in rows_after(page, "Against", "Attributes")
