@@ -1,4 +1,4 @@
-"""How the faces of a batch are dealt out to processes and, within each, to parts of a step."""
+"""Which faces of a batch each process has, and each micro-batch of a step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from sspl.errors import SettingsError
 
 @dataclass(frozen=True)
 class MicroBatches:
-    """How the faces of a batch are dealt out: part after part, process after process.
+    """How a batch is divided: micro-batch after micro-batch, process after process.
 
     Args:
         batch: faces of a whole batch.
-        parts: a batch is worked through in so many parts, whose gradients are added up.
+        parts: micro-batches of a batch, whose gradients are added up.
         rank: the process whose faces are asked for.
-        processes: how many share each part.
+        processes: how many share each micro-batch.
     """
 
     batch: int
@@ -26,35 +26,35 @@ class MicroBatches:
 
     @property
     def size(self) -> int:
-        """How many faces one process has of one part."""
+        """How many faces one process has of one micro-batch."""
         return self.batch // (self.parts * self.processes)
 
     def rows(self, part: int) -> slice:
-        """Return which rows of a batch the process has in a 0-based part."""
+        """Return which rows of a batch the process has in a 0-based micro-batch."""
         start = (part * self.processes + self.rank) * self.size
         return slice(start, start + self.size)
 
 
 def micro_batches_of(batch: int, faces: int, parts: int) -> MicroBatches:
-    """Return this process's micro of batches of `batch` faces, or of fewer if there are fewer.
+    """Return this process's micro-batches of `batch` faces, or of fewer if there are fewer.
 
     Raises `SettingsError` when a batch cannot be dealt out evenly.
     """
-    shares = parts * process_count()
+    divisor = parts * process_count()
     who = f"{process_count()} processes with optim.accumulate={parts}"
-    if batch % shares:
+    if batch % divisor:
         raise SettingsError(
             f"optim.batch_size: {batch} faces cannot be dealt out to {who}; "
-            f"choose a multiple of {shares}."
+            f"choose a multiple of {divisor}."
         )
-    whole = min(batch, faces // shares * shares)
+    whole = min(batch, faces // divisor * divisor)
     if not whole:
         raise SettingsError(f"data: {faces} faces are too few for {who}; start fewer processes.")
     return MicroBatches(whole, parts, process_rank(), process_count())
 
 
 class RankSampler(Sequence[int]):
-    """One process's faces of an order, share after share."""
+    """One process's faces of an order, micro-batch after micro-batch."""
 
     def __init__(self, order: Sequence[int], micro: MicroBatches) -> None:
         self.order, self.micro = order, micro
