@@ -17,7 +17,7 @@ from sspl.models import BackboneSettings, build_backbone
 from sspl.settings import Settings, build, read_settings
 from sspl.tasks import TASKS, PretextTask, TaskContext, Views
 from sspl.tasks.loading import build_tasks, task_kinds
-from sspl.training.pretrain import task_context
+from sspl.training.pretext_network import task_context
 from sspl.training.stage_settings import PretrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]
