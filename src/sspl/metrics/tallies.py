@@ -37,8 +37,8 @@ class Mean:
         """Return the mean, NaN before the first observation."""
         return self.total / self.count if self.count else float("nan")
 
-    def metadata(self) -> dict[str, Any]:
-        """Return what `restored` makes the same tally from, as JSON-able metadata."""
+    def state(self) -> dict[str, Any]:
+        """Return what `restored` makes the same tally from, as JSON values."""
         return {"total": self.total, "count": self.count}
 
 
@@ -63,16 +63,16 @@ class Confusion:
         """Return the mean IoU over the classes seen so far."""
         return mean_iou(self.counts)
 
-    def metadata(self) -> dict[str, Any]:
-        """Return what `restored` makes the same tally from, as JSON-able metadata."""
+    def state(self) -> dict[str, Any]:
+        """Return what `restored` makes the same tally from, as JSON values."""
         return {"counts": self.counts.tolist()}
 
 
-def restored(metadata: Mapping[str, Any]) -> Mean | Confusion:
-    """Return the tally that gave these metadata."""
-    if "counts" in metadata:
-        return Confusion(torch.tensor(metadata["counts"]))
-    return Mean(**metadata)
+def restored(state: Mapping[str, Any]) -> Mean | Confusion:
+    """Return the tally that has this state."""
+    if "counts" in state:
+        return Confusion(torch.tensor(state["counts"]))
+    return Mean(**state)
 
 
 Tally = Mean | Confusion

@@ -162,14 +162,14 @@ class Finetuning(Stage[CanvasBatch]):
         order = torch.randperm(len(self.train), generator=generator).tolist()
         rounds = epoch_batches(order, optim.batch_size, optim.accumulate)
         steps = [micro for micro, faces in rounds for _ in range(len(faces) // micro.batch)]
-        shares = chain.from_iterable(
+        micro_batches = chain.from_iterable(
             self.train.batches(RankSampler(faces, micro), micro.size) for micro, faces in rounds
         )
         if self.unlabelled:
             self._more = self.unlabelled.batches(len(steps), generator)
         self.network.train()
         freeze_statistics(self.network, settings.freeze)
-        return Epoch(steps, shares)
+        return Epoch(steps, micro_batches)
 
     def lr(self, place: Place) -> float:
         """Return the learning rate that the schedule gives."""

@@ -265,7 +265,7 @@ class Loop(Generic[B]):
             "kind": f"{stage.kind}-state",
             "rows": progress.rows,
             "steps": progress.steps,
-            "tallies": {name: tally.metadata() for name, tally in tallies.items()},
+            "tallies": {name: tally.state() for name, tally in tallies.items()},
         } | stage.memory()
         save_state(self.out, stage.weights(), stage.optimiser, metadata, stage.others())
 

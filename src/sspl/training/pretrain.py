@@ -116,11 +116,11 @@ class Pretraining(Stage[CanvasBatch]):
         # A last batch of a face or two would give BatchNorm meaningless statistics.
         steps = len(order) // micro.batch
         parts = range(done * micro.parts, steps * micro.parts)
-        shares = self.canvases.batches(
+        micro_batches = self.canvases.batches(
             RankSampler(order, micro), micro.size, parts.start, parts.stop
         )
         self.network.train()
-        return Epoch([micro] * steps, shares)
+        return Epoch([micro] * steps, micro_batches)
 
     def lr(self, place: Place) -> float:
         """Return the learning rate that the schedule gives."""
