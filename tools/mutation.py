@@ -63,7 +63,7 @@ TESTS: Final = {
     ),
     "models/branches.py": ("test_splnet.py",),
     "parsing/pairs.py": ("test_pairs.py",),
-    "schedules.py": ("test_schedules.py",),
+    "optim/schedules.py": ("test_schedules.py",),
 }
 SLOW: Final = "end_to_end or pretraining"
 """Tests that cost more than they could tell of these files."""

@@ -27,8 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def canvases(folder: Path, cache_gb: float = 0.0, workers: int = 0) -> Canvases:
-    faces = read_folder(folder)
-    faces = faces.select([i for i, name in enumerate(faces.names) if "/" not in name])
+    faces = read_folder(folder, folder / "masks")
     source = FaceSource(faces.with_masks(folder / "masks"), WHOLE_FRAME)
     return Canvases([source], 8, 19, cache_gb, workers)
 

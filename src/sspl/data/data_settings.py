@@ -139,7 +139,7 @@ class DataSettings(BaseModel):
         fields = type(self).model_fields
         given = {name: value for name, value in dict(self).items() if name in OPTIONS}
         changed = {name: v for name, v in given.items() if v != fields[name].default}
-        faces = self._adapter().open(self.root, changed)
+        faces = self._adapter().open(self.root, changed, self.masks)
         if is_user_code(self.format):
             faces = replace(faces, code=Path(self.format.rpartition(":")[0]))
         return faces.with_masks(self.masks) if self.masks else faces

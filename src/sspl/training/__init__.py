@@ -6,11 +6,6 @@ from sspl import public
 
 if TYPE_CHECKING:
     from sspl.training.backbone_weights import load_backbone as load_backbone
-    from sspl.training.loop import Epoch as Epoch
-    from sspl.training.loop import Loop as Loop
-    from sspl.training.loop import Losses as Losses
-    from sspl.training.loop import Place as Place
-    from sspl.training.loop import Stage as Stage
     from sspl.training.losses import LossSettings as LossSettings
     from sspl.training.losses import attribute_loss as attribute_loss
     from sspl.training.losses import masked_bce as masked_bce
@@ -21,7 +16,6 @@ else:
     __getattr__, __all__ = public(
         __name__,
         backbone_weights="load_backbone",
-        loop="Epoch Loop Losses Place Stage",
         losses="LossSettings attribute_loss masked_bce",
         stage_settings="FinetuneSettings PretrainSettings",
     )

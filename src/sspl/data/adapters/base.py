@@ -43,6 +43,7 @@ class Adapter:
         fits: tells whether a root that is given without a format is one of these.
         stream: opens the faces of some splits without holding them all, for a set too large.
         brings_masks: masks come with the faces, so that the setting `masks` is refused.
+        lists_a_folder: `read` takes `masks`, a folder whose files are no faces.
 
     Raises:
         SettingsError: for an option that is none of `OPTIONS`, or that `read` does not take.
@@ -63,6 +64,7 @@ class Adapter:
     fits: Callable[[Path], bool] | None = None
     stream: Callable[[Path, Sequence[str]], Faces] | None = None
     brings_masks: bool = False
+    lists_a_folder: bool = False
 
     def __post_init__(self) -> None:
         unknown = [option for option in self.options if option not in OPTIONS]
@@ -81,8 +83,10 @@ class Adapter:
                 f"take {', '.join(['the root', *arguments])}, and the root alone."
             ) from None
 
-    def open(self, root: Path, options: Mapping[str, Any]) -> FaceSet:
+    def open(self, root: Path, options: Mapping[str, Any], masks: Path | None = None) -> FaceSet:
         """Read the faces; `options` are those that are set, by their names in `OPTIONS`.
+
+        What lies in the folder of `masks` is no face.
 
         Raises `SettingsError` for an option that this set does not take, and as `read`.
         """
@@ -92,6 +96,8 @@ class Adapter:
         given = {OPTIONS[option]: value for option, value in options.items()}
         if "schema" in given:
             given["schema"] = load_schema(given["schema"])
+        if self.lists_a_folder and masks is not None:
+            given["masks"] = masks
         faces = self.read(root, **given)
         if not isinstance(faces, FaceSet):
             raise SettingsError(

@@ -32,13 +32,14 @@ _PAPERS: Final = frozenset(
 _MOST_KINDS: Final = 8
 
 
-def read_folder(root: Path) -> FaceSet:
+def read_folder(root: Path, masks: Path | None = None) -> FaceSet:
     """Read every image under `root`, sorted by relative POSIX path, without labels or splits.
 
     Hidden files and folders are left out. Links to folders are followed, but no folder is
     read twice, so a link that leads in a circle does no harm.
 
-    Masks that lie beside the pictures are no faces, see `sspl.data.adapters.masks`.
+    Masks that lie beside the pictures are no faces, see `sspl.data.adapters.masks`; what lies
+    in `masks`, a folder below `root`, is left out without a word.
 
     Returns:
         Faces with an empty schema, labels int8 (faces, 0).
@@ -49,7 +50,7 @@ def read_folder(root: Path) -> FaceSet:
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder.")
-    found, not_read = _image_names(root)
+    found, not_read = _image_names(root, masks)
     names = tuple(sorted(found))
     if not names:
         rest = f"; {in_words(not_read)}" if not_read else ""
@@ -98,14 +99,17 @@ def _remark(text: str, level: int) -> None:
     log.log(level, text)
 
 
-def _image_names(root: Path) -> tuple[list[str], Counter[str]]:
-    """Return the names of images, and of which kinds other files are.
+def _image_names(root: Path, masks: Path | None) -> tuple[list[str], Counter[str]]:
+    """Return the names of images not below `masks`, and of which kinds other files are.
 
     Walks real folders before linked ones, so that a folder is named by its real place.
     """
     names: list[str] = []
     others: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
+    if masks is not None and masks.is_dir() and not masks.samefile(root):
+        status = masks.stat()
+        seen.add((status.st_dev, status.st_ino))
     real, linked = [""], list[str]()
     while real or linked:
         folder = real.pop() if real else linked.pop(0)
@@ -159,4 +163,5 @@ faces/                            any tree of .jpg .jpeg .jfif .png .bmp .webp .
                                   .avif .heic
 """,
     fits=_is_any,
+    lists_a_folder=True,
 )
