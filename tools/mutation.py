@@ -43,27 +43,31 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 RECORD: Final = ROOT / "tests" / "robustness" / "mutation.txt"
 EQUIVALENT: Final = ROOT / "tests" / "robustness" / "equivalent.yaml"
 TESTS: Final = {
-    "tasks/pct.py": ("test_pct.py", "test_method_settings.py"),
-    "tasks/pst.py": ("test_pst.py", "test_criss_cross.py", "test_method_settings.py"),
-    "tasks/prt.py": ("test_prt.py", "test_method_settings.py"),
-    "tasks/base.py": ("test_task_base.py",),
-    "models/criss_cross.py": ("test_criss_cross.py",),
-    "training/adversarial.py": ("test_splnet.py", "test_method_settings.py"),
-    "training/losses.py": ("test_losses.py", "test_method_settings.py"),
-    "training/partition.py": ("test_partition.py",),
-    "data/subsets.py": ("test_subsets.py",),
-    "data/transforms.py": ("test_transforms.py", "test_method_settings.py"),
-    "domain/taxonomy.py": ("test_taxonomy.py",),
-    "domain/attributes.py": ("test_taxonomy.py",),
-    "metrics/pixels.py": ("test_metrics.py",),
-    "metrics/attributes.py": (
-        "test_metrics.py",
-        "test_calibration.py",
-        "test_statistics.py::test_reliability_by_hand",
+    "tasks/pct.py": ("tasks/test_pct.py", "training/test_method_settings.py"),
+    "tasks/pst.py": (
+        "tasks/test_pst.py",
+        "models/test_criss_cross.py",
+        "training/test_method_settings.py",
     ),
-    "models/branches.py": ("test_splnet.py",),
-    "parsing/pairs.py": ("test_pairs.py",),
-    "optim/schedules.py": ("test_schedules.py",),
+    "tasks/prt.py": ("tasks/test_prt.py", "training/test_method_settings.py"),
+    "tasks/base.py": ("tasks/test_task_base.py",),
+    "models/criss_cross.py": ("models/test_criss_cross.py",),
+    "training/adversarial.py": ("models/test_splnet.py", "training/test_method_settings.py"),
+    "training/losses.py": ("training/test_losses.py", "training/test_method_settings.py"),
+    "training/partition.py": ("training/test_partition.py",),
+    "data/subsets.py": ("data/test_subsets.py",),
+    "data/transforms.py": ("data/test_transforms.py", "training/test_method_settings.py"),
+    "domain/taxonomy.py": ("domain/test_taxonomy.py",),
+    "domain/attributes.py": ("domain/test_taxonomy.py",),
+    "metrics/pixels.py": ("metrics/test_metrics.py",),
+    "metrics/attributes.py": (
+        "metrics/test_metrics.py",
+        "training/test_calibration.py",
+        "evaluation/test_statistics.py::test_reliability_by_hand",
+    ),
+    "models/branches.py": ("models/test_splnet.py",),
+    "parsing/pairs.py": ("parsing/test_pairs.py",),
+    "optim/schedules.py": ("optim/test_schedules.py",),
 }
 SLOW: Final = "end_to_end or pretraining"
 """Tests that cost more than they could tell of these files."""

@@ -146,6 +146,11 @@ def test_what_is_said_to_make_no_difference_is_still_there() -> None:
         assert all(reason.strip() for reason in reasons.values())
 
 
+def test_the_tests_of_each_file_are_there() -> None:
+    for tests in mutation.TESTS.values():
+        assert all((mutation.ROOT / "tests" / test.partition("::")[0]).is_file() for test in tests)
+
+
 def test_the_record_leaves_no_survivor() -> None:
     record = mutation.read_record()
     assert set(record) == set(mutation.TESTS)
