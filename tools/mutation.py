@@ -169,6 +169,11 @@ class Finder:
         return importlib.util.spec_from_file_location(name, self.path, loader=loader)
 
 
+def digest_of(source: str) -> str:
+    """Return what tells a source from another."""
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
 def source_of(file: str) -> Path:
     """Return the path of a file of the package."""
     return ROOT / "src" / "sspl" / file
@@ -252,7 +257,7 @@ class Subject:
 
     def digest(self) -> str:
         """Return what tells this source from another."""
-        return hashlib.sha256(self.source.encode()).hexdigest()[:16]
+        return digest_of(self.source)
 
 
 def read_equivalent() -> dict[str, dict[str, str]]:

@@ -156,4 +156,6 @@ def test_the_record_leaves_no_survivor() -> None:
     assert set(record) == set(mutation.TESTS)
     for file, row in record.items():
         assert row["survivors"] == [], file
+        if row["source"] != mutation.digest_of(mutation.source_of(file).read_text()):
+            continue  # It speaks of an earlier source, until `make mutation` is run again.
         assert row["equivalent"] == len(mutation.read_equivalent().get(file, {}))
