@@ -17,7 +17,7 @@ from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError, SsplError
 from sspl.io import weights
 from sspl.io.files import write_csv, write_json, write_text
-from sspl.io.weights import load_strictly, load_tensors, save_tensors
+from sspl.io.weights import load_strictly, load_tensors, save_tensors, stated_checksum
 from sspl.models.attributes import AttributeNetwork, HeadSettings
 from sspl.models.backbones.base import BackboneSettings
 from sspl.models.backbones.resnet import ResNet
@@ -302,3 +302,17 @@ def test_network_is_built_again_from_its_metadata() -> None:
     face = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(again.eval()(face), network.eval()(face))
+
+
+def test_the_stated_checksum_is_of_the_content(tmp_path: Path) -> None:
+    one, two, other, plain = (tmp_path / f"{n}.safetensors" for n in "abcd")
+    tensors = {name: torch.full((3,), 1.0) for name in "xyz"}
+    for file in (one, two):
+        save_tensors(file, tensors, {"kind": "pretrained", "canvas": 4})
+    save_tensors(other, tensors | {"x": torch.zeros(3)}, {"kind": "pretrained", "canvas": 4})
+    save_file(tensors, plain)
+    assert stated_checksum(one) == stated_checksum(two) != stated_checksum(other)
+    assert stated_checksum(plain) is None
+    plain.write_bytes(plain.read_bytes()[:20])
+    with pytest.raises(DataError, match=r"d\.safetensors: damaged model file"):
+        stated_checksum(plain)

@@ -133,6 +133,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     return renamed_tensors(tensors), metadata
 
 
+def stated_checksum(path: Path) -> str | None:
+    """Return the checksum of tensors and metadata that a file carries, None where it has none.
+
+    Two files of equal content may differ in their bytes, not in this. Raises `DataError` for a
+    file that is damaged or no safetensors file.
+    """
+    try:
+        return _check_header(path).get(CHECKSUM_KEY)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged model file ({error}).") from None
+
+
 def _check_header(path: Path) -> dict[str, str]:
     """Return the metadata of a safetensors file; raise `ValueError` when its parts do not fit.
 

@@ -7,6 +7,7 @@ from sspl.data.canvases import FaceSource
 from sspl.data.inputs import Entry, of_faces, of_file, of_values
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.io.user_code import is_user_code
+from sspl.io.weights import stated_checksum
 from sspl.training.face_sources import unlabelled_sources
 from sspl.training.partition import Partition
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
@@ -28,7 +29,7 @@ def finetune_inputs(settings: FinetuneSettings, parts: Partition) -> list[Entry]
     entries = _taxonomy_and_backbone(settings)
     if settings.pretrained is not None:
         files = _weights(settings.pretrained)
-        entries += [of_file(f"pretrained {file.name}", file) for file in files]
+        entries += [_of_weights(f"pretrained {file.name}", file) for file in files]
     entries += [*of_faces(parts.train, labelled=True), *of_faces(parts.val, labelled=True)]
     if settings.consistency.weight:
         entries += of_faces(parts.rest)
@@ -42,8 +43,14 @@ def _taxonomy_and_backbone(settings: PretrainSettings | FinetuneSettings) -> lis
     classes = load_taxonomy(settings.taxonomy).classes
     entries = [of_values(f"taxonomy {settings.taxonomy}", classes)]
     if settings.backbone_weights is not None:
-        entries.append(of_file("backbone_weights", settings.backbone_weights))
+        entries.append(_of_weights("backbone_weights", settings.backbone_weights))
     return entries
+
+
+def _of_weights(what: str, path: Path) -> Entry:
+    """Return the entry of weights by their content: bytes differ each time they are written."""
+    checksum = stated_checksum(path) if path.suffix == ".safetensors" and path.is_file() else None
+    return of_file(what, path) if checksum is None else of_values(what, checksum)
 
 
 def _weights(pretrained: Path) -> list[Path]:
