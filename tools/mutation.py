@@ -43,22 +43,33 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 RECORD: Final = ROOT / "tests" / "robustness" / "mutation.txt"
 EQUIVALENT: Final = ROOT / "tests" / "robustness" / "equivalent.yaml"
 TESTS: Final = {
-    "tasks/pct.py": ("tasks/test_pct.py", "training/test_method_settings.py"),
+    "tasks/pct.py": (
+        "tasks/test_pct.py",
+        "tasks/test_all_tasks.py",
+        "data/test_mask_shares.py",
+        "training/test_method_settings.py",
+    ),
     "tasks/pst.py": (
         "tasks/test_pst.py",
+        "tasks/test_all_tasks.py",
+        "data/test_mask_shares.py",
         "models/test_criss_cross.py",
         "training/test_method_settings.py",
     ),
-    "tasks/prt.py": ("tasks/test_prt.py", "training/test_method_settings.py"),
-    "tasks/base.py": ("tasks/test_task_base.py",),
+    "tasks/prt.py": (
+        "tasks/test_prt.py",
+        "tasks/test_all_tasks.py",
+        "training/test_method_settings.py",
+    ),
+    "tasks/base.py": ("tasks/test_task_base.py", "tasks/test_all_tasks.py"),
     "models/criss_cross.py": ("models/test_criss_cross.py",),
     "training/adversarial.py": ("models/test_splnet.py", "training/test_method_settings.py"),
     "training/losses.py": ("training/test_losses.py", "training/test_method_settings.py"),
     "training/partition.py": ("training/test_partition.py",),
     "data/subsets.py": ("data/test_subsets.py",),
     "data/transforms.py": ("data/test_transforms.py", "training/test_method_settings.py"),
-    "domain/taxonomy.py": ("domain/test_taxonomy.py",),
-    "domain/attributes.py": ("domain/test_taxonomy.py",),
+    "domain/taxonomy.py": ("domain/test_taxonomy.py", "domain/test_sides.py"),
+    "domain/attributes.py": ("domain/test_taxonomy.py", "io/test_names.py"),
     "metrics/pixels.py": ("metrics/test_metrics.py",),
     "metrics/attributes.py": (
         "metrics/test_metrics.py",
