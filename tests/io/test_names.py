@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -82,6 +82,7 @@ def test_other_names_stay_as_they_are(name: str, tmp_path: Path) -> None:
     assert read_pack(pack_of(tmp_path, name)).names == (name,)
 
 
+@example(".\\")
 @given(st.text(st.sampled_from("a./\\:.C \0\n"), max_size=12))
 def test_what_passes_leads_to_a_place_below_its_folder(raw: str) -> None:
     try:

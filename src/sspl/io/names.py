@@ -28,7 +28,8 @@ def clean_name(raw: str) -> str:
     """
     name = posixpath.normpath(raw) if raw else ""
     if (
-        name in ("", ".")
+        not name
+        or posixpath.normpath(name.replace("\\", "/")) == "."
         or _OUTSIDE.match(name)
         or _UNWRITABLE.search(name)
         or _DEVICE.search(name)
