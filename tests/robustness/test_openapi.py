@@ -103,7 +103,15 @@ def test_two_hundred_clients_at_once_are_all_answered(address: str) -> None:
 
     replies = asyncio.run(ask())
     assert [reply.status_code for reply in replies] == [200] * 200
-    assert len({reply.text for reply in replies}) == 1
+    # A face's company in a batch changes the order of sums, and so the last digits.
+    first = replies[0].json()
+    own = first["faces"][0]["attributes"]
+    for answer in (reply.json() for reply in replies):
+        found = answer["faces"][0]["attributes"]
+        for mine, other in zip(own, found, strict=True):
+            assert other["probability"] == pytest.approx(mine["probability"], abs=1e-6)
+            other["probability"] = mine["probability"]
+        assert answer == first
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:1"])
