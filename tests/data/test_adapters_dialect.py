@@ -2,6 +2,7 @@
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -239,3 +240,11 @@ def test_any_text_is_rows_of_one_width_or_a_sentence(tmp_path_factory, text):
         return
     assert len({len(row) for _, row in rows}) == 1
     assert [line for line, _ in rows] == sorted({line for line, _ in rows})
+
+
+@pytest.mark.parametrize("text", ['""\n', '"",""\n\n'])
+def test_a_file_of_empty_fields_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "faces.csv"
+    file.write_text(text)
+    with pytest.raises(DataError, match=r"faces\.csv: the file holds empty fields alone"):
+        read_table(file)

@@ -134,7 +134,9 @@ class CsvTable:
             before, header = self._start(file)
             reader = csv.reader(chain(header, file), delimiter=self.separator, strict=True)
             rows = self._split(reader, before)
-            line, columns = next(rows)
+            line, columns = next(rows, (0, []))
+            if not columns:
+                raise DataError(f"{self.path}: the file holds empty fields alone.")
             named = [i for i, column in enumerate(columns) if not is_unnamed(column)]
             names = [columns[i] for i in named]
             self.unnamed = [i + 1 for i, column in enumerate(columns) if is_unnamed(column)]
