@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from shared import open_faces
 from sspl.data.records import FaceSet
-from sspl.data.subsets import count_for, label_subset, load_subset, save_subset
+from sspl.data.subsets import count_for, every_kth, label_subset, load_subset, save_subset
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, SettingsError
 
@@ -61,11 +61,56 @@ def test_a_number_of_labels_is_itself():
     assert [count_for(100, labels=n) for n in (1, 100)] == [1, 100]
 
 
-def test_every_kth_is_in_file_order():
+# Stride, and the faces it gives, of the paper's fractions of CelebA's and LFWA's training faces.
+PUBLISHED = [
+    (162_770, 0.002, 500, 326),
+    (162_770, 0.005, 200, 814),
+    (162_770, 0.01, 100, 1_628),
+    (162_770, 0.02, 50, 3_256),
+    (162_770, 1.0, 1, 162_770),
+    (6_263, 0.05, 20, 314),
+    (6_263, 0.1, 10, 627),
+    (6_263, 0.2, 5, 1_253),
+    (6_263, 0.5, 2, 3_132),
+    (6_263, 1.0, 1, 6_263),
+]
+
+
+@pytest.mark.parametrize(("faces", "fraction", "k", "count"), PUBLISHED)
+def test_every_kth_of_the_paper(faces, fraction, k, count):
+    labels = np.zeros((faces, 1), np.int8)
+    chosen = label_subset(labels, fraction=fraction, rule="every_kth").tolist()
+    assert chosen == list(range(0, faces, k))
+    assert len(chosen) == count
+    # The numbers that the paper gives name the same faces.
+    assert label_subset(labels, count, rule="every_kth").tolist() == chosen
+
+
+def test_every_kth_by_hand():
     labels = np.zeros((10, 1), dtype=np.int8)
-    assert label_subset(labels, 3, rule="every_kth").tolist() == [0, 3, 6]
-    assert label_subset(labels, 4, rule="every_kth").tolist() == [0, 2, 5, 7]
-    assert label_subset(labels, 10, rule="every_kth").tolist() == list(range(10))
+    by_fraction = {0.1: [0], 0.25: [0, 4, 8], 0.3: [0, 3, 6, 9], 0.4: [0, 3, 6, 9], 0.001: [0]}
+    for fraction, places in by_fraction.items():  # k = 10, 4, 3.33, 2.5 (half up), 1000
+        assert label_subset(labels, fraction=fraction, rule="every_kth").tolist() == places
+    by_count = {1: [0], 2: [0, 5], 3: [0, 4, 8], 4: [0, 3, 6, 9], 5: [0, 2, 4, 6, 8]}
+    for count, places in by_count.items():
+        assert label_subset(labels, count, rule="every_kth").tolist() == places
+    with pytest.raises(SettingsError, match=r"no k takes 7 of 10 faces; 5 .* k=2, 10 for k=1"):
+        label_subset(labels, 7, rule="every_kth")
+    with pytest.raises(SettingsError, match="either a label fraction or a number"):
+        label_subset(labels, rule="every_kth")
+
+
+@settings(max_examples=100, deadline=None)
+@given(faces=st.integers(1, 3000), k=st.integers(1, 400))
+def test_every_kth_is_a_stride_from_the_first_face(faces, k):
+    places = every_kth(faces, fraction=1 / k)
+    assert places.tolist() == [i for i in range(faces) if i % k == 0]
+    # A number of faces that a stride gives is given, by a stride too.
+    again = every_kth(faces, labels=len(places))
+    assert len(again) == len(places)
+    assert again[0] == 0
+    assert len(set(np.diff(again))) <= 1
+    assert faces - again[-1] <= (again[1] if len(again) > 1 else faces)
 
 
 @settings(max_examples=100, deadline=None)
@@ -73,16 +118,15 @@ def test_every_kth_is_in_file_order():
     labels=LABELS,
     seed=st.integers(0, 9),
     data=st.data(),
-    rule=st.sampled_from(["seeded", "every_kth"]),
 )
-def test_exactly_count_distinct_sorted_and_repeatable(labels, seed, data, rule):
+def test_exactly_count_distinct_sorted_and_repeatable(labels, seed, data):
     count = data.draw(st.integers(1, len(labels)))
-    chosen = label_subset(labels, count, rule=rule, seed=seed)
+    chosen = label_subset(labels, count, rule="seeded", seed=seed)
     assert chosen.dtype == np.int64
     assert len(chosen) == len(set(chosen.tolist())) == count
     assert chosen.tolist() == sorted(chosen.tolist())
     assert 0 <= chosen[0] <= chosen[-1] < len(labels)
-    assert label_subset(labels, count, rule=rule, seed=seed).tolist() == chosen.tolist()
+    assert label_subset(labels, count, rule="seeded", seed=seed).tolist() == chosen.tolist()
 
 
 @settings(max_examples=100, deadline=None)

@@ -35,10 +35,10 @@ def test_labels_come_from_the_training_split_and_selection_from_val(tmp_path: Pa
     splits = ["train", "val", "train", "test", "train", "", "train", "val", "train", "train"]
     data = table(tmp_path, splits)  # training faces 0, 2, 4, 6, 8, 9
     parts = parted(data, count=3, rule="every_kth")
-    assert numbers(parts.train) == [0, 4, 8]
+    assert numbers(parts.train) == [0, 4, 8]  # k = 2
     assert numbers(parts.val) == [1, 7]
     assert numbers(parts.rest) == [2, 6, 9]
-    # Half of six; floor(i * 6 / 3) as before.
+    # Half of six: k = 2 as before.
     assert numbers(parted(data, fraction=0.5, rule="every_kth").train) == [0, 4, 8]
     everything = parted(data)
     assert numbers(everything.train) == [0, 2, 4, 6, 8, 9]

@@ -24,11 +24,8 @@ def count_for(faces: int, *, fraction: float | None = None, labels: int | None =
 
     Raises `SettingsError` unless exactly one is given and it comes to 1 up to `faces`.
     """
-    if (fraction is None) == (labels is None):
-        raise SettingsError("give either a label fraction or a number of labels, not both.")
+    _check_share(fraction, labels)
     if fraction is not None:
-        if not 0 < fraction <= 1:
-            raise SettingsError(f"label fraction {fraction} is out of range; use above 0 up to 1.")
         # Through the decimal text, because 0.145 * 100 is 14.499999999999998.
         exact = Decimal(str(fraction)) * faces
         labels = int(exact.quantize(Decimal(1), rounding=ROUND_HALF_UP))
@@ -37,15 +34,58 @@ def count_for(faces: int, *, fraction: float | None = None, labels: int | None =
     return labels
 
 
+def _check_share(fraction: float | None, labels: int | None) -> None:
+    if (fraction is None) == (labels is None):
+        raise SettingsError("give either a label fraction or a number of labels, not both.")
+    if fraction is not None and not 0 < fraction <= 1:
+        raise SettingsError(f"label fraction {fraction} is out of range; use above 0 up to 1.")
+
+
 def _check_count(count: int, faces: int) -> None:
     if not 1 <= count <= faces:
         raise SettingsError(f"{count} labelled faces are out of range; there are {faces} faces.")
 
 
-def label_subset(labels: Labels, count: int, *, rule: Rule, seed: int = 0) -> NDArray[np.int64]:
-    """Choose the faces that keep their labels.
+def every_kth(
+    faces: int, *, fraction: float | None = None, labels: int | None = None
+) -> NDArray[np.int64]:
+    """Return every k-th of `faces` in file order, from the first: 0, k, 2k, ...
 
-    `every_kth` is the paper's rule: faces `floor(i * n / count)` in file order, no seed.
+    The paper's rule (docs/method.md#data-and-protocol). k is 1 / `fraction`, rounded (half up);
+    for a number of faces it is the smallest k that gives so many. Raises `SettingsError` where
+    no k does, or unless exactly one is given.
+
+    Examples:
+        >>> every_kth(10, fraction=0.25).tolist(), every_kth(10, labels=4).tolist()
+        ([0, 4, 8], [0, 3, 6, 9])
+    """
+    _check_share(fraction, labels)
+    if fraction is not None:
+        k = int((1 / Decimal(str(fraction))).quantize(Decimal(1), rounding=ROUND_HALF_UP))
+        return np.arange(0, faces, k, dtype=np.int64)
+    count = count_for(faces, labels=labels)
+    k = -(-faces // count)
+    places = np.arange(0, faces, k, dtype=np.int64)
+    if len(places) != count:
+        raise SettingsError(
+            f"labels.rule=every_kth: no k takes {count} of {faces} faces; {len(places)} are every "
+            f"k-th for k={k}, {-(-faces // (k - 1))} for k={k - 1}: give one of these numbers, or "
+            "labels.rule=seeded."
+        )
+    return places
+
+
+def label_subset(
+    labels: Labels,
+    count: int | None = None,
+    *,
+    fraction: float | None = None,
+    rule: Rule,
+    seed: int = 0,
+) -> NDArray[np.int64]:
+    """Choose the faces that keep their labels: a number of them or a fraction.
+
+    `every_kth` is the paper's rule, without a seed (`every_kth`).
 
     `seeded` draws uniformly, then repairs: while an attribute has no positive (or no
     negative) in the draw, a random face that has one is swapped in for a random face whose
@@ -56,6 +96,7 @@ def label_subset(labels: Labels, count: int, *, rule: Rule, seed: int = 0) -> ND
     Args:
         labels: int8 (faces, attributes), 1, 0 or `MISSING`.
         count: how many faces to choose.
+        fraction: which share of them instead, above 0 up to 1.
         rule: `seeded` or `every_kth`.
         seed: the same seed on the same labels gives the same faces.
 
@@ -63,7 +104,8 @@ def label_subset(labels: Labels, count: int, *, rule: Rule, seed: int = 0) -> ND
         int64 (count,), sorted and distinct.
 
     Raises:
-        SettingsError: when `count` is not in 1 up to the number of faces, or for another rule.
+        SettingsError: unless one of the two is given and comes to 1 up to the number of faces
+            (`every_kth`: to a number that some k gives), or for another rule.
 
     Examples:
         >>> labels = np.array([[1], [0], [0], [0], [1], [0]], np.int8)
@@ -71,9 +113,9 @@ def label_subset(labels: Labels, count: int, *, rule: Rule, seed: int = 0) -> ND
         [0, 2, 4]
     """
     faces = len(labels)
-    _check_count(count, faces)
     if rule == "every_kth":
-        return np.arange(count, dtype=np.int64) * faces // count
+        return every_kth(faces, fraction=fraction, labels=count)
+    count = count_for(faces, fraction=fraction, labels=count)
     if rule != "seeded":
         raise SettingsError(f"unknown subset rule '{rule}'; use seeded or every_kth.")
     rng = np.random.default_rng(seed)

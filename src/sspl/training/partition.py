@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sspl.data.records import FaceSet
-from sspl.data.subsets import count_for, label_subset
+from sspl.data.subsets import label_subset
 from sspl.errors import SettingsError
 from sspl.training.stage_settings import FinetuneSettings
 
@@ -35,10 +35,11 @@ def partition(settings: FinetuneSettings) -> Partition:
     has_splits = any(split is not None for split in faces.splits)
     pool = faces.split("train") if has_splits else faces
     labels = settings.labels
-    count = len(pool)
-    if labels.count is not None or labels.fraction is not None:
-        count = count_for(len(pool), labels=labels.count, fraction=labels.fraction)
-    chosen = label_subset(pool.labels, count, rule=labels.rule, seed=labels.subset_seed)
+    fraction = 1.0 if labels.count is None and labels.fraction is None else labels.fraction
+    chosen = label_subset(
+        pool.labels, labels.count, fraction=fraction, rule=labels.rule, seed=labels.subset_seed
+    )
+    count = len(chosen)
     subset = pool.select(chosen)
     rest = pool.select(np.setdiff1d(np.arange(len(pool)), chosen))
     if "val" in faces.splits:
