@@ -19,20 +19,20 @@ from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, pre
 
 PAPER = ("paper-sspl", "paper-splnet")
 
-# 5e-4: warm-up over 7 epochs, x0.1 to epoch 10, then x0.01 to epoch 80.
+# 5e-4, epochs counted from 0: warm-up in 0..6, x0.1 in 7..10, then x0.01.
 STAGE_1 = [
     0.0000714286, 0.000142857, 0.000214286, 0.000285714, 0.000357143, 0.000428571, 0.0005,
-    0.00005, 0.00005, 0.00005,
-    *[0.000005] * 70,
+    0.00005, 0.00005, 0.00005, 0.00005,
+    *[0.000005] * 69,
 ]  # fmt: skip
 
-# 1e-4: warm-up to x1.5 over 7 epochs, x1.5 to 15, x0.5 to 35, x0.15 to 50, x0.01 to 70.
+# 1e-4: warm-up to x1.5 in 0..6, x1.5 in 7..15, x0.5 in 16..35, x0.15 in 36..50, then x0.01.
 STAGE_2 = [
     0.0000214286, 0.0000428571, 0.0000642857, 0.0000857143, 0.000107143, 0.000128571, 0.00015,
-    *[0.00015] * 8,
+    *[0.00015] * 9,
     *[0.00005] * 20,
     *[0.000015] * 15,
-    *[0.000001] * 20,
+    *[0.000001] * 19,
 ]  # fmt: skip
 
 SMALLER = (
