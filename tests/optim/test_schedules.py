@@ -12,10 +12,10 @@ from sspl.optim.schedules import stepwise, warmup_cosine
 from sspl.settings import build
 from sspl.training.stage_settings import preset
 
-STAGE_1 = [1 / 7, 2 / 7, 3 / 7, 4 / 7, 5 / 7, 6 / 7, 1.0] + [0.1] * 3 + [0.01] * 70
+STAGE_1 = [1 / 7, 2 / 7, 3 / 7, 4 / 7, 5 / 7, 6 / 7, 1.0] + [0.1] * 4 + [0.01] * 69
 STAGE_2 = (
     [1.5 / 7, 3 / 7, 4.5 / 7, 6 / 7, 7.5 / 7, 9 / 7, 1.5]
-    + [1.5] * 8 + [0.5] * 20 + [0.15] * 15 + [0.01] * 20
+    + [1.5] * 9 + [0.5] * 20 + [0.15] * 15 + [0.01] * 19
 )  # fmt: skip
 
 
