@@ -25,7 +25,8 @@ from sspl.data.data_settings import parse_data_spec
 from sspl.data.images import read_image
 from sspl.data.palette import write_mask
 from sspl.data.transforms import normalise
-from sspl.device import has_fast_bf16, usable_cores
+from sspl.device import has_fast_bf16
+from sspl.io.cores import usable_cores
 from sspl.parsing.masks import make_masks
 from sspl.parsing.model import ParserModel, load_parser
 from sspl.parsing.network_parser import NetworkParser, network_size

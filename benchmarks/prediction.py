@@ -30,14 +30,15 @@ from sspl.data.records import FaceSet
 from sspl.data.skipping import Skipped
 from sspl.data.streams import stream_canvases
 from sspl.data.transforms import normalise
-from sspl.device import Precision, usable_cores
 from sspl.inference.export import export_onnx
 from sspl.inference.portable import load_portable, run_session
 from sspl.inference.predict import PredictSettings, predict
 from sspl.inference.scorers import load_scorer
 from sspl.inference.sources import Stills
+from sspl.io.cores import usable_cores
 from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.scoring import logits_of
+from sspl.settings import Precision
 
 PRODUCT = 2048
 """Side of the square matrices whose product is timed."""

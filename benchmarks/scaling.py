@@ -17,8 +17,8 @@ import torch
 from step import NOWHERE, made_up
 from torch.utils.flop_counter import FlopCounterMode
 
-from sspl.device import usable_cores
 from sspl.distributed.sampler import MicroBatches
+from sspl.io.cores import usable_cores
 from sspl.settings import build
 from sspl.training.loop import Loop, Place
 from sspl.training.pretrain import Pretraining

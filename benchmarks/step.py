@@ -24,9 +24,10 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from sspl.data.canvases import CanvasBatch
 from sspl.data.synthetic import write_synthetic
-from sspl.device import has_fast_bf16, usable_cores
+from sspl.device import has_fast_bf16
 from sspl.distributed.sampler import MicroBatches
 from sspl.domain.taxonomy import load_taxonomy
+from sspl.io.cores import usable_cores
 from sspl.settings import build, merge
 from sspl.tasks.prt import PatchRotation
 from sspl.training import finetune as stage2

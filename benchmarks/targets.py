@@ -18,14 +18,17 @@ from step import made_up
 from timing import Work, timed
 
 from sspl.data.canvases import CanvasBatch
-from sspl.data.transforms import GeometrySettings, draw_geometry, warp_masks
-from sspl.device import keep_freed_memory, usable_cores
+from sspl.data.transforms import draw_geometry, warp_masks
+from sspl.data.view_settings import GeometrySettings
+from sspl.device import keep_freed_memory
 from sspl.domain.taxonomy import built_in_taxonomy
+from sspl.io.cores import usable_cores
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.base import BackboneSettings
+from sspl.models.network_settings import BackboneSettings
 from sspl.tasks.base import Views
 from sspl.tasks.pct import class_counts, largest_classes
-from sspl.tasks.prt import PatchRotation, PRTSettings, cell_edges, patch_side
+from sspl.tasks.prt import PatchRotation, cell_edges, patch_side
+from sspl.tasks.task_settings import PRTSettings
 
 TOP = 9
 TAXONOMY = built_in_taxonomy("celebamask19")

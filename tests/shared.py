@@ -23,11 +23,14 @@ from sspl.domain.attributes import AttributeSchema
 from sspl.domain.taxonomy import Taxonomy, built_in_taxonomy
 from sspl.errors import SsplError
 from sspl.inference.scorers import TorchScorer
-from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.base import Backbone, BackboneSettings
-from sspl.models.branches import Architecture
+from sspl.models.backbones.base import Backbone
 from sspl.models.bundle import AttributeModel
-from sspl.models.segmentation import SegmentationSettings
+from sspl.models.network_settings import (
+    Architecture,
+    BackboneSettings,
+    HeadSettings,
+    SegmentationSettings,
+)
 from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
 from sspl.tasks import PretextTask, TaskContext
 from sspl.tasks.loading import build_tasks

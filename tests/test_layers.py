@@ -85,7 +85,7 @@ def test_at_the_top_lie_few_modules() -> None:
 
 def test_the_whole_package_is_looked_at() -> None:
     assert "sspl.models.backbones.base" in GRAPH["sspl.tasks.prt"]
-    assert GRAPH["sspl.tasks.prt"] >= {"sspl.tasks.base", "sspl.settings"}
+    assert GRAPH["sspl.tasks.prt"] >= {"sspl.tasks.base", "sspl.tasks.task_settings"}
     assert {layer(module) for module in MODULES} == set(range(len(LAYERS)))
 
 
@@ -136,6 +136,17 @@ def test_importing_it_imports_nothing_heavy(module: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert output.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "module", [*sorted(m for m in MODULES if m.endswith("settings")), "sspl.data.skipping"]
+)
+def test_settings_are_known_without_torch(module: str) -> None:
+    code = f"import {module}, sys; print('torch' in sys.modules)"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "False"
 
 
 SAME_NAMES = {

@@ -13,8 +13,7 @@ __version__ = "0.2.0.dev0"
 def public(package: str, **homes: str) -> tuple[Callable[[str], Any], list[str]]:
     """Return `__getattr__` and `__all__` of a package that imports its public parts on demand.
 
-    `homes` gives the names of each of its modules, with spaces between them. Packages all of whose
-    modules need torch import theirs at once instead.
+    `homes` gives the names of each of its modules, with spaces between them.
     """
     home = {name: module for module, names in homes.items() for name in names.split()}
 

@@ -1,19 +1,16 @@
 """Where and in which precision the arithmetic runs."""
 
 import ctypes
-import os
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal
 
 import numpy as np
 import torch
 
 from sspl.distributed.group import local_count, local_rank, process_count
 from sspl.errors import SettingsError, first_line
-
-Precision = Literal["auto", "fp32", "bf16"]
+from sspl.settings import Precision
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
@@ -117,13 +114,6 @@ def generator_for(*key: int) -> torch.Generator:
     generator = torch.Generator()
     generator.manual_seed(int(words[0] >> np.uint64(1)))
     return generator
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:

@@ -4,7 +4,7 @@ import copy
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, Literal, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,6 +23,9 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+
+Precision = Literal["auto", "fp32", "bf16"]
+"""Of the arithmetic; `auto` is bf16 where that is fast, else fp32."""
 
 # A few kilobytes of YAML with references can stand for a value without end.
 _SHORT = reprlib.Repr()

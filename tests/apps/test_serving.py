@@ -35,12 +35,10 @@ from sspl.inference.attribution import explain_canvases
 from sspl.inference.crops import FaceCrop
 from sspl.inference.explain import face_parts
 from sspl.inference.heat import heat_map
-from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.base import BackboneSettings
 from sspl.models.bundle import AttributeModel, load_model, save_model
 from sspl.models.decisions import Decisions
+from sspl.models.network_settings import BackboneSettings, HeadSettings, SegmentationSettings
 from sspl.models.scoring import logits_of
-from sspl.models.segmentation import SegmentationSettings
 from sspl.models.splnet import build_attribute_network
 
 SCHEMA = AttributeSchema(("Smiling", "Eyeglasses"), ("whole", "upper"))

@@ -23,12 +23,14 @@ from sspl.data.mask_shares import (
 from sspl.domain.parts import SMALL_PARTS
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy, built_in_taxonomy
 from sspl.errors import DataError
+from sspl.parsing.parser_settings import ParserSettings
 from sspl.parsing.report import parser_figures
-from sspl.parsing.training import ParserSettings, known_cross_entropy, parser_loss
+from sspl.parsing.training import known_cross_entropy, parser_loss
 from sspl.settings import build
 from sspl.tasks.base import Views
-from sspl.tasks.pct import PatchClassification, PCTSettings
-from sspl.tasks.pst import PatchSegmentation, PSTSettings
+from sspl.tasks.pct import PatchClassification
+from sspl.tasks.pst import PatchSegmentation
+from sspl.tasks.task_settings import PCTSettings, PSTSettings
 
 NET = built_in_taxonomy("celebamask19")
 SMALL = Taxonomy("small", ("background", "skin", "nose", "l_eye", "r_eye", "u_lip"))

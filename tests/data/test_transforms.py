@@ -13,9 +13,7 @@ from torch import Tensor
 
 from sspl.data import transforms
 from sspl.data.transforms import (
-    ColourSettings,
     Geometry,
-    GeometrySettings,
     _in_sight,
     cut_squares,
     draw_geometry,
@@ -25,6 +23,7 @@ from sspl.data.transforms import (
     warp_images,
     warp_masks,
 )
+from sspl.data.view_settings import ColourSettings, GeometrySettings
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
 from sspl.errors import SettingsError
 from sspl.settings import build

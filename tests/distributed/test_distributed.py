@@ -30,7 +30,8 @@ from sspl.distributed.random import generator_of_rows, rand, randint
 from sspl.distributed.sampler import MicroBatches, RankSampler, micro_batches_of
 from sspl.errors import DataError, ReportedElsewhereError, SettingsError, SsplError, TrainingError
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.base import Backbone, BackboneSettings
+from sspl.models.backbones.base import Backbone
+from sspl.models.network_settings import BackboneSettings
 from sspl.settings import build
 from sspl.training.consistency import seen_rows
 from sspl.training.finetune import finetune

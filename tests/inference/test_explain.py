@@ -23,12 +23,15 @@ from sspl.inference.attribution import explain_canvases, mirrored_classes, take_
 from sspl.inference.explain import explain
 from sspl.inference.heat import AGAINST, FOR, heat_map, legend
 from sspl.inference.predict import PredictSettings
-from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.base import BackboneSettings
-from sspl.models.branches import Architecture
+from sspl.models.attributes import AttributeNetwork
 from sspl.models.bundle import AttributeModel, save_model
+from sspl.models.network_settings import (
+    Architecture,
+    BackboneSettings,
+    HeadSettings,
+    SegmentationSettings,
+)
 from sspl.models.scoring import logits_of
-from sspl.models.segmentation import SegmentationSettings
 from sspl.models.splnet import build_attribute_network
 
 

@@ -22,9 +22,9 @@ from sspl.data.synthetic.render import render_face
 from sspl.errors import DataError
 from sspl.inference.api import Answer, Predictor
 from sspl.io.weights import save_tensors
-from sspl.models.branches import Architecture
 from sspl.models.bundle import AttributeModel, load_model, model_metadata, save_model
 from sspl.models.decisions import Decisions
+from sspl.models.network_settings import Architecture
 from sspl.models.scoring import face_probabilities
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide-engineer.md"

@@ -17,9 +17,9 @@ from sspl.io.early_files import renamed_keys, renamed_tensors
 from sspl.io.files import write_json
 from sspl.io.resuming import require_same_settings
 from sspl.io.weights import read_tensors, save_tensors
-from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.base import BackboneSettings
+from sspl.models.attributes import AttributeNetwork
 from sspl.models.bundle import AttributeModel, load_model, model_metadata
+from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.settings import build, read_settings
 from sspl.training.backbone_weights import load_backbone
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings

@@ -18,10 +18,9 @@ from sspl.errors import DataError, SsplError
 from sspl.io import weights
 from sspl.io.files import write_csv, write_json, write_text
 from sspl.io.weights import load_strictly, load_tensors, save_tensors, stated_checksum
-from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.base import BackboneSettings
+from sspl.models.attributes import AttributeNetwork
 from sspl.models.backbones.resnet import ResNet
-from sspl.models.segmentation import SegmentationSettings
+from sspl.models.network_settings import BackboneSettings, HeadSettings, SegmentationSettings
 from sspl.training.pretext_network import Pretrainer
 from sspl.training.pretrain import MODEL_FILE
 from sspl.training.stage_settings import PretrainSettings

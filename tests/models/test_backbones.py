@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from shared import changed_by_a_step
 from sspl.errors import DataError, SettingsError
-from sspl.models.attributes import AttributeNetwork, HeadSettings
+from sspl.models.attributes import AttributeNetwork
 from sspl.models.backbones import BACKBONES, build_backbone
-from sspl.models.backbones.base import BackboneSettings
+from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.settings import build
 from sspl.training.backbone_weights import load_backbone
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from sspl.models.criss_cross import CrissCrossAttention, RecurrentCrissCross
-from sspl.models.segmentation import SegmentationHead, SegmentationSettings
+from sspl.models.network_settings import SegmentationSettings
+from sspl.models.segmentation import SegmentationHead
 
 
 def attention(channels: int = 16, gamma: float = 1.0) -> CrissCrossAttention:

@@ -5,9 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from shared import FixedHead, changed_by_a_step
-from sspl.models.attributes import AttributeNetwork, HeadSettings, RegionPooling
-from sspl.models.backbones.base import BackboneSettings
-from sspl.models.segmentation import SegmentationSettings
+from sspl.models.attributes import AttributeNetwork, RegionPooling
+from sspl.models.network_settings import BackboneSettings, HeadSettings, SegmentationSettings
 from sspl.training.attribute_network import parameter_groups
 from sspl.training.stage_settings import FinetuneSettings
 

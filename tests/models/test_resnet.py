@@ -8,9 +8,10 @@ from torch import nn
 
 from shared import changed_by_a_step
 from sspl.models.activation import PReLU
-from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.base import BackboneSettings, pooled
+from sspl.models.attributes import AttributeNetwork
+from sspl.models.backbones.base import pooled
 from sspl.models.backbones.resnet import ResNet, ThinShortcut
+from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.training.attribute_network import parameter_groups
 from sspl.training.stage_settings import FinetuneSettings
 

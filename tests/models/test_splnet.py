@@ -20,16 +20,18 @@ from sspl.errors import DataError, SettingsError
 from sspl.io.checkpoints import load_state, save_state
 from sspl.io.weights import save_tensors
 from sspl.metrics.tallies import Mean
-from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.base import Backbone, BackboneSettings
+from sspl.models.attributes import AttributeNetwork
+from sspl.models.backbones.base import Backbone
 from sspl.models.backbones.resnet import ResNet
 from sspl.models.branches import Branches, ChannelGate, CrossAttention, RegionHeads, SpatialGate
 from sspl.models.bundle import load_model
+from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.models.splnet import BranchAttributeNetwork, build_attribute_network
 from sspl.settings import build, read_settings
 from sspl.tasks.base import Views
-from sspl.tasks.pct import PatchClassification, PCTSettings
-from sspl.training.adversarial import AdversarialSettings, Adversary, build_discriminator, fused
+from sspl.tasks.pct import PatchClassification
+from sspl.tasks.task_settings import PCTSettings
+from sspl.training.adversarial import Adversary, build_discriminator, fused
 from sspl.training.attribute_network import (
     freeze_statistics,
     initialise_bias,
@@ -37,6 +39,7 @@ from sspl.training.attribute_network import (
     parameter_groups,
 )
 from sspl.training.loop import Loop
+from sspl.training.loss_settings import AdversarialSettings
 from sspl.training.pretext_network import build_network
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 from sspl.training.transfer import transfer

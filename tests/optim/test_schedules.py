@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sspl.optim.optimiser import OptimSettings
+from sspl.optim.optim_settings import OptimSettings
 from sspl.optim.schedules import stepwise, warmup_cosine
 from sspl.settings import build
 from sspl.training.stage_settings import preset

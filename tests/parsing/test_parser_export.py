@@ -14,10 +14,11 @@ from sspl.domain.taxonomy import Taxonomy, built_in_taxonomy
 from sspl.errors import SsplError
 from sspl.parsing import parser_export
 from sspl.parsing.model import ParserModel, save_parser
-from sspl.parsing.network import ParserModelSettings, ParserNetwork
+from sspl.parsing.network import ParserNetwork
 from sspl.parsing.network_parser import NetworkParser
 from sspl.parsing.onnx_parser import OnnxParser
 from sspl.parsing.parser_export import ParserGraph, export_parser
+from sspl.parsing.parser_settings import ParserModelSettings
 from sspl.parsing.training import mirror_ids, parse
 
 SIZE = 64

@@ -17,9 +17,10 @@ from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
 from sspl.errors import SettingsError
 from sspl.parsing.masks import suspicion
 from sspl.parsing.model import ParserModel, load_parser, save_parser
-from sspl.parsing.network import ParserModelSettings, ParserNetwork
+from sspl.parsing.network import ParserNetwork
 from sspl.parsing.network_parser import network_size
-from sspl.parsing.training import ParserSettings, degrade, parse, scaled_size
+from sspl.parsing.parser_settings import ParserModelSettings, ParserSettings
+from sspl.parsing.training import degrade, parse, scaled_size
 from sspl.settings import build
 
 CPU = torch.device("cpu")

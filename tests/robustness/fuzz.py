@@ -64,9 +64,8 @@ from sspl.io.files import write_csv, write_text
 from sspl.io.names import path_below
 from sspl.io.runs import versions
 from sspl.io.weights import CHECKSUM_KEY, METADATA_KEY, read_tensors
-from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.base import BackboneSettings
 from sspl.models.bundle import AttributeModel, load_model, save_model
+from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.models.splnet import build_attribute_network
 from sspl.settings import build, dump_yaml, read_settings
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings

@@ -44,7 +44,8 @@ from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.io.runs import versions
 from sspl.io.weights import read_tensors
 from sspl.parsing.model import ParserModel, save_parser
-from sspl.parsing.network import ParserModelSettings, ParserNetwork
+from sspl.parsing.network import ParserNetwork
+from sspl.parsing.parser_settings import ParserModelSettings
 
 # Imported here, so that the processes that are forked off have it all at once.
 for module in (

@@ -41,9 +41,8 @@ from sspl.cli.values import FileOut, Finite, FolderOut, Host, Name, Text
 from sspl.domain.attributes import AttributeSchema
 from sspl.io.files import write_text
 from sspl.io.runs import versions
-from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.base import BackboneSettings
 from sspl.models.bundle import AttributeModel, save_model
+from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.models.splnet import build_attribute_network
 
 SECONDS: Final = 60

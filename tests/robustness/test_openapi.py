@@ -24,9 +24,8 @@ from sspl.apps.serving.app import make_app
 from sspl.apps.serving.reader import Reader
 from sspl.apps.serving.serving_settings import ServeSettings
 from sspl.domain.attributes import AttributeSchema
-from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.base import BackboneSettings
 from sspl.models.bundle import AttributeModel, save_model
+from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.models.splnet import build_attribute_network
 
 

@@ -22,7 +22,8 @@ from sspl.domain.attributes import AttributeSchema
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError, SsplError
 from sspl.parsing.model import ParserModel, save_parser
-from sspl.parsing.network import ParserModelSettings, ParserNetwork
+from sspl.parsing.network import ParserNetwork
+from sspl.parsing.parser_settings import ParserModelSettings
 from sspl.settings import build, read_settings
 from sspl.training.stage_settings import FinetuneSettings
 

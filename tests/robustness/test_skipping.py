@@ -14,13 +14,12 @@ from sspl.data.skipping import Skipped, usable
 from sspl.domain.attributes import AttributeSchema
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError
-from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.base import BackboneSettings
 from sspl.models.bundle import AttributeModel, save_model
-from sspl.models.segmentation import SegmentationSettings
+from sspl.models.network_settings import BackboneSettings, HeadSettings, SegmentationSettings
 from sspl.models.splnet import build_attribute_network
 from sspl.parsing.model import ParserModel, save_parser
-from sspl.parsing.network import ParserModelSettings, ParserNetwork
+from sspl.parsing.network import ParserNetwork
+from sspl.parsing.parser_settings import ParserModelSettings
 
 DAMAGED = ("000003.jpg", "000007.jpg")
 

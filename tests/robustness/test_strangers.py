@@ -30,12 +30,12 @@ from sspl.errors import DataError, SsplError
 from sspl.inference.portable import load_portable
 from sspl.io.checkpoints import STATE_FILE, load_state
 from sspl.io.weights import read_tensors, save_tensors
-from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.base import BackboneSettings
 from sspl.models.bundle import AttributeModel, load_model, save_model
+from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.models.splnet import build_attribute_network
 from sspl.parsing.model import ParserModel, load_parser, save_parser
-from sspl.parsing.network import ParserModelSettings, ParserNetwork
+from sspl.parsing.network import ParserNetwork
+from sspl.parsing.parser_settings import ParserModelSettings
 from sspl.settings import read_settings
 from sspl.training.backbone_weights import load_backbone
 from sspl.training.pretext_network import build_network

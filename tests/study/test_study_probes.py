@@ -13,29 +13,25 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from sspl.errors import DataError, SettingsError
-from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.base import BackboneSettings, pooled
+from sspl.models.attributes import AttributeNetwork
+from sspl.models.backbones.base import pooled
+from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.models.splnet import AnyAttributeNetwork
 from sspl.study.features import (
-    HogSettings,
-    OnnxSettings,
-    TorchSettings,
     hog_extractor,
     network_extractor,
     onnx_extractor,
     renew_averages,
     torch_extractor,
 )
-from sspl.study.probes import (
-    SURE,
+from sspl.study.probe_settings import (
+    HogSettings,
     KNNSettings,
-    LabelledFeatures,
     LinearSettings,
-    fit_knn,
-    fit_linear,
-    knn_logits,
-    standardiser,
+    OnnxSettings,
+    TorchSettings,
 )
+from sspl.study.probes import SURE, LabelledFeatures, fit_knn, fit_linear, knn_logits, standardiser
 
 
 def blobs(n: int, seed: int, gap: float = 1.0) -> LabelledFeatures:

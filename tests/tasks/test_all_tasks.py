@@ -17,6 +17,7 @@ from sspl.models import BackboneSettings, build_backbone
 from sspl.settings import Settings, build, read_settings
 from sspl.tasks import TASKS, PretextTask, TaskContext, Views
 from sspl.tasks.loading import build_tasks, task_kinds
+from sspl.tasks.task_settings import TASK_SETTINGS
 from sspl.training.pretext_network import task_context
 from sspl.training.stage_settings import PretrainSettings
 
@@ -99,6 +100,10 @@ def test_names_are_taken_once() -> None:
     names = [kind.name for kind in TASKS]
     assert len(set(names)) == len(names) == 9
     assert list(task_kinds(names).values()) == list(TASKS)
+
+
+def test_the_settings_that_need_no_torch_are_those_of_the_tasks() -> None:
+    assert list(TASK_SETTINGS.items()) == [(kind.name, kind.Settings) for kind in TASKS]
 
 
 def settings(*overrides: str, tasks: str = f"['{JIGSAW}',prt]") -> PretrainSettings:

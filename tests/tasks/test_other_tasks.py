@@ -14,19 +14,21 @@ from torch import Tensor
 from shared import context, tasks_of
 from sspl.data.data_settings import DataSettings
 from sspl.data.synthetic import write_synthetic
-from sspl.data.transforms import ColourSettings
+from sspl.data.view_settings import ColourSettings
 from sspl.domain.attributes import schema_for
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.base import Backbone, BackboneSettings, pooled
+from sspl.models.backbones.base import Backbone, pooled
+from sspl.models.network_settings import BackboneSettings
 from sspl.models.splnet import build_attribute_network
 from sspl.settings import Settings, build
 from sspl.tasks.base import PretextTask, Views
-from sspl.tasks.byol import BYOL, BYOLSettings, regression_loss
+from sspl.tasks.byol import BYOL, regression_loss
 from sspl.tasks.colourise import luma_and_chroma, to_bins
-from sspl.tasks.location import AROUND, LocationSettings, RelativeLocation
-from sspl.tasks.masked import MaskedModelling, MaskedSettings, draw_cover, masked_l1
+from sspl.tasks.location import AROUND, RelativeLocation
+from sspl.tasks.masked import MaskedModelling, draw_cover, masked_l1
 from sspl.tasks.rotnet import WholeRotation
-from sspl.tasks.simclr import SimCLR, SimCLRSettings, nt_xent, partners, two_views
+from sspl.tasks.simclr import SimCLR, nt_xent, partners, two_views
+from sspl.tasks.task_settings import BYOLSettings, LocationSettings, MaskedSettings, SimCLRSettings
 from sspl.training.pretrain import pretrain
 from sspl.training.stage_settings import OTHER_TASKS, FinetuneSettings, PretrainSettings
 from sspl.training.transfer import transfer

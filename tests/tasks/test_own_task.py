@@ -13,7 +13,7 @@ from sspl.data.synthetic import write_synthetic
 from sspl.errors import SettingsError
 from sspl.io.weights import load_tensors
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.base import BackboneSettings
+from sspl.models.network_settings import BackboneSettings
 from sspl.settings import build
 from sspl.tasks.base import Views
 from sspl.training.pretrain import pretrain

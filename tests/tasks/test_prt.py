@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shared import context
-from sspl.models.backbones.base import Backbone, BackboneSettings
+from sspl.models.backbones.base import Backbone
 from sspl.models.backbones.resnet import ResNet
+from sspl.models.network_settings import BackboneSettings
 from sspl.tasks import prt
 from sspl.tasks.base import Views
-from sspl.tasks.prt import NO_LABEL, PatchRotation, PRTSettings
+from sspl.tasks.prt import NO_LABEL, PatchRotation
+from sspl.tasks.task_settings import PRTSettings
 
 BACKGROUND = 0
 SKIN = 1

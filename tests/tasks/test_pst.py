@@ -10,9 +10,11 @@ from torch import Tensor
 from shared import FixedHead, context
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
 from sspl.models.backbones.base import Backbone
-from sspl.models.segmentation import SegmentationHead, SegmentationSettings
+from sspl.models.network_settings import SegmentationSettings
+from sspl.models.segmentation import SegmentationHead
 from sspl.tasks.base import Views
-from sspl.tasks.pst import PatchSegmentation, PSTSettings
+from sspl.tasks.pst import PatchSegmentation
+from sspl.tasks.task_settings import PSTSettings
 
 TAXONOMY = built_in_taxonomy("fasseg6")
 WIDTHS = (8, 8, 16, 16)

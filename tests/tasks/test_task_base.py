@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sspl.models.backbones.base import BackboneSettings
 from sspl.models.backbones.resnet import ResNet
+from sspl.models.network_settings import BackboneSettings
 from sspl.tasks.base import PretextTask, TaskResult, accuracy_tally, frozen_running_averages
 
 

@@ -14,13 +14,9 @@ from sspl.errors import SettingsError
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.scoring import logits_of
 from sspl.settings import build
-from sspl.training.consistency import (
-    ConsistencySettings,
-    UnlabelledFaces,
-    consistency_loss,
-    erase,
-)
+from sspl.training.consistency import UnlabelledFaces, consistency_loss, erase
 from sspl.training.face_sources import unlabelled_sources
+from sspl.training.loss_settings import ConsistencySettings
 from sspl.training.stage_settings import FinetuneSettings
 
 

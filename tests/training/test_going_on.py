@@ -11,9 +11,8 @@ from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
 from sspl.inference.pack import pack_model
 from sspl.io.weights import save_tensors
-from sspl.models.attributes import HeadSettings
-from sspl.models.branches import Architecture
 from sspl.models.bundle import AttributeModel, save_model
+from sspl.models.network_settings import Architecture, HeadSettings
 from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
 from sspl.training.backbone_weights import load_backbone
 from sspl.training.starts import PRETRAINED_FILE, weights_file

@@ -13,14 +13,11 @@ from torch import Tensor, nn
 from sspl.data.records import MISSING
 from sspl.domain.taxonomy import UNKNOWN
 from sspl.optim.averaging import warmed_average
-from sspl.parsing.training import (
-    ParserSettings,
-    class_weights,
-    dice_loss,
-    parser_loss,
-)
+from sspl.parsing.parser_settings import ParserSettings
+from sspl.parsing.training import class_weights, dice_loss, parser_loss
 from sspl.training.attribute_network import initialise_bias, log_odds
-from sspl.training.losses import LossSettings, attribute_loss, masked_bce
+from sspl.training.loss_settings import LossSettings
+from sspl.training.losses import attribute_loss, masked_bce
 
 
 def log_loss(logit: float, label: int) -> float:

@@ -2,16 +2,16 @@
 
 import pytest
 
-from sspl.data.transforms import ColourSettings, GeometrySettings
+from sspl.data.view_settings import ColourSettings, GeometrySettings
 from sspl.errors import SettingsError
-from sspl.models.segmentation import SegmentationSettings
+from sspl.models.network_settings import SegmentationSettings
 from sspl.settings import Settings, build
 from sspl.tasks.base import PretextTask
-from sspl.tasks.pct import PatchClassification, PCTSettings
-from sspl.tasks.prt import PatchRotation, PRTSettings
-from sspl.tasks.pst import PatchSegmentation, PSTSettings
-from sspl.training.adversarial import AdversarialSettings
-from sspl.training.losses import LossSettings
+from sspl.tasks.pct import PatchClassification
+from sspl.tasks.prt import PatchRotation
+from sspl.tasks.pst import PatchSegmentation
+from sspl.tasks.task_settings import PCTSettings, PRTSettings, PSTSettings
+from sspl.training.loss_settings import AdversarialSettings, LossSettings
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,8 @@ def train(
     Settings follow as key=value, such as steps=2000 model.width=0.25.
     """
     from sspl.parsing.commands import train_and_test
+    from sspl.parsing.parser_settings import ParserSettings
     from sspl.parsing.report import parser_table
-    from sspl.parsing.training import ParserSettings
     from sspl.settings import build, read_settings
 
     content = read_settings(settings_file) if settings_file else {}

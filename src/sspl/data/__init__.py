@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from sspl.data.subsets import label_subset as label_subset
     from sspl.data.synthetic import render_face as render_face
     from sspl.data.synthetic import write_synthetic as write_synthetic
-    from sspl.data.transforms import ColourSettings as ColourSettings
-    from sspl.data.transforms import GeometrySettings as GeometrySettings
     from sspl.data.transforms import cut_squares as cut_squares
     from sspl.data.transforms import draw_geometry as draw_geometry
     from sspl.data.transforms import jitter_colour as jitter_colour
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
     from sspl.data.transforms import random_view as random_view
     from sspl.data.transforms import warp_images as warp_images
     from sspl.data.transforms import warp_masks as warp_masks
+    from sspl.data.view_settings import ColourSettings as ColourSettings
+    from sspl.data.view_settings import GeometrySettings as GeometrySettings
 else:
     __getattr__, __all__ = public(
         __name__,

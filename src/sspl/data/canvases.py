@@ -18,8 +18,8 @@ from sspl.data.orders import WINDOW, Places, WindowedOrder
 from sspl.data.packs.read import PackedFaces
 from sspl.data.records import Faces, box_in
 from sspl.data.streams import read_ahead
-from sspl.device import usable_cores
 from sspl.errors import DataError, SsplError
+from sspl.io.cores import usable_cores
 from sspl.io.progress import watched
 
 GIB: Final = 2**30

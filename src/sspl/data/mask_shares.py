@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from sspl.data.images import read_mask
 from sspl.data.records import Faces
-from sspl.device import usable_cores
 from sspl.domain.parts import SMALL_PARTS
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy
 from sspl.errors import DataError
+from sspl.io.cores import usable_cores
 from sspl.io.progress import watched
 
 MOST_OF_A_PART: Final = 0.1

@@ -7,8 +7,8 @@ from typing import Final, Literal
 from sspl.data.adapters.dialect import read_csv
 from sspl.data.images import read_image, read_mask
 from sspl.data.records import FaceRecord, FaceSet
-from sspl.device import usable_cores
 from sspl.errors import DataError
+from sspl.io.cores import usable_cores
 from sspl.io.files import write_csv
 from sspl.io.progress import watched
 

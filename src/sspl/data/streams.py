@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sspl.data.images import Box, read_canvas
 from sspl.data.records import Faces, box_in
-from sspl.device import usable_cores
+from sspl.io.cores import usable_cores
 
 BATCHES_AHEAD: Final = 2
 

@@ -21,9 +21,8 @@ from sspl.io.files import LOCK_FILE, write_text
 from sspl.parsing.commands import train_and_test
 from sspl.parsing.masks import make_masks
 from sspl.parsing.model import load_parser
-from sspl.parsing.network import ParserModelSettings
 from sspl.parsing.network_parser import NetworkParser
-from sspl.parsing.training import ParserSettings
+from sspl.parsing.parser_settings import ParserModelSettings, ParserSettings
 from sspl.reporting.picture import require_matplotlib
 from sspl.settings import Settings, build, merge
 from sspl.training.pretrain import pretrain

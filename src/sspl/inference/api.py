@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sspl.data.framing import Size, Unlike, is_unlike
 from sspl.data.images import image_canvas
 from sspl.data.streams import in_batches, read_ahead
-from sspl.device import Precision
 from sspl.inference.pictures import Picture, each_picture, name_of, open_picture
 from sspl.inference.scorers import Scorer, load_scorer
+from sspl.settings import Precision
 
 BATCH_SIZE: Final = 64
 

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from sspl.data.framing import Size, size_by_box
 from sspl.data.images import Box
-from sspl.device import Precision, keep_freed_memory, pick_device
+from sspl.device import keep_freed_memory, pick_device
 from sspl.errors import SettingsError
 from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.decisions import Decisions
 from sspl.models.scoring import logits_of
+from sspl.settings import Precision
 
 if TYPE_CHECKING:
     from sspl.inference.portable import PortableModel

@@ -8,11 +8,15 @@ from typing import Any, NoReturn, TypeVar, overload
 
 from tqdm import tqdm
 
-from sspl.distributed.group import is_first
-
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+
+def _speaks() -> bool:
+    """Tell whether this is the first process; torch, which knows, is not loaded to ask it."""
+    group = sys.modules.get("sspl.distributed.group")
+    return group is None or bool(group.is_first())
 
 
 def is_watched() -> bool:
@@ -21,7 +25,7 @@ def is_watched() -> bool:
     TQDM_DISABLE turns them off, as `--quiet` does; what tqdm is told outright would win over it.
     """
     asked = os.environ.get("TQDM_DISABLE", "0") in ("", "0")
-    return is_first() and asked and sys.stderr is not None and sys.stderr.isatty()
+    return _speaks() and asked and sys.stderr is not None and sys.stderr.isatty()
 
 
 @overload
@@ -37,6 +41,6 @@ def watched(iterable: Any = None, *more: Any, **options: Any) -> "tqdm[Any]":
 
 def note(unit: str, done: int, total: int, figures: Mapping[str, float | None]) -> None:
     """Write a line into the log of a long run where no bar is shown."""
-    if is_first() and not is_watched():
+    if _speaks() and not is_watched():
         known = (f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
         log.info("%s %d/%d: %s", unit, done, total, ", ".join(known))

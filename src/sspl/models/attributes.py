@@ -1,38 +1,25 @@
 """Stage 2: attribute heads on a pooled feature of the backbone."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.base import BackboneSettings, pooled
-from sspl.models.branches import Architecture
-from sspl.models.segmentation import SegmentationHead, SegmentationSettings
-from sspl.settings import Settings, build
+from sspl.models.backbones.base import pooled
+from sspl.models.network_settings import (
+    Architecture,
+    BackboneSettings,
+    HeadSettings,
+    SegmentationSettings,
+)
+from sspl.models.segmentation import SegmentationHead
+from sspl.settings import build
 
 SMALL_REGION = 0.5
 """Places a region must cover for its mean feature to count at about two thirds."""
-
-
-class HeadSettings(Settings):
-    """The attribute heads and what they read.
-
-    `pooling: average` is the paper's: the last feature map averaged over its places. `regions`
-    goes beyond it: PST's segmentation head comes along to stage 2, and the heads also read
-    feature map `region_map` averaged over each semantic class's places.
-
-    Examples:
-        >>> HeadSettings(dropout=0.2).pooling
-        'average'
-    """
-
-    dropout: float = Field(0.0, ge=0, lt=1)
-    pooling: Literal["average", "regions"] = "average"
-    region_map: int = Field(2, ge=1, le=4, description="stage whose map is pooled by region")
 
 
 class AveragePooling(nn.Module):

@@ -8,7 +8,7 @@ have no bias and are followed by BatchNorm and PReLU, as in the backbone.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from sspl.domain.regions import REGIONS
 from sspl.models.activation import PReLU
 from sspl.models.backbones.base import pooled
-
-Architecture = Literal["sspl", "splnet"]
 
 REDUCTION: Final = 16
 """Channels of the squeeze-and-excitation for each hidden unit."""

@@ -21,11 +21,13 @@ from sspl.errors import DataError, SettingsError
 from sspl.io.early_files import renamed_keys
 from sspl.io.files import read_json, write_json
 from sspl.io.weights import build_strictly, read_tensors, save_tensors
-from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.base import BackboneSettings
-from sspl.models.branches import Architecture
 from sspl.models.decisions import Decisions, check_decisions
-from sspl.models.segmentation import SegmentationSettings
+from sspl.models.network_settings import (
+    Architecture,
+    BackboneSettings,
+    HeadSettings,
+    SegmentationSettings,
+)
 from sspl.models.splnet import AnyAttributeNetwork, network_from_metadata
 from sspl.settings import Settings, build
 

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from sspl.data.canvases import Canvases
 from sspl.data.transforms import identity_geometry, normalise, warp_images
-from sspl.device import Precision, autocast
+from sspl.device import autocast
 from sspl.io.progress import watched
 from sspl.models.bundle import AttributeModel
 from sspl.models.splnet import AnyAttributeNetwork
+from sspl.settings import Precision
 
 
 @torch.inference_mode()

@@ -3,30 +3,12 @@
 docs/method.md#pst-patch-segmentation; stage 2 may pool features by what it says.
 """
 
-from typing import Literal
-
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.models.activation import PReLU
 from sspl.models.criss_cross import RecurrentCrissCross
-from sspl.settings import Settings
-
-
-class SegmentationSettings(Settings):
-    """Shape of the segmentation head, which stage 2 may take over.
-
-    `attention: criss_cross` with `maps: 1` is the reference's head.
-
-    Examples:
-        >>> SegmentationSettings(maps=3).attention
-        'none'
-    """
-
-    maps: int = Field(1, ge=1, le=4, description="how many of the last feature maps the head reads")
-    width: int = Field(128, ge=8, description="channels of the head")
-    attention: Literal["none", "criss_cross"] = "none"
+from sspl.models.network_settings import SegmentationSettings
 
 
 class SegmentationHead(nn.Module):

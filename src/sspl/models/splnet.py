@@ -7,11 +7,15 @@ from torch import Tensor, nn
 
 from sspl.domain.attributes import AttributeSchema
 from sspl.domain.regions import REGIONS
-from sspl.models.attributes import AttributeNetwork, HeadSettings
+from sspl.models.attributes import AttributeNetwork
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.base import BackboneSettings
-from sspl.models.branches import Architecture, Branches, RegionHeads
-from sspl.models.segmentation import SegmentationSettings
+from sspl.models.branches import Branches, RegionHeads
+from sspl.models.network_settings import (
+    Architecture,
+    BackboneSettings,
+    HeadSettings,
+    SegmentationSettings,
+)
 from sspl.settings import build
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sspl.device import usable_cores
 from sspl.errors import DataError, SsplError
+from sspl.io.cores import usable_cores
 
 
 def not_installed(absent: ImportError) -> SsplError:

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, NoReturn
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.distributed.group import mean_over_processes
 from sspl.errors import TrainingError
-from sspl.optim.schedules import ScheduleSettings
-from sspl.settings import Settings
+from sspl.optim.optim_settings import OptimSettings
 
 FUSED: Final = {"cpu", "cuda"}
 """Devices on which torch has updated all tensors in one pass since 2.4."""
@@ -19,29 +17,6 @@ FUSED: Final = {"cpu", "cuda"}
 NO_PARTS: Final[Mapping[str, Tensor]] = MappingProxyType({})
 LOWER_LR: Final = "lower optim.lr or set runtime.precision=fp32"
 """What helps a stage whose loss is not a number."""
-
-
-class OptimSettings(Settings):
-    """Optimiser and budget; `batch_size` counts the faces of a step over all processes.
-
-    Examples:
-        >>> OptimSettings(lr=3e-3, schedule={"warmup_epochs": 2}).schedule.warmup_epochs
-        2
-    """
-
-    name: Literal["adam", "adamw"] = "adamw"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    batch_size: int = Field(64, ge=2)
-    epochs: int = Field(30, ge=1)
-    accumulate: int = Field(
-        1, ge=1, description="parts in which a process works through its share of a batch"
-    )
-    sync_batchnorm: bool = Field(
-        True, description="among several processes, take BatchNorm's statistics over all of them"
-    )
-    clip: float = Field(5.0, gt=0, description="largest gradient norm")
-    schedule: ScheduleSettings = ScheduleSettings(warmup_epochs=1)
 
 
 def make_optimiser(

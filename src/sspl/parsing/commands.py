@@ -29,8 +29,9 @@ from sspl.parsing.model import ParserModel, load_parser, save_parser
 from sspl.parsing.network_parser import NetworkParser
 from sspl.parsing.pairs import draw_training_pairs, find_pairs, load_pairs
 from sspl.parsing.parser import Parser
+from sspl.parsing.parser_settings import ParserSettings
 from sspl.parsing.report import parser_figures
-from sspl.parsing.training import ParserSettings, train_parser
+from sspl.parsing.training import train_parser
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from pydantic import Field
 from sspl.domain.taxonomy import Taxonomy
 from sspl.errors import DataError
 from sspl.io.weights import build_strictly, checked_metadata, load_tensors, save_tensors
-from sspl.parsing.network import ParserModelSettings, ParserNetwork
+from sspl.parsing.network import ParserNetwork
+from sspl.parsing.parser_settings import ParserModelSettings
 from sspl.settings import Settings
 
 MODEL_FILE: Final = "parser.safetensors"

@@ -7,16 +7,9 @@ aggregation lets each gate the other. Two departures from the paper, both for fa
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from sspl.settings import Settings
-
-
-class ParserModelSettings(Settings):
-    """Size of the parser network."""
-
-    width: float = Field(0.5, gt=0, le=4, description="1 is BiSeNetV2's own width")
+from sspl.parsing.parser_settings import ParserModelSettings
 
 
 def conv(

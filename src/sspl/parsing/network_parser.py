@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from sspl.device import Precision, keep_freed_memory, pick_device
+from sspl.device import keep_freed_memory, pick_device
 from sspl.domain.taxonomy import Taxonomy
 from sspl.parsing.model import ParserModel
 from sspl.parsing.network import resize
 from sspl.parsing.parser import Ids, Pixels
 from sspl.parsing.training import STRIDE, mirror_ids, parse
+from sspl.settings import Precision
 
 
 def network_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:

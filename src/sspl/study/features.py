@@ -4,13 +4,11 @@ An extractor maps uint8 (n, canvas, canvas, 3) to float32 (n, features).
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
@@ -18,12 +16,13 @@ from sspl.data.images import Box
 from sspl.data.records import FaceSet
 from sspl.data.streams import stream_canvases
 from sspl.data.transforms import identity_geometry, normalise, warp_images
-from sspl.device import Precision, autocast
+from sspl.device import autocast
 from sspl.errors import DataError, SettingsError, SsplError
 from sspl.io.progress import watched
-from sspl.io.user_code import is_user_code, load_user_code
+from sspl.io.user_code import load_user_code
 from sspl.models.splnet import AnyAttributeNetwork
-from sspl.settings import Settings
+from sspl.settings import Precision
+from sspl.study.probe_settings import HogSettings, NormalisedSettings, OnnxSettings, TorchSettings
 
 Pixels = NDArray[np.uint8]
 Extractor = Callable[[Pixels], NDArray[np.float32]]
@@ -31,66 +30,6 @@ Extractor = Callable[[Pixels], NDArray[np.float32]]
 BATCH: Final = 128
 ENOUGH_FACES: Final = 2048
 """Training faces from which statistics without labels (BatchNorm averages, PCA) are taken."""
-
-
-class HogSettings(Settings):
-    """Histograms of oriented gradients and mean colours, reduced by PCA.
-
-    The histograms are those of Dalal and Triggs (CVPR 2005); colours are means over a grid, in
-    CIELAB. The PCA is fitted on training faces without their labels.
-    """
-
-    kind: Literal["hog"]
-    orientations: int = Field(9, ge=2)
-    cell: int = Field(8, ge=4, description="side of a cell, px of the network's input size")
-    colour_grid: int = Field(6, ge=1)
-    components: int = Field(200, ge=1, description="of the PCA")
-
-
-class NormalisedSettings(Settings):
-    """What a network of the user's wants: RGB pictures of `(pixel / 255 - mean) / std`."""
-
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-    def normalised(self, pixels: Pixels, size: int) -> NDArray[np.float32]:
-        """Return float32 (n, size, size, 3) of uint8 (n, canvas, canvas, 3)."""
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        pictures = _resized(pixels, size) / np.float32(255)
-        return (pictures - mean) / std
-
-
-class OnnxSettings(NormalisedSettings):
-    """A network of the user's: the first output of an ONNX file, flattened, is the feature.
-
-    The number of pictures and their side are read from the graph's input where it says them.
-    """
-
-    kind: Literal["onnx"]
-    path: Path
-    layout: Literal["nchw", "nhwc"] = "nchw"
-    size: int | None = Field(None, ge=8, description="side in px, where the graph leaves it open")
-
-
-class TorchSettings(NormalisedSettings):
-    """A network of the user's in torch: FUNCTION of a Python file returns it, weights and all.
-
-    It maps float32 (n, 3, size, size) to a tensor of n rows, which is flattened.
-    """
-
-    kind: Literal["torch"]
-    path: str = Field(description="FILE.py:FUNCTION")
-    size: int = Field(ge=8, description="side of its pictures, px")
-
-    @field_validator("path")
-    @classmethod
-    def _names_a_function(cls, path: str) -> str:
-        if not is_user_code(path):
-            raise ValueError(f"'{path}' must be FILE.py:FUNCTION")
-        return path
-
-
-FeatureSettings = Annotated[HogSettings | OnnxSettings | TorchSettings, Field(discriminator="kind")]
 
 
 def extract_features(
@@ -222,6 +161,13 @@ def _resized(pixels: Pixels, size: int) -> NDArray[np.float32]:
     return found
 
 
+def _normalised(pixels: Pixels, size: int, settings: NormalisedSettings) -> NDArray[np.float32]:
+    """Return float32 (n, size, size, 3) of uint8 (n, canvas, canvas, 3)."""
+    mean, std = np.array(settings.mean, np.float32), np.array(settings.std, np.float32)
+    pictures = _resized(pixels, size) / np.float32(255)
+    return (pictures - mean) / std
+
+
 def onnx_extractor(settings: OnnxSettings) -> Extractor:
     """Return the extractor of a user's ONNX file.
 
@@ -238,7 +184,7 @@ def onnx_extractor(settings: OnnxSettings) -> Extractor:
     takes = session.get_inputs()[0]
 
     def extract(pixels: Pixels) -> NDArray[np.float32]:
-        pictures = settings.normalised(pixels, size)
+        pictures = _normalised(pixels, size, settings)
         if settings.layout == "nchw":
             pictures = pictures.transpose(0, 3, 1, 2)
         batches = [pictures[i : i + 1] for i in range(len(pictures))]
@@ -270,7 +216,7 @@ def torch_extractor(
 
     @torch.inference_mode()
     def extract(pixels: Pixels) -> NDArray[np.float32]:
-        pictures = torch.from_numpy(settings.normalised(pixels, settings.size)).to(device)
+        pictures = torch.from_numpy(_normalised(pixels, settings.size, settings)).to(device)
         with autocast(device, precision):
             rows = network(pictures.permute(0, 3, 1, 2))
         if not isinstance(rows, Tensor) or len(rows) != len(pixels):

@@ -11,14 +11,13 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy.special import expit, logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from sspl.data.records import MISSING, Labels
 from sspl.metrics.attributes import all_figures, means, positive_rates
-from sspl.settings import Settings
+from sspl.study.probe_settings import KNNSettings, LinearSettings
 from sspl.training.calibration import fit_temperatures
 
 Features = NDArray[np.float32]
@@ -27,28 +26,6 @@ Predictor = Callable[[Features], Logits]
 
 SURE: Final = 0.999
 """Largest probability that a probe states, so that its logit is finite."""
-
-
-class LinearSettings(Settings):
-    """Linear probe: logistic regression, one strength of L2 regularisation for all attributes."""
-
-    strengths: tuple[float, ...] = Field(
-        (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001),
-        min_length=1,
-        description="candidates, per labelled face: weight of half the squared norm of the weights",
-    )
-
-
-class KNNSettings(Settings):
-    """Nearest neighbours by cosine similarity; each votes with exp(similarity / temperature).
-
-    After Wu et al., CVPR 2018, as is common for features of self-supervision. There the faces
-    are so many of each class; here, where a face has many attributes, the label count is the
-    number of faces, drawn once for each subset seed of the study.
-    """
-
-    neighbours: tuple[int, ...] = Field((1, 3, 5, 10, 20, 50, 100), min_length=1)
-    temperature: float = Field(0.07, gt=0)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from sspl.study.cells import (
     plan,
     read_json,
 )
-from sspl.study.probes import KNNSettings, LinearSettings
+from sspl.study.probe_settings import KNNSettings, LinearSettings
 from sspl.study.results import cell_result, write_results
 from sspl.study.study_settings import StudySettings, open_spec
 from sspl.study.work import finetuned, probed, remove_state

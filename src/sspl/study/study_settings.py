@@ -14,8 +14,7 @@ from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from sspl.data.data_settings import DataSettings, parse_data_spec
 from sspl.errors import SettingsError
 from sspl.settings import Settings, build, merge, read_settings
-from sspl.study.features import FeatureSettings
-from sspl.study.probes import KNNSettings, LinearSettings
+from sspl.study.probe_settings import FeatureSettings, KNNSettings, LinearSettings
 
 Protocol = Literal["finetune", "linear", "knn"]
 

@@ -18,10 +18,6 @@ from sspl.metrics.attributes import positive_rates
 from sspl.models.bundle import MODEL_FILE, load_model
 from sspl.study.features import (
     Extractor,
-    FeatureSettings,
-    HogSettings,
-    OnnxSettings,
-    TorchSettings,
     extract_features,
     hog_extractor,
     network_extractor,
@@ -29,13 +25,15 @@ from sspl.study.features import (
     some_canvases,
     torch_extractor,
 )
-from sspl.study.probes import (
+from sspl.study.probe_settings import (
+    FeatureSettings,
+    HogSettings,
     KNNSettings,
-    LabelledFeatures,
     LinearSettings,
-    fit_knn,
-    fit_linear,
+    OnnxSettings,
+    TorchSettings,
 )
+from sspl.study.probes import LabelledFeatures, fit_knn, fit_linear
 from sspl.training.finetune import Finetuning, finetune
 from sspl.training.partition import Partition, partition
 from sspl.training.selection import selection

@@ -13,8 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sspl.domain.taxonomy import Taxonomy
 from sspl.metrics.tallies import Mean, Tally
 from sspl.models.backbones.base import Backbone
-from sspl.models.branches import Architecture
-from sspl.models.segmentation import SegmentationSettings
+from sspl.models.network_settings import Architecture, SegmentationSettings
 from sspl.settings import Settings as BaseSettings
 
 

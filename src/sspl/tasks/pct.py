@@ -4,11 +4,10 @@ docs/method.md#pct-patch-classification.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.distributed.group import shared_count
@@ -16,20 +15,8 @@ from sspl.domain.regions import REGIONS
 from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.models.branches import RegionHeads
-from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
-
-
-class PCTSettings(Settings):
-    """Settings of patch classification.
-
-    `rule: top` is the reference's: the `top` largest classes are positive. `share`, which is ours,
-    takes every class that covers more than `share` of the crop's known pixels, however many.
-    """
-
-    rule: Literal["top", "share"] = "top"
-    top: int = Field(9, ge=1, description="v: how many of the largest classes are positive")
-    share: float = Field(0.005, ge=0, lt=1, description="share of pixels that a class must exceed")
+from sspl.tasks.task_settings import PCTSettings
 
 
 def class_counts(masks: Tensor, classes: int) -> Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from sspl.distributed.group import shared_count
@@ -16,15 +15,8 @@ from sspl.metrics.pixels import confusion_matrix
 from sspl.metrics.tallies import Confusion
 from sspl.models.backbones.base import Backbone
 from sspl.models.segmentation import SegmentationHead
-from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
-
-
-class PSTSettings(Settings):
-    """Settings of patch segmentation."""
-
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    target_stride: int = Field(1, ge=1, le=16, description="take every k-th mask pixel as target")
+from sspl.tasks.task_settings import PSTSettings
 
 
 class PatchSegmentation(PretextTask):

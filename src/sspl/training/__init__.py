@@ -6,7 +6,7 @@ from sspl import public
 
 if TYPE_CHECKING:
     from sspl.training.backbone_weights import load_backbone as load_backbone
-    from sspl.training.losses import LossSettings as LossSettings
+    from sspl.training.loss_settings import LossSettings as LossSettings
     from sspl.training.losses import attribute_loss as attribute_loss
     from sspl.training.losses import masked_bce as masked_bce
     from sspl.training.stage_settings import FinetuneSettings as FinetuneSettings

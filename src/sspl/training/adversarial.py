@@ -9,26 +9,17 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from sspl.distributed.group import for_all_processes
 from sspl.domain.regions import REGIONS, WHOLE
 from sspl.metrics.tallies import Mean
-from sspl.settings import Settings
 from sspl.tasks.base import TaskResult
+from sspl.training.loss_settings import AdversarialSettings
 
 HIDDEN: Final = (64, 128, 256)
 SLOPE: Final = 0.05
-
-
-class AdversarialSettings(Settings):
-    """Settings of the adversarial term; `splnet` alone has one."""
-
-    weight: float = Field(0.1, ge=0, description="loss weight; 0 switches the term off")
-    every: int = Field(5, ge=1, description="steps between updates of the discriminator")
-    lr: float = Field(5e-4, gt=0, description="learning rate of the discriminator")
 
 
 def build_discriminator(features: int) -> nn.Sequential:

@@ -8,38 +8,15 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from sspl.data.canvases import Canvases
-from sspl.data.data_settings import DataSettings
-from sspl.data.transforms import ColourSettings, GeometrySettings, random_view
+from sspl.data.transforms import random_view
 from sspl.distributed.group import process_count, process_rank
 from sspl.distributed.random import turn_to, uniform
 from sspl.distributed.sampler import MicroBatches, RankSampler
-from sspl.settings import Settings
+from sspl.training.loss_settings import ConsistencySettings
 from sspl.training.losses import mean_over_known
-
-
-class ConsistencySettings(Settings):
-    """Learning from the training faces whose labels are not used, and from `data`.
-
-    The teacher, the network's averaged weights, looks at a plain view of a face; the network
-    sees a strongly changed one. An attribute counts where the teacher gives it a probability of
-    at least `threshold` or at most 1 - `threshold`.
-    """
-
-    weight: float = Field(0.0, ge=0, description="0 leaves unlabelled faces alone")
-    data: tuple[DataSettings, ...] = Field((), description="more unlabelled faces")
-    ratio: int = Field(2, ge=1, description="unlabelled faces for each labelled one in a batch")
-    threshold: float = Field(0.9, ge=0.5, lt=1)
-    soft: bool = Field(False, description="learn the teacher's probability, not its decision")
-    ramp_epochs: int = Field(5, ge=0, description="epochs over which the weight rises")
-    geometry: GeometrySettings = GeometrySettings(scale=(0.7, 1.1), rotation=12)
-    colour: ColourSettings = ColourSettings(
-        brightness=0.4, contrast=0.4, saturation=0.4, cast=0.1, grey=0.1
-    )
-    erase: float = Field(0.4, ge=0, lt=1, description="largest side of the square made grey")
 
 
 def erase(views: Tensor, largest: float, generator: torch.Generator) -> Tensor:

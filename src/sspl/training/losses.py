@@ -1,37 +1,12 @@
 """Losses of stage 2 over attributes with missing labels."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from sspl.data.records import MISSING
 from sspl.distributed.group import shared_count
-from sspl.settings import Settings
-
-
-class LossSettings(Settings):
-    """The loss of the labelled faces; `bce` is the paper's, the others go beyond it.
-
-    - `asymmetric` (Ridnik et al., ICCV 2021) plays down easy negatives.
-    - `logit_adjusted` (Menon et al., ICLR 2021) trains for balanced accuracy: it adds the
-      log-odds of each attribute's share to the logits, in training alone.
-    - `bootstrap` (Reed et al., ICLR workshop 2015, soft form) trusts a label no more than
-      `belief` and the network's own opinion for the rest, against wrong labels.
-
-    Examples:
-        >>> LossSettings(name="asymmetric").gamma_negative
-        2.0
-    """
-
-    name: Literal["bce", "asymmetric", "logit_adjusted", "bootstrap"] = "bce"
-    gamma_positive: float = Field(0.0, ge=0, description="asymmetric: focus on hard positives")
-    gamma_negative: float = Field(2.0, ge=0, description="asymmetric: focus on hard negatives")
-    margin: float = Field(0.05, ge=0, lt=1, description="asymmetric: negatives below it are free")
-    adjustment: float = Field(1.0, ge=0, description="logit_adjusted: factor on the log-odds")
-    belief: float = Field(0.9, gt=0, le=1, description="bootstrap: weight of the given label")
+from sspl.training.loss_settings import LossSettings
 
 
 def mean_over_known(losses: Tensor, known: Tensor) -> Tensor:

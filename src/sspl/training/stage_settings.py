@@ -10,21 +10,20 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, mod
 
 from sspl.data.data_settings import DataSettings
 from sspl.data.skipping import OnError
-from sspl.data.transforms import ColourSettings, GeometrySettings
-from sspl.device import Precision
+from sspl.data.view_settings import ColourSettings, GeometrySettings
 from sspl.errors import SettingsError
 from sspl.io.user_code import absolute, is_user_code
-from sspl.models.attributes import HeadSettings
-from sspl.models.backbones.base import BackboneSettings
-from sspl.models.branches import Architecture
-from sspl.models.segmentation import SegmentationSettings
-from sspl.optim.optimiser import OptimSettings
-from sspl.settings import Settings, merge
-from sspl.tasks.loading import BUILT_IN, task_settings
-from sspl.training.adversarial import AdversarialSettings
-from sspl.training.consistency import ConsistencySettings
+from sspl.models.network_settings import (
+    Architecture,
+    BackboneSettings,
+    HeadSettings,
+    SegmentationSettings,
+)
+from sspl.optim.optim_settings import OptimSettings
+from sspl.settings import Precision, Settings, merge
+from sspl.tasks.task_settings import BUILT_IN, task_settings
 from sspl.training.deciding import ThresholdRule
-from sspl.training.losses import LossSettings
+from sspl.training.loss_settings import AdversarialSettings, ConsistencySettings, LossSettings
 
 PRESETS: Final = ("paper-sspl", "paper-splnet", "small", "demo")
 PAPERS_TASKS: Final = BUILT_IN[:3]

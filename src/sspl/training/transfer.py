@@ -13,10 +13,9 @@ from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
 from sspl.io.weights import TransferReport, checked_metadata, load_strictly, read_tensors
 from sspl.models.attributes import AttributeNetwork, RegionPooling
-from sspl.models.backbones.base import BackboneSettings
-from sspl.models.branches import Architecture, Branches, RegionHeads
+from sspl.models.branches import Branches, RegionHeads
 from sspl.models.bundle import CONFIG_FILE, AttributeModel, load_model
-from sspl.models.segmentation import SegmentationSettings
+from sspl.models.network_settings import Architecture, BackboneSettings, SegmentationSettings
 from sspl.models.splnet import AnyAttributeNetwork
 from sspl.settings import Settings
 from sspl.training.starts import not_a_start, weights_file

@@ -14,17 +14,16 @@ from sspl.data.images import WHOLE_FRAME, Box
 from sspl.data.records import FaceSet
 from sspl.data.streams import stream_canvases
 from sspl.data.transforms import identity_geometry, normalise, warp_images
-from sspl.device import Precision, autocast, keep_freed_memory, pick_device
+from sspl.device import autocast, keep_freed_memory, pick_device
 from sspl.domain.attributes import schema_for
 from sspl.errors import DataError
 from sspl.io.runs import SETTINGS_FILE
 from sspl.io.weights import load_tensors, read_tensors
-from sspl.models.attributes import AttributeNetwork, HeadSettings
-from sspl.models.backbones.base import BackboneSettings
+from sspl.models.attributes import AttributeNetwork
 from sspl.models.bundle import MODEL_FILE, AttributeModel, load_model
-from sspl.models.segmentation import SegmentationSettings
+from sspl.models.network_settings import BackboneSettings, HeadSettings, SegmentationSettings
 from sspl.models.splnet import AnyAttributeNetwork, BranchAttributeNetwork
-from sspl.settings import build, read_settings
+from sspl.settings import Precision, build, read_settings
 from sspl.training.pretrain import MODEL_FILE as PRETRAINED_FILE
 from sspl.training.stage_settings import PretrainSettings
 from sspl.training.transfer import transfer

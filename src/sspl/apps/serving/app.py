@@ -24,10 +24,10 @@ from sspl.apps.serving.rooms import BusyError, Room, Share
 from sspl.apps.serving.serving_settings import ServeSettings
 from sspl.apps.serving.shell import add_shell, page, refuse_other_sites
 from sspl.apps.serving.uploads import FORM, check_kind, read_picture
-from sspl.device import usable_cores
 from sspl.errors import DataError
 from sspl.inference.crops import FaceCrop
 from sspl.inference.heat import heat_map
+from sspl.io.cores import usable_cores
 from sspl.models.bundle import AttributeModel
 
 PICTURE_TYPES: Final = (

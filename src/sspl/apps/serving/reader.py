@@ -17,7 +17,7 @@ from sspl.data.decoding import TooLargeError, formats_read
 from sspl.data.images import read_image
 from sspl.data.pictures import Content
 from sspl.data.streams import in_batches
-from sspl.device import Precision, pick_device
+from sspl.device import pick_device
 from sspl.errors import DataError
 from sspl.faces.face import FaceDetector
 from sspl.inference.attribution import explain_canvases
@@ -25,6 +25,7 @@ from sspl.inference.crops import FaceCrop, crop_faces, whole_picture
 from sspl.inference.explain import by_part, classes_of, face_parts
 from sspl.models.bundle import load_model
 from sspl.models.scoring import logits_of
+from sspl.settings import Precision
 
 
 def open_picture(content: bytes, max_pixels: int) -> Image.Image:

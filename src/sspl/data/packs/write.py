@@ -35,9 +35,9 @@ from sspl.data.packs.layout import (
 from sspl.data.palette import JPEG_QUALITY
 from sspl.data.pictures import Content, bytes_of
 from sspl.data.records import Cut, FaceRecord, FaceSet, box_in
-from sspl.device import usable_cores
 from sspl.domain.taxonomy import Taxonomy
 from sspl.errors import SettingsError
+from sspl.io.cores import usable_cores
 from sspl.io.files import atomic_path, holds_nothing, write_json
 from sspl.io.locks import claimed
 from sspl.io.names import require_clean

@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from sspl.models.backbones.base import Backbone, BackboneSettings
+from sspl.models.backbones.base import Backbone
 from sspl.models.backbones.resnet import ResNet
 from sspl.models.backbones.timm_backbone import TimmBackbone
+from sspl.models.network_settings import BackboneSettings
 
 BACKBONES: Final[tuple[type[Backbone], ...]] = (ResNet, TimmBackbone)
 """The backbones there are; a new one needs its file, its line here and its key in the settings."""

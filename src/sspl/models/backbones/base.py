@@ -1,42 +1,11 @@
 """What any backbone must offer, and the settings that name one."""
 
 from abc import ABC, abstractmethod
-from typing import Literal, Self
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from sspl.settings import Settings
-
-
-class BackboneSettings(Settings):
-    """Size of the backbone; depth 18, width 1, stem stride 4 is the paper's.
-
-    `timm` names a model of the timm package instead, which brings its own sizes.
-
-    Examples:
-        >>> BackboneSettings(width=0.25).depth
-        18
-    """
-
-    depth: Literal[18, 34, 50] = 18
-    width: float = Field(1.0, gt=0, le=4, description="1 is 64 channels in the first stage")
-    stem_stride: Literal[1, 2, 4] = 4
-    # No colon or slash: timm would look such a name up on a hub or in a folder.
-    timm: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_.]+$", description="model of the timm package to use"
-    )
-
-    @model_validator(mode="after")
-    def _one_kind_of_backbone(self) -> Self:
-        own = (self.depth, self.width, self.stem_stride)
-        if self.timm is not None and own != (18, 1.0, 4):
-            raise ValueError(
-                "backbone.timm brings its own depth, width and stem stride; "
-                f"write 'backbone={{timm: {self.timm}}}' to set nothing else"
-            )
-        return self
+from sspl.models.network_settings import BackboneSettings
 
 
 class Backbone(nn.Module, ABC):

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sspl.models.activation import PReLU
-from sspl.models.backbones.base import Backbone, BackboneSettings
+from sspl.models.backbones.base import Backbone
+from sspl.models.network_settings import BackboneSettings
 
 BLOCKS: Final = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 STAGE_WIDTHS: Final = (64, 128, 256, 512)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sspl.errors import SettingsError, first_line
-from sspl.models.backbones.base import Backbone, BackboneSettings
+from sspl.models.backbones.base import Backbone
+from sspl.models.network_settings import BackboneSettings
 
 MAPS: Final = 4
 TRIAL: Final = 64
