@@ -56,6 +56,34 @@ def test_without_a_val_split_a_share_of_the_labelled_faces_is_held_out(tmp_path:
         assert numbers(parts.val) == sorted(numbers(parts.val))
 
 
+def test_without_a_share_to_hold_out_all_labels_are_learnt_from(tmp_path: Path) -> None:
+    labels = {"count": 5, "rule": "every_kth", "val_fraction": 0}
+    data = table(tmp_path, ["train"] * 10 + ["test"] * 4)
+
+    def given(**more: object) -> FinetuneSettings:
+        content = {"data": dict(data), "labels": labels, "select_by": "last", **more}
+        return build(FinetuneSettings, content)
+
+    parts = partition(given())
+    assert numbers(parts.train) == [0, 2, 4, 6, 8]
+    assert numbers(parts.val) == []
+    assert numbers(parts.rest) == [1, 3, 5, 7, 9]
+    # One labelled face is enough: none has to be spared.
+    assert len(partition(given(labels=labels | {"count": 1})).train) == 1
+    for more, remedy in (
+        ({"select_by": "accuracy"}, "set select_by=last"),
+        ({"patience": 2}, "set patience=null"),
+        ({"thresholds": "f1"}, "set thresholds=half"),
+        ({"sure_accuracy": 0.9}, "set sure_accuracy=null"),
+    ):
+        with pytest.raises(SettingsError, match=rf"labels\.val_fraction: at 0 .*{remedy}"):
+            partition(given(**more))
+    # A val split is no labelled face that could be learnt from.
+    (tmp_path / "val").mkdir()
+    split = table(tmp_path / "val", ["train", "val"])
+    assert numbers(parted(split, val_fraction=0).val) == [1]
+
+
 def test_which_are_held_out_is_drawn_by_the_subset_seed(tmp_path: Path) -> None:
     data = table(tmp_path, [""] * 40)
     held = [numbers(parted(data, rule="every_kth", subset_seed=s).val) for s in (0, 0, 1)]

@@ -14,6 +14,9 @@ from shared import refused, sspl
 from sspl.data.records import MISSING, FaceSet
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
+from sspl.io.checkpoints import STATE_FILE
+from sspl.io.weights import read_tensors
+from sspl.models.bundle import load_model
 from sspl.training.partition import Partition
 from sspl.training.selection import Selection, selection, validation_loss
 from sspl.training.stage_settings import FinetuneSettings
@@ -111,6 +114,20 @@ def test_average_precision_decides_where_most_attributes_are_rare(
     assert selection(given, parts).figure == "balanced_accuracy"
 
 
+def test_the_last_epoch_whatever_the_figures() -> None:
+    by = selection(FinetuneSettings(select_by="last"), Partition(*[part(MANY)] * 3))
+    rows = [row(1, 0.9), row(2, 0.8), {"epoch": 3}]
+    assert by.best(rows[:2]) is rows[1]
+    assert by.best(rows) is rows[2]
+    assert by.looks_since_gain(rows) == 0
+    assert by.text(rows, 3) == "Epoch 3 of 3 kept: the latest, as the settings say."
+    # Without validation faces the labelled ones alone say what can be judged.
+    parts = Partition(part(MANY, (9, 0)), part((0, 0), (0, 0)), part((0, 0)))
+    assert selection(FinetuneSettings(select_by="last"), parts).left_out == {
+        "b": "no negative among the labelled faces"
+    }
+
+
 def test_nothing_to_select_by_is_refused() -> None:
     parts = Partition(part(MANY, (0, 9)), part((4, 0), MANY), part((0, 0)))
     with pytest.raises(DataError, match=r"faces\.csv: .* no negative among the validation"):
@@ -197,6 +214,36 @@ def test_attributes_of_one_kind_are_named_and_in_no_mean(
         assert summary["kept"] in text
     sspl("model", "pack", tmp_path / "model", "--out", tmp_path / "again")
     assert summary["kept"] in (tmp_path / "again" / "MODEL_CARD.md").read_text()
+
+
+def test_all_labels_are_learnt_from_and_the_last_epoch_is_kept(
+    faces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The paper's LFWA has no validation part; thresholds and temperatures stay as they are."""
+    labels = {"Smiling": ("01", "01", "01")}
+    data, run = spec(faces, tmp_path / "labels.csv", labels), tmp_path / "run"
+    table = tmp_path / "labels.csv"
+    table.write_text(table.read_text().replace(",val,", ",train,"))
+    how = ("labels.val_fraction=0", "select_by=last", "optim.epochs=3", "evaluate_every=2")
+    with caplog.at_level(logging.INFO):
+        sspl("finetune", *TINY, "--data", data, "--out", run, *how)
+    summary = json.loads((run / "metrics.json").read_text())
+    assert (summary["labelled"], summary["validation"], summary["best"]["epoch"]) == (20, 0, 3)
+    assert (summary["selected_by"], summary["one_answer"]) == ("last", [])
+    assert "Epoch 3 of 3 kept: the latest, as the settings say." in caplog.text
+    assert (run / "validation.txt").read_text() == ""
+    model = load_model(run)
+    state, _ = read_tensors(run / STATE_FILE)
+    for name, weight in model.network.state_dict().items():
+        assert torch.equal(weight, state[f"network.network.{name}"])
+    assert model.temperatures.tolist() == [1.0]
+    sspl("evaluate", run, "--split", "test", "--resamples", 0)
+    sspl("report", run, "--out", tmp_path / "report.html")
+    assert "0, the last epoch is kept" in (tmp_path / "report.html").read_text()
+    sspl("model", "pack", run, "--out", tmp_path / "model")
+    assert "- 20 labelled faces.\n" in (tmp_path / "model" / "MODEL_CARD.md").read_text()
+    sentence = refused("model", "decide", run, "--sure-accuracy", 0.9)
+    assert "does not say which faces it was selected on" in sentence
 
 
 def test_a_network_that_tells_no_face_from_another_gets_a_sentence(

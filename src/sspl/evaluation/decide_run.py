@@ -56,7 +56,7 @@ class Decided:
 def validation_faces(run: Path) -> FaceSet:
     """Return the faces that a run was selected on; raise `SettingsError` where it names none."""
     settings, named = run / SETTINGS_FILE, run / VALIDATION_FILE
-    if not (settings.is_file() and named.is_file()):
+    if not (settings.is_file() and named.is_file() and named.stat().st_size):
         raise SettingsError(
             f"{run}: does not say which faces it was selected on; give labelled faces that it did "
             "not learn from with --data."

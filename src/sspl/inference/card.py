@@ -185,10 +185,11 @@ def _input(model: AttributeModel) -> str:
 def _training(metadata: RunMetadata) -> str:
     lines = [f"- Data: {metadata.description or 'not recorded'}."]
     if metadata.labelled is not None:
-        lines.append(f"- {metadata.labelled:,} labelled faces, and {metadata.validation:,} more to")
-        lines[-1] += (
-            f" select on (by {metadata.selected_by})." if metadata.selected_by else " select on."
-        )
+        lines.append(f"- {metadata.labelled:,} labelled faces")
+        if metadata.validation:
+            lines[-1] += f", and {metadata.validation:,} more to select on"
+            lines[-1] += f" (by {metadata.selected_by})" if metadata.selected_by else ""
+        lines[-1] += "."
     labels = metadata.settings.get("labels", {})
     if labels.get("rule") == "seeded":
         lines.append(f"- The labelled faces were drawn with seed {labels['subset_seed']}.")

@@ -196,7 +196,9 @@ def lacking_text(reasons: Mapping[str, str]) -> str:
 
 
 def one_answer(names: Sequence[str], decisions: NDArray[np.bool_]) -> list[str]:
-    """Return the attributes on which all decisions bool (n, attributes) are the same."""
+    """Return the attributes on which all decisions bool (n, attributes) are the same, if any."""
+    if not len(decisions):
+        return []
     shares = decisions.mean(0)
     return [name for name, share in zip(names, shares, strict=True) if share in (0.0, 1.0)]
 

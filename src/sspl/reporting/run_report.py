@@ -24,6 +24,7 @@ from sspl.reporting.notes import label_noise, notes
 from sspl.reporting.page import percent, render, words
 from sspl.reporting.pretext import pretext_pictures
 from sspl.settings import read_settings
+from sspl.training.selection import LAST
 
 KINDS: Final = {
     "finetune": "Fine-tuned model",
@@ -181,11 +182,7 @@ def _stage_two_overview(
     rule += "" if labels["rule"] == "every_kth" else str(labels["subset_seed"])
     overview = [
         ("Labelled faces", f"{metrics.get('labelled', '?'):,} ({rule})"),
-        (
-            "Validation faces",
-            f"{metrics.get('validation', '?'):,}, to choose the epoch by "
-            f"{words(metrics.get('selected_by', settings['select_by']))}",
-        ),
+        ("Validation faces", _validation_text(settings, metrics)),
         ("Started from", _start_text(settings)),
         ("Pooling", str(settings["head"]["pooling"])),
     ]
@@ -198,6 +195,12 @@ def _stage_two_overview(
         mirrored = ", each averaged with its mirror image" if found.get("flip_average") else ""
         overview.append(("Judged on", f"{found['faces']:,} faces{mirrored}"))
     return overview
+
+
+def _validation_text(settings: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    by = metrics.get("selected_by", settings["select_by"])
+    purpose = "the last epoch is kept" if by == LAST else f"to choose the epoch by {words(by)}"
+    return f"{metrics.get('validation', '?'):,}, {purpose}"
 
 
 def _start_text(settings: Mapping[str, Any]) -> str:

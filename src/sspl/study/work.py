@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from sspl.data.records import FaceSet
 from sspl.device import pick_device
+from sspl.errors import SettingsError
 from sspl.evaluation.evaluate import predict_labelled
 from sspl.evaluation.predictions import Predictions
 from sspl.io.runs import SETTINGS_FILE, finished
@@ -36,7 +37,7 @@ from sspl.study.probe_settings import (
 from sspl.study.probes import LabelledFeatures, fit_knn, fit_linear
 from sspl.training.finetune import Finetuning, finetune
 from sspl.training.partition import Partition, partition
-from sspl.training.selection import selection
+from sspl.training.selection import LAST, selection
 from sspl.training.stage_settings import FinetuneSettings
 
 
@@ -45,7 +46,7 @@ class Judged:
     """What a cell's model says of both splits, and how it came about.
 
     Args:
-        predictions: by split, `test` and `val`.
+        predictions: by split, `test` and, where there are validation faces, `val`.
         rates: float64 (attributes,), share of positives among the labelled faces.
         seconds: that training took, None when the cell was interrupted in between.
         details: what else is worth keeping, JSON-able.
@@ -64,9 +65,10 @@ def finetuned(settings: FinetuneSettings, run: Path, keep_model: bool) -> Judged
         finetune(settings, run, resume=resumed)
     seconds = None if resumed else time.monotonic() - begun
     parts, model = partition(settings), load_model(run)
+    judged = {"val": parts.val} if len(parts.val) else {}
     predictions = {
-        "val": predict_labelled(model, parts.val, settings.runtime),
-        "test": predict_labelled(model, _test(settings), settings.runtime),
+        split: predict_labelled(model, faces, settings.runtime)
+        for split, faces in (judged | {"test": _test(settings)}).items()
     }
     remove_state(run)
     if not keep_model:
@@ -89,6 +91,8 @@ def probed(
     begun = time.monotonic()
     parts = partition(settings)
     figure = selection(settings, parts).figure
+    if figure == LAST:
+        raise SettingsError("select_by=last: a probe has no epochs; name the figure to choose by.")
     box = settings.data.box_of(parts.train)
     extract = _extractor(settings, outside, parts)
 

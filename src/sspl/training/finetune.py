@@ -215,7 +215,7 @@ class Finetuning(Stage[CanvasBatch]):
             self.average.update_parameters(self.network)
 
     def judge(self, rows: Sequence[LogRow], out: Path) -> bool:
-        """Look at the validation faces every few epochs, and keep the model if it is the best."""
+        """Look at the validation faces, if any, every few epochs; keep the model if the best."""
         row, val = rows[-1], self.parts.val
         if row["epoch"] % self.settings.evaluate_every and row["epoch"] != self.epochs:
             return False
@@ -233,6 +233,8 @@ class Finetuning(Stage[CanvasBatch]):
 
     def scores(self, canvases: Canvases) -> NDArray[np.float32]:
         """Return logits float32 (n, attributes) of the judged network."""
+        if not len(canvases):
+            return np.empty((0, len(self.parts.val.schema)), np.float32)
         settings, places = self.settings, own_places(len(canvases))
         size, mirrored, precision = (
             settings.input_size,
@@ -280,7 +282,7 @@ class Finetuning(Stage[CanvasBatch]):
 
     def told(self, row: LogRow) -> None:
         """Say the loss and, where there was a look, the figure that decides."""
-        figures = {name: row.get(name) for name in ("loss", self.selection.key)}
+        figures = {name: row.get(name) for name in ("loss", self.selection.shown)}
         note("epoch", row["epoch"], self.epochs, figures)
 
     def memory(self) -> LogRow:

@@ -26,7 +26,8 @@ def partition(settings: FinetuneSettings) -> Partition:
     """Choose the labelled training faces and the validation faces.
 
     The validation split is used where the set has one; else a share of the chosen labelled
-    faces is held out, so that no label beyond the budget is looked at.
+    faces is held out, so that no label beyond the budget is looked at. Where that share is 0 there
+    are no validation faces; raises `SettingsError` when the settings need some.
     """
     assert settings.data is not None
     faces = settings.data.open()
@@ -44,6 +45,9 @@ def partition(settings: FinetuneSettings) -> Partition:
     rest = pool.select(np.setdiff1d(np.arange(len(pool)), chosen))
     if "val" in faces.splits:
         return Partition(subset, faces.split("val"), rest)
+    if not labels.val_fraction:
+        _require_none_needed(settings)
+        return Partition(subset, pool.select([]), rest)
     held_out = max(1, round(labels.val_fraction * count))
     if held_out >= count:
         raise SettingsError("labels: too few to hold some out for validation; give at least 2.")
@@ -51,3 +55,19 @@ def partition(settings: FinetuneSettings) -> Partition:
     return Partition(
         subset.select(np.sort(order[held_out:])), subset.select(np.sort(order[:held_out])), rest
     )
+
+
+def _require_none_needed(settings: FinetuneSettings) -> None:
+    """Raise `SettingsError` naming a setting that validation faces are needed for."""
+    needed = {
+        "select_by=last": settings.select_by == "last",
+        "patience=null": settings.patience is None,
+        "thresholds=half": settings.thresholds == "half",
+        "sure_accuracy=null": settings.sure_accuracy is None,
+    }
+    for setting, given in needed.items():
+        if not given:
+            raise SettingsError(
+                "labels.val_fraction: at 0 no labelled face is held out, and this set has no val "
+                f"split to choose by; set {setting}, or hold some out."
+            )

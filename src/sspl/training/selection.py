@@ -23,6 +23,9 @@ RARE: Final = 0.1
 TIE: Final = 9
 """Decimals in which two epochs' figures must agree to count as equal."""
 
+LAST: Final = "last"
+"""Way to select that looks at no figure."""
+
 EpochRow = Mapping[str, Any]
 Rates = NDArray[np.float64]
 
@@ -32,7 +35,7 @@ class Selection:
     """How epochs are compared.
 
     Args:
-        figure: that decides.
+        figure: that decides, or `last`: the last epoch is kept.
         why: it was chosen, as the end of a sentence.
         left_out: attributes that cannot be judged, each with the reason; they are in no mean.
     """
@@ -43,8 +46,13 @@ class Selection:
 
     @property
     def key(self) -> str:
-        """Column of the log that the figure stands in."""
-        return f"val/{self.figure}"
+        """Column of the log that decides."""
+        return "epoch" if self.figure == LAST else f"val/{self.figure}"
+
+    @property
+    def shown(self) -> str:
+        """Column of the log that tells how a run goes."""
+        return f"val/{'accuracy' if self.figure == LAST else self.figure}"
 
     def merit(self, row: EpochRow) -> tuple[float, float, float]:
         """Return what epochs are compared by: the figure, then the loss, then AP."""
@@ -70,6 +78,8 @@ class Selection:
         best = self.best(rows)
         if best is None:
             return ""
+        if self.figure == LAST:
+            return f"Epoch {best['epoch']} of {epochs} kept: the latest, {self.why}."
         value = self.merit(best)[0]
         equals = sum(self.key in row and self.merit(row)[0] == value for row in rows)
         tie = (
@@ -94,12 +104,13 @@ def selection(settings: FinetuneSettings, parts: Partition) -> Selection:
     `auto` is average precision where at least half of the attributes are rare: fewer than `FEW`
     labelled or validation faces, or less than `RARE` of the validation faces, give the rarer
     answer; most of the accuracy is then that of always giving the commoner one. Else it is
-    accuracy. Raises `DataError` when no attribute can be judged.
+    accuracy. Where there are no validation faces the labelled ones alone say what can be judged.
+    Raises `DataError` when no attribute can be.
     """
     names = parts.train.schema.names
     reasons: dict[str, str] = {}
     for faces, where in ((parts.val, "validation"), (parts.train, "labelled")):
-        found = lacking(names, faces.labels)
+        found = lacking(names, faces.labels) if len(faces) else {}
         reasons |= {name: f"no {kind} among the {where} faces" for name, kind in found.items()}
     left_out = {name: reasons[name] for name in names if name in reasons}
     if len(left_out) == len(names):
@@ -139,8 +150,11 @@ def validation_figures(
 ) -> dict[str, float | None]:
     """Return the means over all attributes but those `left_out`, and the loss.
 
+    Nothing without faces.
     `logits` are (n, attributes); `rates` (attributes,) the labelled faces' shares of positives.
     """
+    if not len(faces):
+        return {}
     figures = all_figures(faces.schema.names, faces.labels, expit(logits), rates)
     return means(figures, left_out) | {"loss": validation_loss(logits, faces.labels)}
 

@@ -139,7 +139,10 @@ class LabelSettings(Settings):
     rule: Literal["seeded", "every_kth"] = "seeded"
     subset_seed: int = Field(0, ge=0)
     val_fraction: float = Field(
-        0.2, gt=0, lt=1, description="share of the labelled faces to select on, without a val split"
+        0.2,
+        ge=0,
+        lt=1,
+        description="share of the labelled faces to select on, without a val split; 0: none",
     )
 
     @model_validator(mode="after")
@@ -192,8 +195,12 @@ class FinetuneSettings(Settings):
     )
     evaluate_every: int = Field(1, ge=1, description="epochs between looks at the validation split")
     patience: int | None = Field(None, ge=1, description="stop after so many looks without gain")
-    select_by: Literal["auto", "accuracy", "balanced_accuracy", "average_precision"] = Field(
-        "auto", description="auto: average precision where most attributes are rare, else accuracy"
+    select_by: Literal["auto", "accuracy", "balanced_accuracy", "average_precision", "last"] = (
+        Field(
+            "auto",
+            description="figure of the epoch kept; auto: average precision where most attributes "
+            "are rare, else accuracy; last: the last epoch",
+        )
     )
     flip_average: bool = Field(True, description="average over the mirrored face when predicting")
     calibrate: bool = Field(True, description="fit temperatures on the validation faces")
