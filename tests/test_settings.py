@@ -21,19 +21,19 @@ def message(model: Any, content: dict[str, Any], *overrides: str) -> str:
 
 
 def test_unknown_key_is_refused_with_the_names_allowed() -> None:
-    assert message(PRTSettings, {"gird": 3}) == (
-        "gird: unknown setting; allowed are angle_zero, background_limit, grid, jitter, "
+    assert message(PRTSettings, {"unlike": 3}) == (
+        "unlike: unknown setting; allowed are angle_zero, background_limit, grid, jitter, "
         "norm_averages, patch_size."
     )
 
 
 def test_unknown_nested_key_names_its_own_level() -> None:
-    assert message(PretrainSettings, {}, "task.prt.gird=3") == (
-        "task.prt.gird: unknown setting; allowed are angle_zero, background_limit, grid, jitter, "
+    assert message(PretrainSettings, {}, "task.prt.unlike=3") == (
+        "task.prt.unlike: unknown setting; allowed are angle_zero, background_limit, grid, jitter, "
         "norm_averages, patch_size."
     )
-    assert message(PretrainSettings, {"optim": {"schedule": {"warmup": 1}}}) == (
-        "optim.schedule.warmup: unknown setting; allowed are steps, warmup_epochs."
+    assert message(PretrainSettings, {"optim": {"schedule": {"unlike": 1}}}) == (
+        "optim.schedule.unlike: unknown setting; allowed are steps, warmup_epochs."
     )
 
 
@@ -74,7 +74,10 @@ def test_bad_value_names_its_path(overrides: list[str], start: str, got: str) ->
 
 def test_every_problem_is_named() -> None:
     said = message(PretrainSettings, {}, "optim.lr=-1", "seed=-2", "canvass=64")
-    assert all(path in said for path in ("optim.lr: ", "seed: ", "canvass: unknown setting"))
+    assert all(
+        path in said
+        for path in ("optim.lr: ", "seed: ", "canvass: unknown setting; did you mean canvas")
+    )
 
 
 def test_count_and_fraction_together_are_refused() -> None:

@@ -3,6 +3,7 @@
 import copy
 import reprlib
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_origin
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sspl.errors import SettingsError
 from sspl.io.early_files import renamed_keys
+from sspl.io.setting_keys import keys_of
 from sspl.io.yaml_files import parse_yaml, read_yaml
 
 
@@ -113,8 +115,7 @@ def _explain(model: type[BaseModel], error: ValidationError, where: str) -> str:
         parts = (*where.split("."), *problem["loc"]) if where else problem["loc"]
         path = ".".join(str(part) for part in parts) or "settings"
         if problem["type"] == "extra_forbidden":
-            allowed = ", ".join(_fields_at(model, problem["loc"][:-1]))
-            lines.append(f"{path}: unknown setting; allowed are {allowed}")
+            lines.append(f"{path}: unknown setting; {_meant(model, problem['loc'], where)}")
         elif problem["type"] == "missing":
             lines.append(f"{path}: is missing")
         else:
@@ -122,7 +123,21 @@ def _explain(model: type[BaseModel], error: ValidationError, where: str) -> str:
             lines.append(
                 f"{path}: {message[0].lower()}{message[1:]} (got {_SHORT.repr(problem['input'])})"
             )
-    return "; ".join(lines) + "."
+    return "; ".join(lines).removesuffix("?") + ("?" if lines[-1].endswith("?") else ".")
+
+
+def _meant(model: type[BaseModel], path: Sequence[int | str], where: str) -> str:
+    """Return which settings an unknown one may be meant for, or which there are at its place."""
+    *parents, last = (str(part) for part in path)
+    beside = _fields_at(model, path[:-1])
+    near = [".".join((*parents, name)) for name in get_close_matches(last, beside, 2)]
+    if not near:
+        ends = {key.name: key.name.rpartition(".")[2] for key in keys_of(model)}
+        wanted = [last] if last in ends.values() else get_close_matches(last, ends.values(), 2, 0.8)
+        near = [name for name, end in ends.items() if end in wanted]
+    if not near:
+        return f"allowed are {', '.join(beside)}"
+    return f"did you mean {' or '.join(f'{where}.{name}' if where else name for name in near[:4])}?"
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:

@@ -198,7 +198,7 @@ def test_a_taxonomy_by_name_or_by_a_file_beside_the_yaml(tmp_path: Path) -> None
 
 
 REFUSALS = [
-    ({"clases": 1}, r"p.yaml: clases: unknown setting; allowed are channels, classes"),
+    ({"clases": 1}, r"p.yaml: clases: unknown setting; did you mean classes"),
     ({"std": [1, 0, 1]}, r"std must be above 0"),
     ({"mean": [1, 2]}, r"p.yaml: mean.2: is missing"),
     ({"layout": "chw"}, r"layout: input should be 'nchw' or 'nhwc'"),

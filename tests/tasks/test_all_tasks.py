@@ -147,7 +147,7 @@ def test_settings_of_a_task_of_ones_own_reach_it(smoothing: float) -> None:
         ),
         (
             "task.jigsaw.smoothing=0.1",
-            "task.jigsaw.smoothing: unknown setting; allowed are label_smoothing.",
+            "task.jigsaw.smoothing: unknown setting; did you mean task.jigsaw.label_smoothing?",
         ),
         ("task.jigsaw=3", "task.jigsaw"),
         ("task.jigsow.label_smoothing=0.1", "task.jigsow: no task has this name; use prt, pst"),

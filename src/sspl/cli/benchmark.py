@@ -6,13 +6,19 @@ from pathlib import Path
 
 import click
 
-from sspl.cli.options import json_option, overrides, say
+from sspl.cli.completion import study_names
+from sspl.cli.options import json_option, overrides_of, say
 from sspl.cli.values import at_least, folder_in, folder_out
 
 
 @click.command()
-@overrides
-@click.option("--config", required=True, help="A study: a YAML file, or celeba10k, lfw, utkface.")
+@overrides_of("benchmark")
+@click.option(
+    "--config",
+    required=True,
+    shell_complete=study_names,
+    help="A study: a YAML file, or celeba10k, lfw, utkface.",
+)
 @click.option("--out", type=folder_out, required=True, help="Folder of the study.")
 @click.option("--data", "spec", help="Labelled faces, instead of those in the study.")
 @click.option(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sspl.cli.completion import attribute_names
 from sspl.cli.options import DataCommand, data_without, json_option, on_error_option, overrides, say
 from sspl.cli.values import (
     at_least,
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
     help="Run folder of stage 1, or of a fine-tuned model.",
 )
 @click.option("--labelled", help="Labels so far: a CSV file, or FORMAT:PATH as in --data.")
-@click.option("--attributes", help="Those to look at: A,B,C. Default: those of the labels.")
+@click.option(
+    "--attributes",
+    shell_complete=attribute_names,
+    help="Those to look at: A,B,C. Default: those of the labels.",
+)
 @click.option("--count", type=at_least(1), default=50, show_default=True)
 @click.option("--seed", type=seed_value, default=0, show_default=True)
 @click.option("--out", type=file_out, required=True)
@@ -82,7 +87,9 @@ def suggest(
 @click.command(cls=DataCommand)
 @click.argument("faces")
 @overrides
-@click.option("--attributes", required=True, help="What to ask for: A,B,C.")
+@click.option(
+    "--attributes", required=True, shell_complete=attribute_names, help="What to ask for: A,B,C."
+)
 @click.option(
     "--out",
     type=file_out,

@@ -25,6 +25,7 @@ from sspl.cli.parser import parser
 from sspl.cli.report import report
 from sspl.cli.results import results
 from sspl.cli.serve import serve
+from sspl.cli.settings import settings
 from sspl.cli.tensorboard import tensorboard
 from sspl.cli.train import finetune, pretrain
 from sspl.errors import ReportedElsewhereError, SsplError
@@ -63,6 +64,7 @@ for command in (
     report,
     benchmark,
     results,
+    settings,
     suggest,
     label,
     predict,

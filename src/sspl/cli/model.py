@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sspl.cli.completion import threshold_names
 from sspl.cli.options import MODEL_DECIDES, data_without, json_option, say
 from sspl.cli.values import Finite, device_value, folder_in, folder_out, only_folder_in
 
@@ -46,7 +47,9 @@ def pack(
 
 @model.command()
 @click.argument("run", type=only_folder_in)
-@click.argument("given", nargs=-1, metavar="[ATTRIBUTE=THRESHOLD]...")
+@click.argument(
+    "given", nargs=-1, metavar="[ATTRIBUTE=THRESHOLD]...", shell_complete=threshold_names
+)
 @click.option(
     "--thresholds",
     "rule",

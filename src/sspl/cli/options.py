@@ -4,10 +4,11 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from sspl.cli.completion import keys_for
 from sspl.cli.values import Finite, at_least, given_value, path_in, text_value
 
 if TYPE_CHECKING:
@@ -16,8 +17,18 @@ if TYPE_CHECKING:
     from sspl.data.skipping import Skipped
     from sspl.inference.sources import Source
 
+F = TypeVar("F", bound=Callable[..., Any])
 
 overrides = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+
+
+def overrides_of(command: str) -> Callable[[F], F]:
+    """Return the argument of a command whose settings 'sspl settings' lists."""
+    return click.argument(
+        "overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=keys_for(command)
+    )
+
+
 settings_file = click.option(
     "--settings",
     "settings_file",

@@ -11,7 +11,7 @@ from sspl.cli.options import (
     json_option,
     on_error_option,
     opset_option,
-    overrides,
+    overrides_of,
     resume_option,
     say,
     settings_file,
@@ -30,7 +30,7 @@ def parser() -> None:
 @parser.command()
 @click.argument("images", type=folder_in)
 @click.argument("masks", type=folder_in)
-@overrides
+@overrides_of("parser")
 @click.option("--out", type=folder_out, required=True, help="Run folder to make.")
 @click.option(
     "--classes", help="Classes of the masks: a taxonomy or its file; default: as trained."
@@ -56,7 +56,8 @@ def train(
 ) -> None:
     """Train a parser on IMAGES and their MASKS, then test it on the held-out pairs.
 
-    Settings follow as key=value, such as steps=2000 model.width=0.25.
+    Settings follow as key=value, such as steps=2000 model.width=0.25; 'sspl settings
+    parser' lists them.
     """
     from sspl.parsing.commands import train_and_test
     from sspl.parsing.parser_settings import ParserSettings

@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
+from sspl.cli.completion import preset_names
 from sspl.cli.options import (
     DataCommand,
     json_option,
     on_error_option,
-    overrides,
+    overrides_of,
     resume_option,
     say,
     settings_file,
@@ -18,7 +19,11 @@ from sspl.cli.options import (
 from sspl.cli.values import Finite, at_least, folder_out, seed_value
 
 preset_option = click.option(
-    "--preset", default="small", show_default=True, help="paper-sspl, paper-splnet, small, demo."
+    "--preset",
+    default="small",
+    show_default=True,
+    shell_complete=preset_names,
+    help="paper-sspl, paper-splnet, small, demo.",
 )
 
 
@@ -46,7 +51,7 @@ def gather(
 
 
 @click.command(cls=DataCommand)
-@overrides
+@overrides_of("pretrain")
 @click.option(
     "--data", "specs", multiple=True, help="FORMAT:PATH[,masks=DIR,crop=celeba]; repeatable."
 )
@@ -70,7 +75,8 @@ def pretrain(
 ) -> None:
     """Stage 1: learn from unlabelled faces and their masks.
 
-    Settings follow as key=value, such as tasks=[prt,pst] optim.epochs=40.
+    Settings follow as key=value, such as tasks=[prt,pst] optim.epochs=40; 'sspl settings
+    pretrain' lists them.
     """
     from sspl.data.data_settings import parse_data_spec
     from sspl.distributed.group import agreed, is_first, joined
@@ -110,7 +116,7 @@ def _log(speaks: bool) -> None:
 
 
 @click.command(cls=DataCommand)
-@overrides
+@overrides_of("finetune")
 @click.option("--data", "spec", help="FORMAT:PATH[,crop=celeba] of the labelled faces.")
 @click.option(
     "--from",
@@ -142,7 +148,10 @@ def finetune(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Stage 2: learn attributes from a few labelled faces."""
+    """Stage 2: learn attributes from a few labelled faces.
+
+    Settings follow as key=value; 'sspl settings finetune' lists them.
+    """
     from sspl.data.data_settings import parse_data_spec
     from sspl.distributed.group import agreed, is_first, joined
     from sspl.errors import SettingsError

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sspl.data.adapters import ADAPTERS, FORMATS, OPTIONS, Adapter, adapter_of, format_fault
 from sspl.data.adapters.folder import remark_on_rest
@@ -31,19 +31,6 @@ _OWN: Final = re.compile(r"(.+?\.py:[^\W\d]\w*):(.*)", re.DOTALL)
 class DataSettings(BaseModel):
     """One source of faces.
 
-    Args:
-        format: one of `sspl.data.adapters.FORMATS`, or FILE.py:NAME for an adapter of one's own.
-        root: folder or file to read.
-        images: folder of the images, where it is not the format's own.
-        masks: folder of semantic masks, one PNG for each face name.
-        schema_file: attributes and their face regions.
-        split_file: which face is in which split, where the format takes one.
-        ignore_columns: columns of a CSV file that are no attributes.
-        group_columns: columns of a CSV file that say what a face belongs to, such as `identity`.
-        unknown: which of 0 and -1 means unknown in a CSV file with both; `none`: both mean no.
-        crop: `none`, `celeba`, or left, top, right, bottom as fractions of width and height.
-        on_missing: `fail` or `skip` faces whose image is not there.
-
     Examples:
         >>> faces = DataSettings(format="celeba", root="faces", crop="celeba").open()
         >>> len(faces), faces.names[0]
@@ -52,17 +39,37 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    format: str
-    root: Path
-    images: Path | None = None
-    masks: Path | None = None
-    schema_file: Path | None = None
-    split_file: Path | None = None
-    ignore_columns: tuple[str, ...] = ()
-    group_columns: tuple[str, ...] = ()
-    unknown: UnknownValue | None = None
-    crop: Literal["none", "celeba"] | Box = "none"
-    on_missing: OnMissing = "fail"
+    format: str = Field(
+        description="one of the formats of data sets, or FILE.py:NAME for an adapter of one's own"
+    )
+    root: Path = Field(description="folder or file to read")
+    images: Path | None = Field(
+        None, description="folder of the images, where it is not the format's own"
+    )
+    masks: Path | None = Field(
+        None, description="folder of semantic masks, one PNG for each face name"
+    )
+    schema_file: Path | None = Field(None, description="attributes and their face regions")
+    split_file: Path | None = Field(
+        None, description="which face is in which split, where the format takes one"
+    )
+    ignore_columns: tuple[str, ...] = Field(
+        (), description="columns of a CSV file that are no attributes"
+    )
+    group_columns: tuple[str, ...] = Field(
+        (), description="columns of a CSV file that say what a face belongs to, such as identity"
+    )
+    unknown: UnknownValue | None = Field(
+        None,
+        description="which of 0 and -1 means unknown in a CSV file with both; none: both mean no",
+    )
+    crop: Literal["none", "celeba"] | Box = Field(
+        "none",
+        description="none, celeba, or left, top, right, bottom as fractions of width and height",
+    )
+    on_missing: OnMissing = Field(
+        "fail", description="what to do with faces whose image is not there"
+    )
 
     @field_validator("format")
     @classmethod

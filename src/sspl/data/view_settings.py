@@ -17,8 +17,15 @@ class GeometrySettings(Settings):
         0.5
     """
 
-    scale: tuple[float, float] = (0.8, 1.0)
-    shift: float = Field(1.0, ge=0, le=1)
+    scale: tuple[float, float] = Field(
+        (0.8, 1.0), description="smallest and largest side of a view, as a share of the canvas"
+    )
+    shift: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="how far a view may lie from the centre; 1: to the edge of the canvas",
+    )
     rotation: float = Field(0.0, ge=0, le=180, description="largest turn, degrees either way")
     flip: float = Field(0.5, ge=0, le=1, description="chance of a left-right flip")
 
@@ -37,8 +44,12 @@ class ColourSettings(Settings):
         0.2
     """
 
-    brightness: float = Field(0.2, ge=0, le=1)
-    contrast: float = Field(0.2, ge=0, le=1)
-    saturation: float = Field(0.2, ge=0, le=1)
+    brightness: float = Field(
+        0.2, ge=0, le=1, description="largest relative change of the brightness"
+    )
+    contrast: float = Field(0.2, ge=0, le=1, description="largest relative change of the contrast")
+    saturation: float = Field(
+        0.2, ge=0, le=1, description="largest relative change of the saturation"
+    )
     cast: float = Field(0.05, ge=0, le=1, description="change of one colour channel against others")
     grey: float = Field(0.0, ge=0, le=1, description="chance of a greyscale view")

@@ -19,9 +19,11 @@ class BackboneSettings(Settings):
         18
     """
 
-    depth: Literal[18, 34, 50] = 18
+    depth: Literal[18, 34, 50] = Field(18, description="layers of the ResNet")
     width: float = Field(1.0, gt=0, le=4, description="1 is 64 channels in the first stage")
-    stem_stride: Literal[1, 2, 4] = 4
+    stem_stride: Literal[1, 2, 4] = Field(
+        4, description="px of the input for each place of the first feature map"
+    )
     # No colon or slash: timm would look such a name up on a hub or in a folder.
     timm: str | None = Field(
         None, pattern=r"^[A-Za-z0-9_.]+$", description="model of the timm package to use"
@@ -50,7 +52,9 @@ class SegmentationSettings(Settings):
 
     maps: int = Field(1, ge=1, le=4, description="how many of the last feature maps the head reads")
     width: int = Field(128, ge=8, description="channels of the head")
-    attention: Literal["none", "criss_cross"] = "none"
+    attention: Literal["none", "criss_cross"] = Field(
+        "none", description="criss_cross: what the reference has"
+    )
 
 
 class HeadSettings(Settings):
@@ -65,6 +69,11 @@ class HeadSettings(Settings):
         'average'
     """
 
-    dropout: float = Field(0.0, ge=0, lt=1)
-    pooling: Literal["average", "regions"] = "average"
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the pooled feature that is dropped in training"
+    )
+    pooling: Literal["average", "regions"] = Field(
+        "average",
+        description="what the heads read: the mean feature, or that of each semantic class too",
+    )
     region_map: int = Field(2, ge=1, le=4, description="stage whose map is pooled by region")

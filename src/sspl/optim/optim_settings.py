@@ -16,11 +16,11 @@ class OptimSettings(Settings):
         2
     """
 
-    name: Literal["adam", "adamw"] = "adamw"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    batch_size: int = Field(64, ge=2)
-    epochs: int = Field(30, ge=1)
+    name: Literal["adam", "adamw"] = Field("adamw", description="optimiser")
+    lr: float = Field(1e-3, gt=0, description="largest learning rate")
+    weight_decay: float = Field(0.05, ge=0, description="pull of the weights towards 0")
+    batch_size: int = Field(64, ge=2, description="faces of a step, over all processes")
+    epochs: int = Field(30, ge=1, description="passes over the faces")
     accumulate: int = Field(
         1, ge=1, description="parts in which a process works through its share of a batch"
     )

@@ -57,8 +57,10 @@ class ScheduleSettings(Settings):
         0.1
     """
 
-    warmup_epochs: int = Field(0, ge=0)
-    steps: tuple[tuple[int, float], ...] = ()
+    warmup_epochs: int = Field(0, ge=0, description="epochs in which the rate rises")
+    steps: tuple[tuple[int, float], ...] = Field(
+        (), description="until which epoch which factor on optim.lr; none: a half cosine"
+    )
 
     @property
     def whole(self) -> bool:

@@ -16,18 +16,22 @@ class HogSettings(Settings):
     CIELAB. The PCA is fitted on training faces without their labels.
     """
 
-    kind: Literal["hog"]
-    orientations: int = Field(9, ge=2)
+    kind: Literal["hog"] = Field(description="gradients and colours")
+    orientations: int = Field(9, ge=2, description="bins of direction")
     cell: int = Field(8, ge=4, description="side of a cell, px of the network's input size")
-    colour_grid: int = Field(6, ge=1)
+    colour_grid: int = Field(6, ge=1, description="cells along each side whose mean colour counts")
     components: int = Field(200, ge=1, description="of the PCA")
 
 
 class NormalisedSettings(Settings):
     """What a network of the user's wants: RGB pictures of `(pixel / 255 - mean) / std`."""
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = Field(
+        (0.485, 0.456, 0.406), description="taken from each colour, of pixels from 0 to 1"
+    )
+    std: tuple[float, float, float] = Field(
+        (0.229, 0.224, 0.225), description="what each colour is divided by then"
+    )
 
 
 class OnnxSettings(NormalisedSettings):
@@ -36,9 +40,11 @@ class OnnxSettings(NormalisedSettings):
     The number of pictures and their side are read from the graph's input where it says them.
     """
 
-    kind: Literal["onnx"]
-    path: Path
-    layout: Literal["nchw", "nhwc"] = "nchw"
+    kind: Literal["onnx"] = Field(description="a network in an ONNX file")
+    path: Path = Field(description="the file")
+    layout: Literal["nchw", "nhwc"] = Field(
+        "nchw", description="order of its input: channels first or last"
+    )
     size: int | None = Field(None, ge=8, description="side in px, where the graph leaves it open")
 
 
@@ -48,7 +54,7 @@ class TorchSettings(NormalisedSettings):
     It maps float32 (n, 3, size, size) to a tensor of n rows, which is flattened.
     """
 
-    kind: Literal["torch"]
+    kind: Literal["torch"] = Field(description="a network in torch")
     path: str = Field(description="FILE.py:FUNCTION")
     size: int = Field(ge=8, description="side of its pictures, px")
 
@@ -81,5 +87,9 @@ class KNNSettings(Settings):
     number of faces, drawn once for each subset seed of the study.
     """
 
-    neighbours: tuple[int, ...] = Field((1, 3, 5, 10, 20, 50, 100), min_length=1)
-    temperature: float = Field(0.07, gt=0)
+    neighbours: tuple[int, ...] = Field(
+        (1, 3, 5, 10, 20, 50, 100),
+        min_length=1,
+        description="candidates: how many of the nearest faces vote",
+    )
+    temperature: float = Field(0.07, gt=0, description="of the votes")

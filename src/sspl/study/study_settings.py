@@ -29,10 +29,18 @@ class MethodSettings(Settings):
     the budget of stage 1, where it is not that of the study.
     """
 
-    pretrain: dict[str, Any] | None = None
-    finetune: dict[str, Any] = Field(default_factory=dict)
-    features: FeatureSettings | None = None
-    minutes: float | None = Field(None, gt=0)
+    pretrain: dict[str, Any] | None = Field(
+        None, description="settings of stage 1 over those of the study; none: no stage 1"
+    )
+    finetune: dict[str, Any] = Field(
+        default_factory=dict, description="settings of stage 2 over those of the study"
+    )
+    features: FeatureSettings | None = Field(
+        None, description="an extractor from outside, in the place of the backbone"
+    )
+    minutes: float | None = Field(
+        None, gt=0, description="budget of stage 1, where it is not that of the study"
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> "MethodSettings":
@@ -46,9 +54,11 @@ class MethodSettings(Settings):
 class SectionSettings(Settings):
     """Some cells: every method at every count under every protocol on every label subset."""
 
-    methods: tuple[str, ...] = Field(min_length=1)
+    methods: tuple[str, ...] = Field(min_length=1, description="names of methods")
     labels: tuple[int, ...] = Field(min_length=1, description="numbers of labelled faces")
-    protocols: tuple[Protocol, ...] = Field(("finetune",), min_length=1)
+    protocols: tuple[Protocol, ...] = Field(
+        ("finetune",), min_length=1, description="what is done with the features"
+    )
     subsets: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="subset seeds")
 
     @field_validator("labels")
@@ -66,17 +76,19 @@ class MinutesSettings(Settings):
     reckons with until a like cell is done, and a cell that took longer is reported.
     """
 
-    pretrain: float = Field(30.0, gt=0)
-    finetune: float = Field(3.0, gt=0)
-    linear: float = Field(1.0, gt=0)
-    knn: float = Field(1.0, gt=0)
+    pretrain: float = Field(30.0, gt=0, description="of a run of stage 1")
+    finetune: float = Field(3.0, gt=0, description="of a fine-tuned cell")
+    linear: float = Field(1.0, gt=0, description="of a linear probe")
+    knn: float = Field(1.0, gt=0, description="of a nearest-neighbour probe")
 
 
 class CountSettings(Settings):
     """What differs at one label count: settings of stage 2, and the minutes of its cells."""
 
-    finetune: dict[str, Any] = Field(default_factory=dict)
-    minutes: float | None = Field(None, gt=0)
+    finetune: dict[str, Any] = Field(
+        default_factory=dict, description="settings of stage 2 at this label count"
+    )
+    minutes: float | None = Field(None, gt=0, description="budget of a cell at this label count")
 
 
 class StudySettings(Settings):
@@ -91,13 +103,21 @@ class StudySettings(Settings):
     unlabelled: tuple[str, ...] = Field(
         (), description="faces of stage 1, with their masks; those of `data` unless given"
     )
-    preset: str = "small"
-    seed: int = Field(0, ge=0)
-    pretrain: dict[str, Any] = Field(default_factory=dict)
-    finetune: dict[str, Any] = Field(default_factory=dict)
-    counts: dict[int, CountSettings] = Field(default_factory=dict)
-    methods: dict[str, MethodSettings]
-    sections: tuple[SectionSettings, ...] = Field(min_length=1)
+    preset: str = Field("small", description="what pretrain and finetune are laid over")
+    seed: int = Field(0, ge=0, description="of stage 1 and of fine-tuning")
+    pretrain: dict[str, Any] = Field(
+        default_factory=dict, description="settings of stage 1, for every method"
+    )
+    finetune: dict[str, Any] = Field(
+        default_factory=dict, description="settings of stage 2, for every method"
+    )
+    counts: dict[int, CountSettings] = Field(
+        default_factory=dict, description="what differs at one label count"
+    )
+    methods: dict[str, MethodSettings] = Field(
+        description="ways to come by features, by their names"
+    )
+    sections: tuple[SectionSettings, ...] = Field(min_length=1, description="which cells there are")
     linear: LinearSettings = LinearSettings()
     knn: KNNSettings = KNNSettings()
     minutes: MinutesSettings = MinutesSettings()

@@ -23,14 +23,21 @@ class PRTSettings(Settings):
     patch_size: int | None = Field(None, ge=8, description="patch side in px; default: the input's")
     background_limit: float = Field(0.5, gt=0, le=1, description="largest background share to turn")
     jitter: float = Field(4.0, ge=0, description="largest shift of a colour channel, grey levels")
-    angle_zero: Literal["ignore", "label"] = "ignore"
-    norm_averages: Literal["crops", "shared", "separate"] = "crops"
+    angle_zero: Literal["ignore", "label"] = Field(
+        "ignore", description="whether an unturned patch has a which-patch label"
+    )
+    norm_averages: Literal["crops", "shared", "separate"] = Field(
+        "crops",
+        description="inputs of BatchNorm's averages: plain crops, both kinds, or each its own",
+    )
 
 
 class PSTSettings(Settings):
     """Settings of patch segmentation."""
 
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    label_smoothing: float = Field(
+        0.1, ge=0, lt=1, description="share of a target that is spread over all classes"
+    )
     target_stride: int = Field(1, ge=1, le=16, description="take every k-th mask pixel as target")
 
 
@@ -41,7 +48,9 @@ class PCTSettings(Settings):
     takes every class that covers more than `share` of the crop's known pixels, however many.
     """
 
-    rule: Literal["top", "share"] = "top"
+    rule: Literal["top", "share"] = Field(
+        "top", description="positive are the largest classes, or all above a share"
+    )
     top: int = Field(9, ge=1, description="v: how many of the largest classes are positive")
     share: float = Field(0.005, ge=0, lt=1, description="share of pixels that a class must exceed")
 
@@ -66,7 +75,7 @@ class TwoViewSettings(Settings):
 class SimCLRSettings(TwoViewSettings):
     """Settings of SimCLR."""
 
-    temperature: float = Field(0.2, gt=0)
+    temperature: float = Field(0.2, gt=0, description="of the softmax over similarities")
     projection: int = Field(128, ge=2, description="size of the vectors that are compared")
 
 

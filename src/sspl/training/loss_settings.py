@@ -31,7 +31,9 @@ class LossSettings(Settings):
         2.0
     """
 
-    name: Literal["bce", "asymmetric", "logit_adjusted", "bootstrap"] = "bce"
+    name: Literal["bce", "asymmetric", "logit_adjusted", "bootstrap"] = Field(
+        "bce", description="loss of the labelled faces; bce is the paper's"
+    )
     gamma_positive: float = Field(0.0, ge=0, description="asymmetric: focus on hard positives")
     gamma_negative: float = Field(2.0, ge=0, description="asymmetric: focus on hard negatives")
     margin: float = Field(0.05, ge=0, lt=1, description="asymmetric: negatives below it are free")
@@ -50,7 +52,9 @@ class ConsistencySettings(Settings):
     weight: float = Field(0.0, ge=0, description="0 leaves unlabelled faces alone")
     data: tuple[DataSettings, ...] = Field((), description="more unlabelled faces")
     ratio: int = Field(2, ge=1, description="unlabelled faces for each labelled one in a batch")
-    threshold: float = Field(0.9, ge=0.5, lt=1)
+    threshold: float = Field(
+        0.9, ge=0.5, lt=1, description="probability from which the teacher is sure"
+    )
     soft: bool = Field(False, description="learn the teacher's probability, not its decision")
     ramp_epochs: int = Field(5, ge=0, description="epochs over which the weight rises")
     geometry: GeometrySettings = GeometrySettings(scale=(0.7, 1.1), rotation=12)

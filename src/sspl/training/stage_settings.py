@@ -46,9 +46,9 @@ def extent_of(optim: OptimSettings, instead: str) -> tuple[str, str | None]:
 class RuntimeSettings(Settings):
     """Where and how the arithmetic runs; no effect on what is learnt but rounding."""
 
-    device: str = "auto"
-    precision: Precision = "auto"
-    compile: bool = False
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or the like")
+    precision: Precision = Field("auto", description="auto: bf16 where that is fast")
+    compile: bool = Field(False, description="let torch compile the network; needs a C++ compiler")
     workers: int = Field(
         0, ge=0, description="decoding processes when faces do not fit the cache; 0: threads"
     )
@@ -64,12 +64,16 @@ class PretrainSettings(Settings):
         (2, 64)
     """
 
-    seed: int = Field(0, ge=0)
-    data: tuple[DataSettings, ...] = ()
+    seed: int = Field(0, ge=0, description="of initial weights, order and views")
+    data: tuple[DataSettings, ...] = Field((), description="faces to learn from; --data gives them")
     splits: tuple[str, ...] = Field(("train",), description="splits used, where a set has any")
     on_error: OnError = Field("fail", description="what to do with faces that cannot be read")
-    architecture: Architecture = "sspl"
-    taxonomy: str = "celebamask19"
+    architecture: Architecture = Field(
+        "sspl", description="one feature, or four branches by region"
+    )
+    taxonomy: str = Field(
+        "celebamask19", description="classes of the masks: a built-in list, or a file"
+    )
     tasks: tuple[str, ...] = Field(
         PAPERS_TASKS,
         description=f"{', '.join(BUILT_IN)}, or FILE.py:CLASS for a task of your own",
@@ -134,10 +138,14 @@ class PretrainSettings(Settings):
 class LabelSettings(Settings):
     """Which training faces are labelled; all when neither count nor fraction is given."""
 
-    count: int | None = Field(None, ge=1)
-    fraction: float | None = Field(None, gt=0, le=1)
-    rule: Literal["seeded", "every_kth"] = "seeded"
-    subset_seed: int = Field(0, ge=0)
+    count: int | None = Field(None, ge=1, description="how many labelled faces to use; --labels")
+    fraction: float | None = Field(
+        None, gt=0, le=1, description="which share of the training faces to use; --fraction"
+    )
+    rule: Literal["seeded", "every_kth"] = Field(
+        "seeded", description="draw by subset_seed, or take every k-th in file order"
+    )
+    subset_seed: int = Field(0, ge=0, description="of the choice of labelled faces; --subset-seed")
     val_fraction: float = Field(
         0.2,
         ge=0,
@@ -161,20 +169,24 @@ class FinetuneSettings(Settings):
         (100, 'bce')
     """
 
-    seed: int = Field(0, ge=0)
-    data: DataSettings | None = None
+    seed: int = Field(0, ge=0, description="of initial weights, order and views")
+    data: DataSettings | None = Field(None, description="labelled faces; --data gives them")
     labels: LabelSettings = LabelSettings()
     pretrained: Path | None = Field(
         None, description="run of stage 1 or of stage 2, or packed model; none: from scratch"
     )
-    canvas: int = Field(112, ge=32, le=2048)
-    input_size: int = Field(96, ge=32, le=1024)
-    architecture: Architecture = "sspl"
+    canvas: int = Field(112, ge=32, le=2048, description="side of the face picture, px")
+    input_size: int = Field(96, ge=32, le=1024, description="side of the network's input, px")
+    architecture: Architecture = Field(
+        "sspl", description="one feature, or four branches by region"
+    )
     backbone: BackboneSettings = BackboneSettings()
     backbone_weights: Path | None = Field(
         None, description="safetensors file the backbone starts from"
     )
-    taxonomy: str = "celebamask19"
+    taxonomy: str = Field(
+        "celebamask19", description="classes of the masks: a built-in list, or a file"
+    )
     segmentation: SegmentationSettings = SegmentationSettings()
     head: HeadSettings = HeadSettings()
     geometry: GeometrySettings = GeometrySettings(scale=(0.8, 1.0), rotation=8)
