@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sspl.apps.labelling.faces import images_root
-from sspl.apps.labelling.features import extract, load_source
+from sspl.apps.labelling.features import extract
 from sspl.apps.labelling.probe import opinions
 from sspl.apps.labelling.selection import choose, uncertainty
 from sspl.apps.labelling.suggest import box_of
@@ -43,6 +43,7 @@ from sspl.evaluation.evaluate import evaluate
 from sspl.io.files import atomic_path, write_csv, write_text
 from sspl.metrics.attributes import all_figures, means, positive_rates
 from sspl.settings import build
+from sspl.training.feature_source import load_source
 from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings, preset
 
 FIGURES = ("balanced_accuracy", "average_precision")

@@ -27,7 +27,7 @@ from sspl.apps.labelling.app import MOST_DECODED, make_app
 from sspl.apps.labelling.coach import Coach, Report
 from sspl.apps.labelling.desk import LEASE_SECONDS, ROUND, Desk
 from sspl.apps.labelling.faces import first_order
-from sspl.apps.labelling.features import extract, load_source
+from sspl.apps.labelling.features import extract
 from sspl.apps.labelling.label_journal import ChangedError, LabelJournal
 from sspl.apps.labelling.labelling_settings import LabellingSettings
 from sspl.apps.labelling.probe import Standing
@@ -40,6 +40,7 @@ from sspl.data.data_settings import parse_data_spec
 from sspl.data.records import FaceSet
 from sspl.errors import DataError, SsplError
 from sspl.settings import build
+from sspl.training.feature_source import load_source
 
 ASKED = ("Smiling", "Bald")
 KEY = "the-key"

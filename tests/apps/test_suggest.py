@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
 from shared import refused, sspl
-from sspl.apps.labelling.features import extract, load_source, scaling_of
+from sspl.apps.labelling.features import extract, scaling_of
 from sspl.apps.labelling.probe import balanced_interval, opinions, probe, standing, wilson
 from sspl.apps.labelling.selection import POOL, choose, spread, uncertainty
 from sspl.cli.label import names_in
@@ -21,6 +21,7 @@ from sspl.data.records import MISSING
 from sspl.errors import SettingsError
 from sspl.models.attributes import RegionPooling
 from sspl.models.scoring import face_probabilities
+from sspl.training.feature_source import load_source
 
 TINY = (
     "canvas=48",

@@ -1,37 +1,28 @@
 """Probes and frozen features, against hand-worked values and independent code."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from onnx import TensorProto, helper, save
 from scipy.special import expit
 from skimage.color import rgb2lab
 from skimage.feature import hog
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from sspl.errors import DataError, SettingsError
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.backbones.base import pooled
 from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.models.splnet import AnyAttributeNetwork
-from sspl.study.features import (
-    hog_extractor,
-    network_extractor,
-    onnx_extractor,
-    renew_averages,
-    torch_extractor,
+from sspl.study.features import hog_extractor, network_extractor, renew_averages
+from sspl.study.probe_settings import HogSettings, KNNSettings
+from sspl.study.probes import fit_probe, knn_logits
+from sspl.training.feature_settings import LinearSettings
+from sspl.training.linear_heads import (
+    SURE,
+    LabelledFeatures,
+    fit_linear,
+    standardisation,
 )
-from sspl.study.probe_settings import (
-    HogSettings,
-    KNNSettings,
-    LinearSettings,
-    OnnxSettings,
-    TorchSettings,
-)
-from sspl.study.probes import SURE, LabelledFeatures, fit_knn, fit_linear, knn_logits, standardiser
 
 
 def blobs(n: int, seed: int, gap: float = 1.0) -> LabelledFeatures:
@@ -45,14 +36,14 @@ def blobs(n: int, seed: int, gap: float = 1.0) -> LabelledFeatures:
 
 def test_linear_probe_is_logistic_regression_on_standardised_features() -> None:
     train, val, test = blobs(60, 0), blobs(40, 1), blobs(50, 2)
-    probe = fit_linear(LinearSettings(strengths=(0.05,)), train, val, "accuracy", False)
+    heads = fit_linear(LinearSettings(strengths=(0.05,)), train, val, "accuracy")
     mean, deviation = train.features.mean(0), train.features.std(0)
     x = (train.features - mean) / deviation
     for i in range(2):
         # 0.05 a face and 60 faces: C is one over 3.
         model = LogisticRegression(C=1 / 3, max_iter=500).fit(x, train.labels[:, i])
         wanted = model.decision_function((test.features - mean) / deviation)
-        assert probe.predict(test.features)[:, i] == pytest.approx(wanted, abs=2e-3)
+        assert heads(test.features)[:, i] == pytest.approx(wanted, abs=2e-3)
 
 
 def test_a_missing_label_has_no_part_in_the_linear_probe() -> None:
@@ -62,12 +53,13 @@ def test_a_missing_label_has_no_part_in_the_linear_probe() -> None:
     wrong = LabelledFeatures(train.features, train.labels.copy())
     wrong.labels[40:, 0] = 1 - wrong.labels[40:, 0]
     settings = LinearSettings(strengths=(0.05,))
-    with_gaps = fit_linear(settings, some, val, "accuracy", False).predict(val.features)
-    full = fit_linear(settings, train, val, "accuracy", False).predict(val.features)
+    with_gaps = fit_linear(settings, some, val, "accuracy")(val.features)
+    full = fit_linear(settings, train, val, "accuracy")(val.features)
     assert with_gaps[:, 1] == pytest.approx(full[:, 1])
-    x = standardiser(train.features)(train.features)[:40]
+    mean, inverse = standardisation(train.features)
+    x = ((train.features - mean) * inverse)[:40]
     model = LogisticRegression(C=1 / (0.05 * 40), max_iter=500).fit(x, train.labels[:40, 0])
-    wanted = model.decision_function(standardiser(train.features)(val.features))
+    wanted = model.decision_function((val.features - mean) * inverse)
     assert with_gaps[:, 0] == pytest.approx(wanted, abs=2e-3)
 
 
@@ -75,9 +67,9 @@ def test_an_attribute_of_one_kind_gets_its_rate() -> None:
     train, val = blobs(20, 0), blobs(20, 1)
     train.labels[:, 0] = 1
     train.labels[:, 1] = -1
-    found = fit_linear(LinearSettings(strengths=(0.1,)), train, val, "accuracy", False)
-    assert expit(found.predict(val.features))[:, 0] == pytest.approx(SURE)
-    assert expit(found.predict(val.features))[:, 1] == pytest.approx(0.5)
+    found = fit_linear(LinearSettings(strengths=(0.1,)), train, val, "accuracy")
+    assert expit(found(val.features))[:, 0] == pytest.approx(SURE)
+    assert expit(found(val.features))[:, 1] == pytest.approx(0.5)
 
 
 def test_validation_chooses_the_strength() -> None:
@@ -91,17 +83,17 @@ def test_validation_chooses_the_strength() -> None:
 
     train, val = noisy(30), noisy(400)
     settings = LinearSettings(strengths=(1e6, 0.3, 1e-6))
-    assert fit_linear(settings, train, val, "average_precision", False).chosen != 1e-6
+    assert fit_linear(settings, train, val, "average_precision").strength != 1e-6
     same = LabelledFeatures(val.features, np.full_like(val.labels, 1))
     # Every strength is equally good where there is nothing to tell apart: the largest is taken.
-    assert fit_linear(settings, train, same, "balanced_accuracy", False).chosen == 1e6
+    assert fit_linear(settings, train, same, "balanced_accuracy").strength == 1e6
 
 
 def test_calibration_divides_each_attributes_logits() -> None:
     train, val = blobs(200, 0, gap=0.2), blobs(200, 1, gap=0.2)
     settings = KNNSettings(neighbours=(1,))
-    raw = fit_knn(settings, train, val, "accuracy", False).predict(val.features)
-    calm = fit_knn(settings, train, val, "accuracy", True).predict(val.features)
+    raw = fit_probe(settings, train, val, "accuracy", False).predict(val.features)
+    calm = fit_probe(settings, train, val, "accuracy", True).predict(val.features)
     # One neighbour is always sure, and often wrong.
     ratio = raw / calm
     assert ratio[:, 0] == pytest.approx(ratio[0, 0])
@@ -134,9 +126,9 @@ def test_validation_chooses_the_number_of_neighbours() -> None:
     wrong[::5] = 1 - wrong[::5]
     train = LabelledFeatures(features[:100], wrong[:100])
     val = LabelledFeatures(features[100:], labels[100:])
-    chosen = fit_knn(KNNSettings(neighbours=(1, 20, 900)), train, val, "accuracy", False)
+    chosen = fit_probe(KNNSettings(neighbours=(1, 20, 900)), train, val, "accuracy", False)
     assert chosen.chosen == 20
-    everyone = fit_knn(KNNSettings(neighbours=(900,)), train, val, "accuracy", False)
+    everyone = fit_probe(KNNSettings(neighbours=(900,)), train, val, "accuracy", False)
     assert everyone.chosen == 100
 
 
@@ -199,85 +191,3 @@ def test_gradients_and_colours_by_direct_calls() -> None:
     for i in range(6):
         wanted = np.linalg.norm(described - described[i], axis=1)
         assert np.linalg.norm(found - found[i], axis=1) == pytest.approx(wanted, abs=1e-3)
-
-
-def write_onnx(path: Path, shape: list[int | str]) -> Path:
-    picture = helper.make_tensor_value_info("picture", TensorProto.FLOAT, shape)
-    feature = helper.make_tensor_value_info("feature", TensorProto.FLOAT, None)
-    node = helper.make_node("GlobalAveragePool", ["picture"], ["feature"])
-    graph = helper.make_graph([node], "means", [picture], [feature])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    save(model, path)
-    return path
-
-
-@pytest.mark.parametrize("batch", ["n", 1])
-def test_features_of_a_users_network(batch: int | str, tmp_path: Path) -> None:
-    path = write_onnx(tmp_path / "net.onnx", [batch, 3, 16, 16])
-    settings = OnnxSettings(kind="onnx", path=path, mean=(0.5, 0.25, 0), std=(1, 2, 4))
-    faces = pixels(5, 16)
-    means = faces.mean((1, 2)) / 255
-    wanted = (means - [0.5, 0.25, 0]) / [1, 2, 4]
-    assert onnx_extractor(settings)(faces) == pytest.approx(wanted, abs=1e-5)
-
-
-TORCH_NETWORK = """
-import torch
-
-class Means(torch.nn.Module):
-    def forward(self, pictures):
-        # Dropout tells training from evaluation.
-        return torch.nn.functional.dropout(pictures.mean((2, 3), keepdim=True), 0.9, self.training)
-
-class Whole(torch.nn.Module):
-    def forward(self, pictures):
-        return pictures.sum((0, 2, 3))
-
-number = 3
-"""
-
-
-def test_features_of_a_users_torch_network(tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text(TORCH_NETWORK, encoding="utf-8")
-    settings = TorchSettings(
-        kind="torch", path=f"{tmp_path}/net.py:Means", size=16, mean=(0.5, 0.25, 0), std=(1, 2, 4)
-    )
-    faces = pixels(5, 16)
-    wanted = (faces.mean((1, 2)) / 255 - [0.5, 0.25, 0]) / [1, 2, 4]
-    extract = torch_extractor(settings, torch.device("cpu"), "fp32")
-    assert extract(faces) == pytest.approx(wanted, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("named", "error", "sentence"),
-    [
-        ("net.py:Absent", SettingsError, r"net\.py has no function 'Absent' that returns a torch"),
-        ("net.py:number", SettingsError, r"net\.py has no function 'number' that returns a torch"),
-        ("other.py:Means", SettingsError, r"features\.path: .*other\.py is not there"),
-        (
-            "net.py:Whole",
-            DataError,
-            r"made \[3\] of 5 pictures; it must return a",
-        ),
-    ],
-)
-def test_a_users_torch_network_that_does_not_fit_is_refused(
-    named: str, error: type[Exception], sentence: str, tmp_path: Path
-) -> None:
-    (tmp_path / "net.py").write_text(TORCH_NETWORK, encoding="utf-8")
-    settings = TorchSettings(kind="torch", path=f"{tmp_path}/{named}", size=16)
-    with pytest.raises(error, match=sentence):
-        torch_extractor(settings, torch.device("cpu"), "fp32")(pixels(5, 16))
-
-
-def test_a_users_network_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"net\.onnx: no such file"):
-        onnx_extractor(OnnxSettings(kind="onnx", path=tmp_path / "net.onnx"))
-    open_size = write_onnx(tmp_path / "net.onnx", ["n", 3, "h", "w"])
-    with pytest.raises(SettingsError, match=r"features\.size: .* pictures of h x w px in layout"):
-        onnx_extractor(OnnxSettings(kind="onnx", path=open_size))
-    sized = onnx_extractor(OnnxSettings(kind="onnx", path=open_size, size=24))
-    assert sized(pixels(2, 48)).shape == (2, 3)
-    flat = write_onnx(tmp_path / "flat.onnx", ["n", 3])
-    with pytest.raises(DataError, match="not one batch of pictures"):
-        onnx_extractor(OnnxSettings(kind="onnx", path=flat, size=24))

@@ -61,9 +61,9 @@ def suggest(
     alone the list is of faces unlike each other; with either of them it is of faces that a model
     is unsure of, and unlike each other.
     """
-    from sspl.apps.labelling.features import load_source
     from sspl.apps.labelling.suggest import suggest as run
     from sspl.io.locks import claimed
+    from sspl.training.feature_source import load_source
 
     data = data_without(faces, "no mask is looked at here", "masks")
     known = None

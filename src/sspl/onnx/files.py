@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sspl.errors import DataError, SsplError
 from sspl.io.cores import usable_cores
 
@@ -96,3 +99,55 @@ def start_session(model: bytes | Path, where: str) -> onnxruntime.InferenceSessi
     except Exception as error:  # onnxruntime's errors have no base class of their own
         reason = " ".join(str(error).split())
         raise DataError(f"{where}: onnxruntime cannot run this graph ({reason}).") from None
+
+
+def run_in_batches(
+    session: onnxruntime.InferenceSession,
+    output: str,
+    pictures: NDArray[Any],
+    batch: int | None,
+    where: str,
+) -> NDArray[Any]:
+    """Return one output for all pictures, (n, ...), of a graph with one input.
+
+    `batch` is how many it takes at once, None for any number; the last are filled up. Raises
+    `DataError` naming `where` when the graph cannot take them or gives no row for each.
+    """
+    step = batch or len(pictures)
+    filled = np.concatenate([pictures, np.repeat(pictures[-1:], -len(pictures) % step, axis=0)])
+    name = session.get_inputs()[0].name
+    found = []
+    for start in range(0, len(filled), step):
+        part = np.ascontiguousarray(filled[start : start + step])
+        try:
+            rows = session.run([output], {name: part})[0]
+        except Exception as error:  # onnxruntime's errors have no base class of their own
+            reason = " ".join(str(error).split())
+            raise DataError(f"{where}: the graph cannot take these pictures ({reason}).") from None
+        if not isinstance(rows, np.ndarray) or rows.shape[:1] != (step,):
+            shape = list(getattr(rows, "shape", ()))
+            raise DataError(
+                f"{where}: made {shape} of {step} pictures; it must give a row for each."
+            )
+        found.append(rows)
+    return np.concatenate(found)[: len(pictures)]
+
+
+def whole_graph(path: Path) -> bytes:
+    """Return the bytes of a graph with all its weights, also those in files beside it.
+
+    Raises `DataError` as `parse_onnx` and `external_files`, and for one beyond 2 GB.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; give an ONNX file.") from None
+    proto = parse_onnx(content, str(path))
+    if not external_files(proto, path):
+        return content
+    try:
+        onnx.load_external_data_for_model(proto, str(path.resolve().parent))
+        whole: bytes = proto.SerializeToString()
+    except Exception as error:  # protobuf's class of this error differs between its implementations
+        raise DataError(f"{path}: its weights cannot be read into one file ({error}).") from None
+    return whole

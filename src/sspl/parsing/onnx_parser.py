@@ -17,17 +17,17 @@ from pydantic import Field, model_validator
 
 from sspl.domain.taxonomy import BUILT_IN, MAX_CLASSES, UNKNOWN, Taxonomy, load_taxonomy
 from sspl.errors import DataError, SettingsError
-from sspl.onnx.files import external_files, parse_onnx, start_session
+from sspl.models.extractor_settings import Three
+from sspl.models.extractors import NUMBERS
+from sspl.onnx.files import external_files, parse_onnx, run_in_batches, start_session
 from sspl.parsing.network import resize
 from sspl.parsing.parser import Ids, Pixels
 from sspl.settings import Settings, build, read_settings
 
 SUFFIX: Final = ".onnx"
 NEAREST: Final = Image.Resampling.NEAREST
-NUMBERS: Final[dict[str, type]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 Side = Annotated[int, Field(ge=32, le=4096)]
-Three = tuple[float, float, float]
 
 
 class OnnxParserSettings(Settings):
@@ -225,16 +225,8 @@ class OnnxParser:
     def parse(self, pictures: Sequence[Pixels]) -> list[Ids]:
         """Return class ids (h, w) for each uint8 (h, w, 3) RGB picture."""
         frames = np.stack([self._prepared(pixels) for pixels in pictures])
-        step = self._batch or len(frames)
-        if len(frames) % step:  # a graph of a fixed batch: fill it up
-            frames = np.concatenate([frames, np.repeat(frames[-1:], -len(frames) % step, axis=0)])
-        name = self._session.get_inputs()[0].name
-        found = [
-            self._session.run([self._output], {name: frames[i : i + step]})[0]
-            for i in range(0, len(frames), step)
-        ]
-        self._check_shape(list(found[0].shape))
-        scores = np.concatenate(found)[: len(pictures)]
+        scores = run_in_batches(self._session, self._output, frames, self._batch, self._where)
+        self._check_shape(list(scores.shape))
         if not np.isfinite(scores).all():
             raise DataError(f"{self._where}: gave what is no number; export the model again.")
         return [

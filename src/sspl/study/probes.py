@@ -1,31 +1,30 @@
-"""Attributes from frozen features: logistic regression and nearest neighbours.
+"""Attributes from frozen features in a study: logistic regression and nearest neighbours.
 
 What is chosen, the strength of the regularisation or the number of neighbours, is chosen on
 validation faces, by the figure that selects epochs in fine-tuning.
 """
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from scipy.special import logit
 
-from sspl.data.records import MISSING, Labels
-from sspl.metrics.attributes import all_figures, means, positive_rates
-from sspl.study.probe_settings import KNNSettings, LinearSettings
+from sspl.data.records import MISSING
+from sspl.study.probe_settings import KNNSettings
 from sspl.training.calibration import fit_temperatures
+from sspl.training.feature_settings import LinearSettings
+from sspl.training.linear_heads import (
+    SURE,
+    Features,
+    LabelledFeatures,
+    Logits,
+    choose,
+    fit_linear,
+)
 
-Features = NDArray[np.float32]
-Logits = NDArray[np.float64]
 Predictor = Callable[[Features], Logits]
-
-SURE: Final = 0.999
-"""Largest probability that a probe states, so that its logit is finite."""
 
 
 @dataclass(frozen=True)
@@ -41,71 +40,39 @@ class Probe:
     chosen: float
 
 
-@dataclass(frozen=True)
-class LabelledFeatures:
-    """Features float32 (n, d) and labels int8 (n, attributes) of the same faces."""
-
-    features: Features
-    labels: Labels
-
-
-def fit_linear(
-    settings: LinearSettings,
+def fit_probe(
+    settings: LinearSettings | KNNSettings,
     train: LabelledFeatures,
     val: LabelledFeatures,
     select_by: str,
     calibrate: bool,
 ) -> Probe:
-    """Fit logistic regressions; of equally good strengths the first, so the largest, is taken."""
-    scaled = standardiser(train.features)
-    x = scaled(train.features)
-
-    def fitted(strength: float) -> Predictor:
-        weights = [_regression(x, column, strength) for column in train.labels.T]
-        matrix = np.stack([w for w, _ in weights], axis=1)
-        bias = np.array([b for _, b in weights])
-        return lambda features: scaled(features) @ matrix + bias
-
-    return _choose(fitted, settings.strengths, train, val, select_by, calibrate)
-
-
-def standardiser(features: Features) -> Callable[[Features], NDArray[np.float64]]:
-    """Return the map to zero mean and unit deviation by these features; constant ones become 0."""
-    mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
-    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
-    return lambda x: (x - mean) * inverse
-
-
-def _regression(
-    x: NDArray[np.float64], column: NDArray[np.int8], strength: float
-) -> tuple[NDArray[np.float64], float]:
-    known = column != MISSING
-    truth = column[known] == 1
-    rate = float(truth.mean()) if len(truth) else 0.5
-    if rate in (0.0, 1.0) or not len(truth):
-        return np.zeros(x.shape[1]), float(logit(np.clip(rate, 1 - SURE, SURE)))
-    # scikit-learn weighs the sum of the losses by C: loss mean + strength / 2 * norm squared.
-    model = LogisticRegression(C=1 / (strength * len(truth)), max_iter=200)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(x[known], truth)
-    return model.coef_[0], float(model.intercept_[0])
+    """Fit the probe that the settings name, and temperatures if it is to be calibrated."""
+    predict: Predictor
+    if isinstance(settings, LinearSettings):
+        heads = fit_linear(settings, train, val, select_by)
+        predict, chosen = heads, heads.strength
+    else:
+        chosen, predict = fit_knn(settings, train, val, select_by)
+    if not calibrate:
+        return Probe(predict, chosen)
+    temperatures = fit_temperatures(predict(val.features), val.labels)
+    return Probe(lambda features: predict(features) / temperatures, chosen)
 
 
 def fit_knn(
-    settings: KNNSettings,
-    train: LabelledFeatures,
-    val: LabelledFeatures,
-    select_by: str,
-    calibrate: bool,
-) -> Probe:
-    """Keep the labelled faces; more neighbours than there are faces means all of them."""
+    settings: KNNSettings, train: LabelledFeatures, val: LabelledFeatures, select_by: str
+) -> tuple[float, Predictor]:
+    """Keep the labelled faces; more neighbours than there are faces means all of them.
+
+    Return how many neighbours validation chose, and what they say.
+    """
     numbers = sorted({min(k, len(train.labels)) for k in settings.neighbours})
 
     def fitted(k: float) -> Predictor:
         return lambda features: knn_logits(train, features, int(k), settings.temperature)
 
-    return _choose(fitted, numbers, train, val, select_by, calibrate)
+    return choose(fitted, numbers, train.labels, val, select_by)
 
 
 def knn_logits(train: LabelledFeatures, features: Features, k: int, temperature: float) -> Logits:
@@ -145,27 +112,3 @@ def _unit(features: Features) -> NDArray[np.float64]:
     lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     unit: NDArray[np.float64] = features / np.maximum(lengths, 1e-12)
     return unit
-
-
-def _choose(
-    fitted: Callable[[float], Predictor],
-    candidates: Sequence[float],
-    train: LabelledFeatures,
-    val: LabelledFeatures,
-    select_by: str,
-    calibrate: bool,
-) -> Probe:
-    names = tuple(str(i) for i in range(train.labels.shape[1]))
-    rates = positive_rates(train.labels)
-
-    def figure(predict: Predictor) -> float:
-        found: dict[str, Any] = means(
-            all_figures(names, val.labels, expit(predict(val.features)), rates)
-        )
-        return float(found[select_by] or 0.0)
-
-    predictors = {candidate: fitted(candidate) for candidate in candidates}
-    best = max(predictors, key=lambda candidate: figure(predictors[candidate]))
-    predict, logits = predictors[best], predictors[best](val.features)
-    temperatures = fit_temperatures(logits, val.labels) if calibrate else np.ones(logits.shape[1])
-    return Probe(lambda features: predict(features) / temperatures, best)

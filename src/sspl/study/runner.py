@@ -26,10 +26,11 @@ from sspl.study.cells import (
     plan,
     read_json,
 )
-from sspl.study.probe_settings import KNNSettings, LinearSettings
+from sspl.study.probe_settings import KNNSettings
 from sspl.study.results import cell_result, write_results
 from sspl.study.study_settings import StudySettings, open_spec
 from sspl.study.work import finetuned, probed, remove_state
+from sspl.training.feature_settings import LinearSettings
 from sspl.training.pretrain import pretrain
 from sspl.training.stage_settings import FinetuneSettings
 
@@ -196,7 +197,7 @@ class Study:
         found = (
             finetuned(settings, folder / "run", self.settings.keep_models)
             if each.cell.protocol == "finetune"
-            else probed(settings, each.method.features, self._probe(each))
+            else probed(settings, each.method.features, self._probe(each), self.out / "features")
         )
         figures = {
             split: describe(p, judge(p, found.rates), resamples=0)

@@ -14,7 +14,8 @@ from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from sspl.data.data_settings import DataSettings, parse_data_spec
 from sspl.errors import SettingsError
 from sspl.settings import Settings, build, merge, read_settings
-from sspl.study.probe_settings import FeatureSettings, KNNSettings, LinearSettings
+from sspl.study.probe_settings import FeatureSettings, KNNSettings
+from sspl.training.feature_settings import LinearSettings
 
 Protocol = Literal["finetune", "linear", "knn"]
 

@@ -1,6 +1,7 @@
 """What is computed in one cell: fine-tuning or a probe, chosen on validation, judged on test."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,25 +18,15 @@ from sspl.evaluation.predictions import Predictions
 from sspl.io.runs import SETTINGS_FILE, finished
 from sspl.metrics.attributes import positive_rates
 from sspl.models.bundle import MODEL_FILE, load_model
-from sspl.study.features import (
-    Extractor,
-    extract_features,
-    hog_extractor,
-    network_extractor,
-    onnx_extractor,
-    some_canvases,
-    torch_extractor,
-)
-from sspl.study.probe_settings import (
-    FeatureSettings,
-    HogSettings,
-    KNNSettings,
-    LinearSettings,
-    OnnxSettings,
-    TorchSettings,
-)
-from sspl.study.probes import LabelledFeatures, fit_knn, fit_linear
+from sspl.models.extractors import canvas_for
+from sspl.models.feature_cache import compute_features, face_features
+from sspl.study.features import hog_extractor, network_extractor, some_canvases
+from sspl.study.probe_settings import FeatureSettings, HogSettings, KNNSettings
+from sspl.study.probes import fit_probe
+from sspl.training.feature_settings import LinearSettings
+from sspl.training.feature_source import open_extractor
 from sspl.training.finetune import Finetuning, finetune
+from sspl.training.linear_heads import LabelledFeatures
 from sspl.training.partition import Partition, partition
 from sspl.training.selection import LAST, selection
 from sspl.training.stage_settings import FinetuneSettings
@@ -84,31 +75,29 @@ def remove_state(run: Path) -> None:
 
 
 def probed(
-    settings: FinetuneSettings, outside: FeatureSettings | None, probe: LinearSettings | KNNSettings
+    settings: FinetuneSettings,
+    outside: FeatureSettings | None,
+    probe: LinearSettings | KNNSettings,
+    kept: Path,
 ) -> Judged:
-    """Fit a probe on frozen features: those of the backbone, or of an extractor from outside."""
+    """Fit a probe on frozen features: those of the backbone, or of an extractor from outside.
+
+    Features of a network from outside are kept in the folder `kept`, to be computed once.
+    """
     assert settings.data is not None
     begun = time.monotonic()
     parts = partition(settings)
     figure = selection(settings, parts).figure
     if figure == LAST:
         raise SettingsError("select_by=last: a probe has no epochs; name the figure to choose by.")
-    box = settings.data.box_of(parts.train)
-    extract = _extractor(settings, outside, parts)
-
-    def features(faces: FaceSet, title: str) -> NDArray[np.float32]:
-        return extract_features(faces, box, settings.canvas, extract, title)
-
-    train = LabelledFeatures(features(parts.train, "train"), parts.train.labels)
-    val = LabelledFeatures(features(parts.val, "validate"), parts.val.labels)
-    if isinstance(probe, LinearSettings):
-        fitted = fit_linear(probe, train, val, figure, settings.calibrate)
-    else:
-        fitted = fit_knn(probe, train, val, figure, settings.calibrate)
+    features = _features(settings, outside, parts, kept)
+    train = LabelledFeatures(features(parts.train), parts.train.labels)
+    val = LabelledFeatures(features(parts.val), parts.val.labels)
+    fitted = fit_probe(probe, train, val, figure, settings.calibrate)
     seconds, test = time.monotonic() - begun, _test(settings)
     predictions = {
         "val": _predictions(parts.val, fitted.predict(val.features)),
-        "test": _predictions(test, fitted.predict(features(test, "test"))),
+        "test": _predictions(test, fitted.predict(features(test))),
     }
     details = {
         "labelled": len(parts.train),
@@ -119,26 +108,27 @@ def probed(
     return Judged(predictions, positive_rates(parts.train.labels), seconds, details)
 
 
-def _extractor(
-    settings: FinetuneSettings, outside: FeatureSettings | None, parts: Partition
-) -> Extractor:
+def _features(
+    settings: FinetuneSettings, outside: FeatureSettings | None, parts: Partition, kept: Path
+) -> Callable[[FaceSet], NDArray[np.float32]]:
+    """Return what gives features of faces, float32 (n, features)."""
     assert settings.data is not None
+    box, canvas = settings.data.box_of(parts.train), settings.canvas
+    device, precision = pick_device(settings.runtime.device), settings.runtime.precision
+    if outside is not None and not isinstance(outside, HogSettings):
+        frozen, mirrored = open_extractor(outside), settings.flip_average
+        side = canvas_for([frozen])
+        return lambda faces: face_features(frozen, faces, box, side, mirrored, device, kept)
     # Statistics that need no labels come from training faces that were not drawn, where there are.
     faces = parts.rest if len(parts.rest) else parts.train
-    plain = some_canvases(faces, settings.data.box_of(faces), settings.canvas)
-    device, precision = pick_device(settings.runtime.device), settings.runtime.precision
-    match outside:
-        case HogSettings():
-            return hog_extractor(outside, plain, settings.input_size)
-        case OnnxSettings():
-            return onnx_extractor(outside)
-        case TorchSettings():
-            return torch_extractor(outside, device, precision)
-        case None:
-            network = Finetuning(settings).network
-            return network_extractor(
-                network, plain, settings.input_size, settings.flip_average, device, precision
-            )
+    plain = some_canvases(faces, settings.data.box_of(faces), canvas)
+    if outside is not None:
+        extract = hog_extractor(outside, plain, settings.input_size)
+    else:
+        network, mirrored = Finetuning(settings).network, settings.flip_average
+        size = settings.input_size
+        extract = network_extractor(network, plain, size, mirrored, device, precision)
+    return lambda faces: compute_features(extract, faces, box, canvas, "features")
 
 
 def _test(settings: FinetuneSettings) -> FaceSet:

@@ -8,13 +8,14 @@ from typing import Final
 import numpy as np
 
 from sspl.apps.labelling.desk import ROUND, Desk
-from sspl.apps.labelling.features import FeatureSource, extract
+from sspl.apps.labelling.features import extract
 from sspl.apps.labelling.probe import Standing, standing
 from sspl.apps.labelling.selection import choose
 from sspl.apps.labelling.suggest import Answers, judged
 from sspl.data.images import Box
 from sspl.data.records import MISSING
 from sspl.errors import SsplError
+from sspl.training.feature_source import FeatureSource
 
 SUGGESTED: Final = 2 * ROUND
 PATIENCE: Final = 60.0

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -15,44 +14,12 @@ from sspl.data.records import FaceSet
 from sspl.data.streams import stream_canvases
 from sspl.data.transforms import identity_geometry, normalise, warp_images
 from sspl.device import autocast, keep_freed_memory, pick_device
-from sspl.domain.attributes import schema_for
-from sspl.errors import DataError
-from sspl.io.runs import SETTINGS_FILE
-from sspl.io.weights import load_tensors, read_tensors
-from sspl.models.attributes import AttributeNetwork
-from sspl.models.bundle import MODEL_FILE, AttributeModel, load_model
-from sspl.models.network_settings import BackboneSettings, HeadSettings, SegmentationSettings
 from sspl.models.splnet import AnyAttributeNetwork, BranchAttributeNetwork
-from sspl.settings import Precision, build, read_settings
-from sspl.training.pretrain import MODEL_FILE as PRETRAINED_FILE
-from sspl.training.stage_settings import PretrainSettings
-from sspl.training.transfer import transfer
+from sspl.settings import Precision
+from sspl.training.feature_source import FeatureSource
 
 BLOCK: Final = 4096
 """Faces looked at together where all of them would need as much memory again."""
-
-
-@dataclass(frozen=True)
-class FeatureSource:
-    """A network that gives features, and opinions when it was fine-tuned.
-
-    Args:
-        network: in evaluation mode; its heads mean something with `model` alone.
-        box: part of each picture that it was trained on, None where that is not known.
-        canvas, input_size: sides in px.
-        model: the fine-tuned model; None after stage 1.
-    """
-
-    network: AnyAttributeNetwork
-    box: Box | None
-    canvas: int
-    input_size: int
-    model: AttributeModel | None
-
-    @property
-    def attributes(self) -> tuple[str, ...]:
-        """Attributes that it has an opinion on."""
-        return self.model.schema.names if self.model else ()
 
 
 @dataclass(frozen=True)
@@ -87,68 +54,17 @@ class Scaling:
             block[:] = (block - self.mean) * self.factor
 
 
-def load_source(path: Path) -> FeatureSource:
-    """Open a run of stage 1, or a fine-tuned run or model.
-
-    After stage 1 faces are pooled as stage 2 would do it: by semantic region where PST was
-    among the tasks, by branch for `splnet`, else over all places.
-
-    Raises `DataError` when there is neither in `path`.
-    """
-    if path.is_dir() and not (path / MODEL_FILE).exists():
-        if (path / PRETRAINED_FILE).exists():
-            return _pretrained(path / PRETRAINED_FILE)
-        raise DataError(
-            f"{path}: holds neither {PRETRAINED_FILE} nor {MODEL_FILE}; give the folder of a "
-            "finished 'sspl pretrain' or 'sspl finetune'."
-        )
-    if path.is_file() and (read_tensors(path)[1] or {}).get("kind") == "pretrained":
-        return _pretrained(path)
-    model = load_model(path)
-    return FeatureSource(model.network, model.box, model.canvas, model.input_size, model)
-
-
-def _pretrained(file: Path) -> FeatureSource:
-    metadata = load_tensors(file)[1]
-    if metadata.get("kind") != "pretrained":
-        raise DataError(f"{file}: holds no stage-1 weights but '{metadata.get('kind')}'.")
-    backbone = build(BackboneSettings, metadata["backbone"])
-    schema = schema_for(("none",))
-    network: AnyAttributeNetwork
-    if metadata.get("architecture") == "splnet":
-        network = BranchAttributeNetwork(backbone, HeadSettings(), schema)
-    else:
-        head = HeadSettings(pooling="regions" if "pst" in metadata["tasks"] else "average")
-        segmentation = build(SegmentationSettings, metadata["segmentation"])
-        network = AttributeNetwork(backbone, head, 1, segmentation, tuple(metadata["classes"]))
-    transfer(network, file)
-    box = _common_box(file.parent / SETTINGS_FILE)
-    return FeatureSource(
-        network.eval(), box, int(metadata["canvas"]), int(metadata["input_size"]), None
-    )
-
-
-def _common_box(settings: Path) -> Box | None:
-    """Return the crop of the faces that stage 1 saw, where it is known and one."""
-    if not settings.exists():
-        return None
-    boxes = {data.box() for data in build(PretrainSettings, read_settings(settings)).data}
-    return boxes.pop() if len(boxes) == 1 else None
-
-
 def pooled_and_logits(
     network: AnyAttributeNetwork, view: Tensor, precision: Precision
 ) -> tuple[Tensor, Tensor]:
     """Map float (n, 3, h, w) in [-1, 1] to features (n, d) and logits (n, a), both float32."""
-    if isinstance(network, BranchAttributeNetwork):
-        with autocast(view.device, precision):
-            branches = network.pooling(network.backbone(view))
-        features = torch.cat([f.float() for f in branches.values()], dim=1)
-        return features, network.head(branches)
     with autocast(view.device, precision):
-        feature = network.pooling(network.backbone(view))
+        found = network.pooling(network.backbone(view))
+    if isinstance(network, BranchAttributeNetwork):
+        branches = {name: feature.float() for name, feature in found.items()}
+        return torch.cat(list(branches.values()), dim=1), network.head(branches)
     assert isinstance(network.head, nn.Linear)
-    return feature.float(), network.head(feature.float())
+    return found.float(), network.head(found.float())
 
 
 def extract(

@@ -17,7 +17,7 @@ from sspl.errors import DataError, SettingsError, SsplError
 
 if TYPE_CHECKING:
     from sspl.apps.labelling.coach import Coach
-    from sspl.apps.labelling.features import FeatureSource
+    from sspl.training.feature_source import FeatureSource
 
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def _source(path: Path | None) -> "FeatureSource | None":
     # Without suggestions nothing of this is needed, and the page opens at once.
     if path is None:
         return None
-    from sspl.apps.labelling.features import load_source
+    from sspl.training.feature_source import load_source
 
     return load_source(path)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sspl.apps.labelling.faces import images_root, readable, unlabelled
-from sspl.apps.labelling.features import FaceFeatures, FeatureSource, extract
+from sspl.apps.labelling.features import FaceFeatures, extract
 from sspl.apps.labelling.probe import opinions
 from sspl.apps.labelling.selection import choose, uncertainty
 from sspl.data.data_settings import DataSettings
@@ -17,6 +17,7 @@ from sspl.data.skipping import OnError
 from sspl.errors import DataError, SettingsError
 from sspl.io.files import write_csv
 from sspl.io.progress import watched
+from sspl.training.feature_source import FeatureSource
 
 SUGGESTION_COLUMNS = ("image", "place", "uncertainty")
 
