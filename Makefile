@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo docs test test-oldest mutation lint clean
+.PHONY: demo docs test test-oldest mutation weights lint clean
 
 # Every file must be one of constraints-hashed*.txt. With `make HASHES= ...` versions alone are pinned.
 HASHES ?= yes
@@ -41,6 +41,10 @@ $(VENV)-oldest/.installed: pyproject.toml constraints-oldest.txt
 # Takes some minutes of CPU; the record goes to tests/robustness/mutation.txt.
 mutation: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.mutation
+
+# The weights in the package, from nothing: faces are drawn and learnt from; goes on where it stopped.
+weights: $(VENV)/.installed
+	$(BIN)/python -m tools.weights --work build/weights
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ import sspl
 ROOT = Path(sspl.__file__).resolve().parent
 
 LAYERS = (
-    {"errors", "settings", "device", "io", "onnx", "distributed"},
+    {"errors", "settings", "device", "io", "onnx", "distributed", "weights"},
     {"optim"},
     {"domain"},
     {"data"},

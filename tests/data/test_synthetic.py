@@ -11,7 +11,10 @@ from PIL import Image
 from sspl.cli.main import cli
 from sspl.data.synthetic import SYNTHETIC_ATTRIBUTES, render_face, write_synthetic
 from sspl.data.synthetic.face import Canvas, Part, Pose, ellipse
-from sspl.data.synthetic.render import SyntheticFace, _mask, _render
+from sspl.data.synthetic.likeness import draw_warp
+from sspl.data.synthetic.paint import semantic_mask
+from sspl.data.synthetic.photo import photograph
+from sspl.data.synthetic.render import Style, SyntheticFace, _plain
 from sspl.data.synthetic.traits import HAIR_COLOURS, draw_traits
 from sspl.data.synthetic.write import PALETTE, partition
 from sspl.domain.taxonomy import built_in_taxonomy
@@ -223,20 +226,84 @@ def edge_contrast(image: np.ndarray, mask: np.ndarray) -> float:
 
 @pytest.mark.parametrize("index", range(8))
 def test_mask_edges_lie_on_picture_edges(index: int) -> None:
-    face = _render(9, index, 96, faults=False)
-    image = face.image.astype(float)
-    fitting = edge_contrast(image, face.mask)
+    picture, canvas, _ = _plain(np.random.default_rng([9, index]), 96, faults=False)
+    image, mask = np.clip(picture, 0, 255), semantic_mask(canvas)
+    fitting = edge_contrast(image, mask)
     for shift, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
-        assert fitting > 1.1 * edge_contrast(image, np.roll(face.mask, shift, axis))
-    assert fitting > 1.8 * edge_contrast(image, np.roll(face.mask, 3, 1))
+        assert fitting > 1.1 * edge_contrast(image, np.roll(mask, shift, axis))
+    assert fitting > 1.8 * edge_contrast(image, np.roll(mask, 3, 1))
+
+
+def test_photographs_have_their_edges_where_the_mask_has() -> None:
+    pairs = []
+    for index in range(12):
+        face = render_face(9, index, 96, "photo")
+        image = face.image.astype(float)
+        pairs.append([edge_contrast(image, np.roll(face.mask, s, 1)) for s in (0, 3, -3)])
+    fitting, *moved = np.mean(pairs, axis=0)
+    assert fitting > 1.4 * max(moved)
+
+
+def test_photographs_have_the_proportions_of_aligned_faces() -> None:
+    """Means over 858 aligned faces: distance of the eyes, places of brow, nose and lips."""
+    found = []
+    for index in range(120):
+        mask = render_face(2, index, 112, "photo").mask
+        at = {n: np.argwhere(mask == CLASSES.index(n)).mean(0) for n in ("l_eye", "r_eye")
+              if (mask == CLASSES.index(n)).any()}  # fmt: skip
+        if len(at) < 2:
+            continue
+        apart = np.hypot(*(at["l_eye"] - at["r_eye"]))
+        middle = (at["l_eye"] + at["r_eye"]) / 2
+        parts = ("l_brow", "nose", "u_lip", "l_lip")
+        rows = [np.argwhere(mask == CLASSES.index(n))[:, 0] for n in parts]
+        heights = [(r.mean() - middle[0]) / apart if len(r) else np.nan for r in rows]
+        found.append([apart / 112, middle[0] / 112, *heights])
+    expected = (0.24, 0.48, -0.26, 0.41, 1.03, 1.20)
+    assert np.nanmean(found, axis=0) == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_heights_of_a_warped_face_lead_back_to_the_drawing(seed: int) -> None:
+    warp = draw_warp(np.random.default_rng(seed))
+    drawn = np.linspace(-3.0, 3.0, 25)
+    still = warp.__class__(warp.heights, warp.waves * (1, 1, 1, 0, 0))
+    moved = still(np.stack([np.zeros(25), drawn], axis=1))
+    assert (np.diff(moved[:, 1]) > 0).all()
+    assert warp.drawn_height(moved[:, 1]) == pytest.approx(drawn)
+    assert still(np.zeros((1, 2))) == pytest.approx(0.0)
+
+
+def test_a_photograph_is_the_same_again_and_another_style_is_another_picture() -> None:
+    first, again = (render_face(4, 7, 64, "photo") for _ in range(2))
+    assert (first.image == again.image).all()
+    assert (first.mask == again.mask).all()
+    assert (first.image != render_face(4, 7, 64).image).mean() > 0.5
+
+
+def test_something_in_front_of_a_face_is_background() -> None:
+    shown = 0
+    for index in range(60):
+        _, canvas, _ = photograph(np.random.default_rng([1, index]), 32)
+        thing = np.asarray(canvas.parts)[1::3, 1::3] == Part.THING
+        shown += bool(thing.any())
+        glass = semantic_mask(canvas)[thing] == CLASSES.index("eye_g")
+        assert (semantic_mask(canvas)[thing][~glass] == 0).all()
+    assert 2 < shown < 20
 
 
 def test_labels_and_layout_do_not_depend_on_size() -> None:
-    small, large = render_face(4, 7, 48), render_face(4, 7, 144)
+    require_same_layout("plain", 0.97)
+    # Single locks are thinner than a pixel of the small one.
+    require_same_layout("photo", 0.95)
+
+
+def require_same_layout(style: Style, alike: float) -> None:
+    small, large = render_face(4, 7, 48, style), render_face(4, 7, 144, style)
     assert small.image.shape == (48, 48, 3)
     assert small.image.dtype == small.mask.dtype == np.uint8
     assert small.labels == large.labels
-    assert np.mean(small.mask == large.mask[1::3, 1::3]) > 0.97
+    assert np.mean(small.mask == large.mask[1::3, 1::3]) > alike
 
 
 def test_masks_are_read_at_pixel_centres() -> None:
@@ -245,7 +312,7 @@ def test_masks_are_read_at_pixel_centres() -> None:
     dots = np.zeros((96, 96), dtype=np.uint8)
     dots[1::3, 1::3] = Part.SKIN
     canvas.parts.paste(Image.fromarray(dots))
-    assert (_mask(canvas) == CLASSES.index("skin")).all()
+    assert (semantic_mask(canvas) == CLASSES.index("skin")).all()
 
 
 def test_outlines_are_centred_on_the_pixel_grid() -> None:

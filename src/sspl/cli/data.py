@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -31,8 +31,17 @@ def data() -> None:
     show_default=True,
     help="Side of a picture in pixels.",
 )
+@click.option(
+    "--style",
+    type=click.Choice(["plain", "photo"]),
+    default="plain",
+    show_default=True,
+    help="plain: clear to the eye; photo: textured and lit, to learn photographs from.",
+)
 @json_option
-def synthetic(out: Path, count: int, seed: int, size: int, as_json: bool) -> None:
+def synthetic(
+    out: Path, count: int, seed: int, size: int, style: Literal["plain", "photo"], as_json: bool
+) -> None:
     """Draw labelled faces with exact masks into the folder OUT.
 
     The folder gets CelebA's official layout: img_align_celeba, list_attr_celeba.txt,
@@ -40,7 +49,7 @@ def synthetic(out: Path, count: int, seed: int, size: int, as_json: bool) -> Non
     """
     from sspl.data.synthetic import write_synthetic
 
-    write_synthetic(out, count, seed, size)
+    write_synthetic(out, count, seed, size, style)
     say(f"{count:,} faces in {out}", {"faces": count, "out": str(out)}, as_json)
 
 

@@ -121,7 +121,8 @@ def _log(speaks: bool) -> None:
 @click.option(
     "--from",
     "source",
-    help="Run folder of stage 1; a fine-tuned run or model to go on from; or 'none'.",
+    help="Run folder of stage 1, a fine-tuned run or model to go on from, 'none', or 'builtin', "
+    "which is also meant without --from: the package's own weights, learnt from drawn faces.",
 )
 @click.option("--out", type=folder_out, required=True, help="Run folder to make.")
 @click.option("--labels", type=at_least(1), help="How many labelled faces to use.")
@@ -154,22 +155,19 @@ def finetune(
     """
     from sspl.data.data_settings import parse_data_spec
     from sspl.distributed.group import agreed, is_first, joined
-    from sspl.errors import SettingsError
     from sspl.settings import build
     from sspl.training.finetune import finetune as run
     from sspl.training.stage_settings import FinetuneSettings
+    from sspl.weights import BUILT_IN, absolute
 
     def chosen() -> FinetuneSettings:
         subset = {"count": labels, "fraction": fraction, "subset_seed": subset_seed}
         given: dict[str, Any] = {"labels": {k: v for k, v in subset.items() if v is not None}}
         run = going_on(out, resume, spec, settings_file)
         if source is not None:
-            given["pretrained"] = None if source == "none" else str(Path(source).absolute())
+            given["pretrained"] = None if source == "none" else absolute(source)
         elif settings_file is None and run is None:
-            raise SettingsError(
-                "--from: give the run folder of stage 1 or a fine-tuned model to go on from, or "
-                "'none' to learn from scratch."
-            )
+            given["pretrained"] = BUILT_IN
         if seed is not None:
             given["seed"] = seed
         if spec is not None:

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sspl.models.activation import PReLU
+from sspl.models.backbones import build_backbone
 from sspl.models.criss_cross import RecurrentCrissCross
-from sspl.models.network_settings import SegmentationSettings
+from sspl.models.network_settings import BackboneSettings, SegmentationSettings
 
 
 class SegmentationHead(nn.Module):
@@ -51,6 +52,27 @@ class SegmentationHead(nn.Module):
             merged = merged + F.interpolate(coarse, size, mode="bilinear", align_corners=False)
         logits: Tensor = self.mix(merged)
         return logits.float()
+
+
+class FaceSegmentation(nn.Module):
+    """Backbone and segmentation head of stage 1, by themselves: a face parser.
+
+    Examples:
+        >>> parser = FaceSegmentation(BackboneSettings(width=0.125), SegmentationSettings(), 19)
+        >>> parser(torch.zeros(2, 3, 64, 64))[0].shape
+        torch.Size([2, 19, 2, 2])
+    """
+
+    def __init__(
+        self, backbone: BackboneSettings, segmentation: SegmentationSettings, classes: int
+    ) -> None:
+        super().__init__()
+        self.backbone = build_backbone(backbone)
+        self.head = SegmentationHead(segmentation, self.backbone.widths, classes)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Map float (n, 3, h, w) in [-1, 1] to logits (n, classes, h', w'), alone in a list."""
+        return [self.head(self.backbone(image))]
 
 
 def _light(width: int, classes: int) -> nn.Module:

@@ -267,7 +267,7 @@ def _step(place: Place) -> int:
 
 @torch.inference_mode()
 def parse(
-    network: ParserNetwork,
+    network: nn.Module,
     images: Tensor,
     device: torch.device,
     precision: Precision,
@@ -292,7 +292,7 @@ def parse(
     return total / (2 * len(scales))
 
 
-def _logits(network: ParserNetwork, view: Tensor, precision: Precision) -> Tensor:
+def _logits(network: nn.Module, view: Tensor, precision: Precision) -> Tensor:
     with autocast(view.device, precision):
         logits: Tensor = network(view)[0]
     return logits.float()

@@ -11,6 +11,7 @@ from sspl.io.weights import stated_checksum
 from sspl.training.face_sources import unlabelled_sources
 from sspl.training.partition import Partition
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
+from sspl.weights import resolved
 
 
 def pretrain_inputs(settings: PretrainSettings, sources: Sequence[FaceSource]) -> list[Entry]:
@@ -49,12 +50,14 @@ def _taxonomy_and_backbone(settings: PretrainSettings | FinetuneSettings) -> lis
 
 def _of_weights(what: str, path: Path) -> Entry:
     """Return the entry of weights by their content: bytes differ each time they are written."""
+    path = resolved(path)
     checksum = stated_checksum(path) if path.suffix == ".safetensors" and path.is_file() else None
     return of_file(what, path) if checksum is None else of_values(what, checksum)
 
 
 def _weights(pretrained: Path) -> list[Path]:
     """Return the files that a run in this folder, or at this path, has its weights in."""
+    pretrained = resolved(pretrained)
     if not pretrained.is_dir():
         return [pretrained]
     return [p for p in sorted(pretrained.glob("*.safetensors")) if "state" not in p.name]

@@ -5,11 +5,13 @@ from typing import Any, Final
 
 from sspl.errors import DataError
 from sspl.models.bundle import MODEL_FILE
+from sspl.weights import resolved
 
 PRETRAINED_FILE: Final = "pretrained.safetensors"
 
 GIVE: Final = (
-    "give the folder of a finished 'sspl pretrain' or 'sspl finetune', or of a packed model"
+    "give the folder of a finished 'sspl pretrain' or 'sspl finetune', or of a packed model, or "
+    "the word builtin"
 )
 
 OTHER_FOLDERS: Final = {
@@ -39,8 +41,10 @@ OTHER_KINDS: Final = {
 def weights_file(path: Path) -> Path:
     """Return the file of weights of a run or model folder, or the file that `path` is.
 
+    The name `builtin` means the weights that come with the package.
     Raises `DataError` that says what `path` is where it has no weights to start from.
     """
+    path = resolved(path)
     if path.is_dir():
         for name in (PRETRAINED_FILE, MODEL_FILE):
             if (path / name).is_file():

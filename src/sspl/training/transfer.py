@@ -33,6 +33,8 @@ class PretrainedMetadata(Settings):
     segmentation: SegmentationSettings = SegmentationSettings()
     tasks: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    taxonomy: str = "celebamask19"
+    input_size: int = 96
 
 
 @dataclass(frozen=True)

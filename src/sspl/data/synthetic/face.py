@@ -7,7 +7,7 @@ down, and half the face's width is 1.
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,7 @@ class Part(IntEnum):
     HAT_BAND = 35
     L_EAR_INNER = 36
     R_EAR_INNER = 37
+    THING = 38
 
 
 _CLASS_OF: Final = {
@@ -78,6 +79,7 @@ _CLASS_OF: Final = {
     "EARRING": "ear_r",
     "FRAME": "eye_g",
     "HAT_BAND": "hat",
+    "THING": "background",
 }
 _EYE_PARTS: Final = ("IRIS", "PUPIL", "LASH", "GLINT")
 
@@ -99,6 +101,29 @@ def class_table() -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
+class Warp:
+    """How a face departs from the drawing: heights moved, and everything a little out of true.
+
+    Args:
+        heights: (k, 2), increasing: y of the drawing, y of the face.
+        waves: (m, 5): two frequencies and a phase (radians), how far x and y are pushed.
+    """
+
+    heights: Points
+    waves: Points
+
+    def __call__(self, points: Points) -> Points:
+        """Move face coordinates (n, 2)."""
+        swing = np.sin(points @ self.waves[:, :2].T + self.waves[:, 2])
+        y = np.interp(points[:, 1], *self.heights.T)
+        return np.stack([points[:, 0], y], axis=1) + swing @ self.waves[:, 3:]
+
+    def drawn_height(self, y: NDArray[np.floating[Any]] | float) -> Points:
+        """Return the drawing's y of heights of the face, the waves left out."""
+        return np.asarray(np.interp(y, self.heights[:, 1], self.heights[:, 0]))
+
+
+@dataclass(frozen=True)
 class Pose:
     """Where the head is, in fractions of the frame, and how it is turned (radians)."""
 
@@ -108,13 +133,19 @@ class Pose:
     roll: float
     yaw: float
     pitch: float
+    warp: Warp | None = None
 
     def project(self, points: Points, depth: float | Points = 0.0) -> Points:
         """Map face coordinates (n, 2) at `depth` towards the viewer to frame fractions (n, 2)."""
+        points = points if self.warp is None else self.warp(points)
         x = points[:, 0] + np.sin(self.yaw) * depth
         y = points[:, 1] - np.sin(self.pitch) * depth
         cos, sin = np.cos(self.roll) * self.scale, np.sin(self.roll) * self.scale
         return np.stack([self.x + cos * x - sin * y, self.y + sin * x + cos * y], axis=1)
+
+    def drawn_height(self, y: float) -> float:
+        """Return the drawing's y of a height of the face."""
+        return y if self.warp is None else float(self.warp.drawn_height(y))
 
 
 def _surface(points: Points) -> Points:
@@ -248,6 +279,18 @@ def draw_pose(rng: np.random.Generator, length: float) -> tuple[Pose, Pose]:
 
 
 @dataclass(frozen=True)
+class Proportions:
+    """Sizes of the parts relative to the drawing's own."""
+
+    eye: float = 1.0
+    brow: float = 1.0
+    nose: float = 1.0
+    mouth: float = 1.0
+    lips: float = 1.0
+    ear: float = 1.0
+
+
+@dataclass(frozen=True)
 class Build:
     """Measures that several parts share: face length, lengths of the hair and its volume."""
 
@@ -257,6 +300,7 @@ class Build:
     volume: float
     wave: float
     wave_phase: float
+    parts: Proportions = Proportions()
 
 
 def draw_build(traits: Traits, rng: np.random.Generator) -> Build:
@@ -282,14 +326,14 @@ def draw_face(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Gener
     if not bald:
         _hair_back(canvas, build)
     _body(canvas, traits, build, rng)
-    _ears(canvas, rng)
+    _ears(canvas, build.parts.ear, rng)
     _head(canvas, build)
     _beard(canvas, s, traits.masculine, build, rng)
     mouth_y = 0.80 * build.length + rng.normal(0, 0.03)
-    _nose(canvas, s, rng)
-    _mouth(canvas, s, mouth_y, rng)
-    _eyes(canvas, s, rng)
-    _brows(canvas, s, rng)
+    _nose(canvas, s, build.parts.nose, rng)
+    _mouth(canvas, s, mouth_y, build.parts, rng)
+    _eyes(canvas, s, build.parts.eye, rng)
+    _brows(canvas, s, build.parts.brow, rng)
     if not bald:
         _hair_front(canvas, s["Bangs"] if labels["Bangs"] else None, build, traits, rng)
     if labels["Wearing_Earrings"]:
@@ -363,7 +407,7 @@ def _body(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Generator
 
 
 def _necklace(canvas: Canvas, thick: float, chin: float, rng: np.random.Generator) -> None:
-    lowest = (0.955 - canvas.body.y) / canvas.body.scale
+    lowest = canvas.body.drawn_height((0.955 - canvas.body.y) / canvas.body.scale)
     drop = min(chin + rng.uniform(0.2, 0.5), lowest)
     t = np.linspace(-1, 1, 25)
     start = min(chin - 0.05, drop - 0.15)
@@ -373,9 +417,9 @@ def _necklace(canvas: Canvas, thick: float, chin: float, rng: np.random.Generato
         canvas.fill_body(Part.NECKLACE, ellipse(0.0, drop, 0.075, 0.085))
 
 
-def _ears(canvas: Canvas, rng: np.random.Generator) -> None:
+def _ears(canvas: Canvas, large: float, rng: np.random.Generator) -> None:
     yaw = canvas.head.yaw
-    size = rng.uniform(0.88, 1.15)
+    size = large * rng.uniform(0.88, 1.15)
     for side, ear, inner in (
         (1.0, Part.L_EAR, Part.L_EAR_INNER),
         (-1.0, Part.R_EAR, Part.R_EAR_INNER),
@@ -430,8 +474,8 @@ def _beard(
         canvas.grow_beard(smooth(mirrored(half)), 0.5 + 0.25 * s["Mustache"])
 
 
-def _nose(canvas: Canvas, s: dict[str, float], rng: np.random.Generator) -> None:
-    wide = max(0.13, 0.265 + 0.042 * s["Big_Nose"] + rng.normal(0, 0.008))
+def _nose(canvas: Canvas, s: dict[str, float], large: float, rng: np.random.Generator) -> None:
+    wide = large * max(0.13, 0.265 + 0.042 * s["Big_Nose"] + rng.normal(0, 0.008))
     end = 0.50 + 0.02 * s["Big_Nose"] + rng.normal(0, 0.035)
     half = np.array(
         [
@@ -451,13 +495,19 @@ def _nose(canvas: Canvas, s: dict[str, float], rng: np.random.Generator) -> None
         canvas.fill(Part.NOSTRIL, hole, 0.92)
 
 
-def _mouth(canvas: Canvas, s: dict[str, float], y: float, rng: np.random.Generator) -> None:
+def _mouth(
+    canvas: Canvas,
+    s: dict[str, float],
+    y: float,
+    parts: Proportions,
+    rng: np.random.Generator,
+) -> None:
     smile, full = s["Smiling"], s["Big_Lips"]
-    wide = 0.36 + 0.025 * smile + rng.normal(0, 0.035)
+    wide = parts.mouth * (0.36 + 0.025 * smile + rng.normal(0, 0.035))
     curve = 0.036 + 0.044 * smile + rng.normal(0, 0.010)
     gap = max(0.0, 0.055 + 0.05 * s["Mouth_Slightly_Open"])
-    upper = max(0.03, 0.085 + 0.02 * full + rng.normal(0, 0.005))
-    lower = max(0.04, 0.115 + 0.026 * full + rng.normal(0, 0.006))
+    upper = parts.lips * max(0.03, 0.085 + 0.02 * full + rng.normal(0, 0.005))
+    lower = parts.lips * max(0.04, 0.115 + 0.026 * full + rng.normal(0, 0.006))
     t = np.linspace(-1, 1, 25)
     bulge = np.clip(1 - t**2, 0, 1) ** 0.7
     middle = y - curve * (t**2 - 0.35)
@@ -486,18 +536,20 @@ def _mouth(canvas: Canvas, s: dict[str, float], y: float, rng: np.random.Generat
         canvas.fill(Part.TONGUE, band(tongue, levels[2]) * (0.55, 1.0))
 
 
-def _eyes(canvas: Canvas, s: dict[str, float], rng: np.random.Generator) -> None:
-    wide = 0.21 + rng.normal(0, 0.012)
+def _eyes(canvas: Canvas, s: dict[str, float], large: float, rng: np.random.Generator) -> None:
+    wide = large * (0.21 + rng.normal(0, 0.012))
     squint = 0.008 * max(0.0, s["Smiling"])
-    up = max(0.02, 0.064 - 0.023 * s["Narrow_Eyes"] - squint + rng.normal(0, 0.004))
-    down = max(0.016, 0.040 - 0.010 * s["Narrow_Eyes"])
+    up = large * max(0.02, 0.064 - 0.023 * s["Narrow_Eyes"] - squint + rng.normal(0, 0.004))
+    down = large * max(0.016, 0.040 - 0.010 * s["Narrow_Eyes"])
     tilt, gaze = rng.normal(0.012, 0.022), float(np.clip(rng.normal(0, 0.035), -0.08, 0.08))
     crease = rng.uniform(0.035, 0.065)
     for side in (1.0, -1.0):
-        _eye(canvas, side, (wide, up, down, tilt, gaze), crease)
+        _eye(canvas, side, (wide, up, down, tilt, gaze), crease, large)
 
 
-def _eye(canvas: Canvas, side: float, shape: tuple[float, ...], crease: float) -> None:
+def _eye(
+    canvas: Canvas, side: float, shape: tuple[float, ...], crease: float, large: float
+) -> None:
     wide, up, down, tilt, gaze = shape
     letter = "L" if side > 0 else "R"
     white, lash, glint = Part[f"{letter}_EYE"], Part[f"{letter}_LASH"], Part[f"{letter}_GLINT"]
@@ -513,19 +565,19 @@ def _eye(canvas: Canvas, side: float, shape: tuple[float, ...], crease: float) -
     canvas.stroke(Part.CREASE, upper - (0.0, crease), 0.018)
     canvas.fill(white, np.concatenate([upper, lower[::-1]]))
     for part, radius in ((Part[f"{letter}_IRIS"], 0.1), (Part[f"{letter}_PUPIL"], 0.046)):
-        disc = ellipse(x + gaze, -0.015, radius, radius)
+        disc = ellipse(x + gaze, -0.015, large * radius, large * radius)
         across = (disc[:, 0] - x) / wide
         # The lids cover the disc's top and bottom.
         disc[:, 1] = np.clip(disc[:, 1], lid(across, -up), lid(across, down))
         canvas.fill(part, disc)
-    if up > 0.05:
+    if up > 0.05 * large:
         canvas.fill(glint, ellipse(x + gaze + 0.03, -0.045, 0.02, 0.02))
     canvas.stroke(lash, upper, 0.028)
 
 
-def _brows(canvas: Canvas, s: dict[str, float], rng: np.random.Generator) -> None:
+def _brows(canvas: Canvas, s: dict[str, float], large: float, rng: np.random.Generator) -> None:
     arch = max(0.0, 0.075 + 0.042 * s["Arched_Eyebrows"] + rng.normal(0, 0.008))
-    thick = max(0.022, 0.078 + 0.022 * s["Bushy_Eyebrows"] + rng.normal(0, 0.004))
+    thick = large * max(0.022, 0.078 + 0.022 * s["Bushy_Eyebrows"] + rng.normal(0, 0.004))
     height, slope = -0.30 + rng.normal(0, 0.035), rng.normal(0.02, 0.03)
     reach = rng.uniform(0.27, 0.33)
     t = np.linspace(-1, 1, 15)

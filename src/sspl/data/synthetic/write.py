@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sspl.data.palette import write_image
-from sspl.data.synthetic.render import SyntheticFace, render_face
+from sspl.data.synthetic.render import Style, SyntheticFace, render_face
 from sspl.data.synthetic.traits import SYNTHETIC_ATTRIBUTES
 from sspl.errors import SsplError
 from sspl.io.files import holds_nothing, write_bytes, write_json, write_text
@@ -48,11 +48,12 @@ def partition(index: int) -> int:
     return 0 if place < 7 else 1 if place == 7 else 2
 
 
-def write_synthetic(out: Path, count: int, seed: int, size: int) -> None:
+def write_synthetic(out: Path, count: int, seed: int, size: int, style: Style = "plain") -> None:
     """Write `count` faces of `size` pixels to the folder `out`, with lists, masks and a sheet.
 
-    A synthetic set that is already there is replaced. Raises `SsplError` when a number is out
-    of range, when `out` holds something else, or when it cannot be written.
+    `style: photo` draws them as networks learn photographs from them, `plain` as people see best
+    what they are. A synthetic set that is already there is replaced. Raises `SsplError` when a
+    number is out of range, when `out` holds something else, or when it cannot be written.
 
     Examples:
         >>> write_synthetic(Path("more"), count=3, seed=1, size=48)
@@ -63,16 +64,17 @@ def write_synthetic(out: Path, count: int, seed: int, size: int) -> None:
     if out.exists() and not out.is_dir():
         raise SsplError(f"{out} is a file; name a new or empty folder.")
     with claimed(out, folder=True, deep=True):
-        _write(out, count, seed, size)
+        _write(out, count, seed, size, style)
 
 
-def _write(out: Path, count: int, seed: int, size: int) -> None:
+def _write(out: Path, count: int, seed: int, size: int, style: Style) -> None:
     _claim(out, count)
-    write_json(out / MARKER, {"generator": GENERATOR, "count": count, "seed": seed, "size": size})
+    what = {"generator": GENERATOR, "count": count, "seed": seed, "size": size, "style": style}
+    write_json(out / MARKER, what)
     first: list[SyntheticFace] = []
     rows = []
     for index in watched(range(count), desc="synthetic faces", unit="face"):
-        face = render_face(seed, index, size)
+        face = render_face(seed, index, size, style)
         write_bytes(out / _IMAGES / file_name(index), _jpeg(face.image, seed, index))
         write_bytes(out / _MASKS / file_name(index, ".png"), _palette_png(face.mask))
         values = " ".join(f"{1 if face.labels[n] else -1:2d}" for n in SYNTHETIC_ATTRIBUTES)

@@ -1,0 +1,92 @@
+"""The weights that come with the package: whole, small, a start for stage 2, and a face parser."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tests.shared import sspl
+
+from sspl.data.synthetic import render_face, write_synthetic
+from sspl.domain.taxonomy import built_in_taxonomy
+from sspl.io.weights import load_tensors
+from sspl.metrics.pixels import confusion_matrix, mean_iou
+from sspl.models.bundle import load_model
+from sspl.parsing.commands import open_parser
+from sspl.weights import BUILT_IN_FILE, absolute, resolved
+
+CARD = json.loads(BUILT_IN_FILE.with_suffix(".json").read_text(encoding="utf-8"))
+QUICK = ("optim.epochs=1", "optim.lr=1e-30", "optim.schedule.warmup_epochs=0", "optim.batch_size=4")
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights") / "faces"
+    write_synthetic(folder, 20, 77, 112)
+    return folder
+
+
+def test_the_file_is_the_one_its_card_speaks_of() -> None:
+    content = BUILT_IN_FILE.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == CARD["sha256"]
+    assert len(content) == CARD["bytes"] <= 8_000_000
+    tensors, metadata = load_tensors(BUILT_IN_FILE)
+    assert {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float16}
+    assert metadata["drawn"] == CARD["drawn"]
+    assert metadata["faces"] == CARD["drawn"]["count"]
+
+
+@pytest.mark.parametrize(("style", "least"), [("plain", 0.45), ("photo", 0.45)])
+def test_they_parse_faces_that_they_have_not_seen(style: str, least: float) -> None:
+    parser, classes = open_parser("builtin"), len(built_in_taxonomy("celebamask19"))
+    confusion = torch.zeros(classes, classes, dtype=torch.int64)
+    for index in range(8):
+        face = render_face(999, index, 192, style)
+        found = torch.from_numpy(parser.parse([face.image])[0])
+        confusion += confusion_matrix(
+            torch.from_numpy(face.mask).flatten(), found.flatten().long(), classes
+        )
+    assert mean_iou(confusion) > least
+
+
+def test_stage_2_starts_from_them_when_nothing_is_given(faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    sspl("finetune", "--data", f"celeba:{faces}", "--out", out, *QUICK)
+    kept, _ = load_tensors(BUILT_IN_FILE)
+    network = load_model(out).network.state_dict()
+    weights = [n for n in kept if n.startswith("backbone.") and n.endswith(("weight", "bias"))]
+    # So low a rate changes only what BatchNorm has counted.
+    equal = [torch.equal(network[n], kept[n].to(network[n].dtype)) for n in weights]
+    assert len(equal) > 50
+    assert all(equal)
+    assert "pretrained: builtin\n" in (out / "settings.yaml").read_text(encoding="utf-8")
+
+
+def test_stage_1_goes_on_from_them(faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    data = f"celeba:{faces},masks={faces / 'masks'}"
+    sspl(
+        "pretrain", "--data", data, "--out", out, "tasks=[pst]", "backbone_weights=builtin", *QUICK
+    )
+    kept, _ = load_tensors(BUILT_IN_FILE)
+    tensors, _ = load_tensors(out / "pretrained.safetensors")
+    name = (
+        "backbone.stem.0.weight"
+        if "backbone.stem.0.weight" in kept
+        else min(n for n in kept if n.startswith("backbone.") and n.endswith("weight"))
+    )
+    assert torch.equal(tensors[name], kept[name].float())
+
+
+def test_masks_of_photographs_come_from_them(faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "masks"
+    sspl("parser", "run", "builtin", faces / "img_align_celeba", "--out", out, "--no-average")
+    assert len(list(out.glob("0*.png"))) == 20
+
+
+def test_a_folder_of_that_name_is_meant_by_its_path() -> None:
+    assert resolved(Path("builtin")) == BUILT_IN_FILE
+    assert resolved(Path("runs/builtin")) == Path("runs/builtin")
+    assert absolute("builtin") == "builtin"
+    assert resolved(Path(absolute("./builtin"))) == Path.cwd() / "builtin"
