@@ -1,0 +1,102 @@
+"""What stage 1 on drawn faces teaches of photographs: a probe and the parts of the face.
+
+    python benchmarks/drawn.py --data celeba:FOLDER,crop=celeba \\
+        --pairs IMAGES MASKS --classes FILE --split-file FILE RUN [RUN ...]
+
+Each RUN of stage 1 is read as it is. A linear probe on its frozen features learns from some label
+subsets and is judged on the validation faces; its segmentation head is judged as a face parser on
+the training part of pairs of photographs and masks. No test face or pair is opened, so that drawn
+faces can be chosen by this.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import numpy as np
+from decisions import FIGURES, table
+from scipy.special import expit
+
+from sspl.data.data_settings import parse_data_spec
+from sspl.device import pick_device
+from sspl.domain.taxonomy import load_taxonomy
+from sspl.metrics.attributes import all_figures, means, positive_rates
+from sspl.models.feature_cache import compute_features
+from sspl.parsing.commands import agreement, open_parser
+from sspl.parsing.pairs import draw_training_pairs, find_pairs, load_pairs
+from sspl.parsing.report import parser_figures
+from sspl.settings import build, merge
+from sspl.study.features import network_extractor, some_canvases
+from sspl.study.probes import fit_probe
+from sspl.training.feature_settings import LinearSettings
+from sspl.training.finetune import Finetuning
+from sspl.training.linear_heads import LabelledFeatures
+from sspl.training.partition import partition
+from sspl.training.stage_settings import FinetuneSettings, preset
+
+CHOSEN_BY: Final = FIGURES[0]
+
+
+def probed(run: Path, data: dict[str, Any], labels: int, subset: int) -> dict[str, float]:
+    """Return the validation figures of a linear probe on one label subset."""
+    given = {
+        "pretrained": str(run),
+        "data": data,
+        "labels": {"count": labels, "subset_seed": subset},
+    }
+    settings = build(FinetuneSettings, merge(preset("small", "finetune"), given))
+    assert settings.data is not None
+    parts = partition(settings)
+    box, canvas = settings.data.box_of(parts.train), settings.canvas
+    network, device = Finetuning(settings).network, pick_device("auto")
+    plain = some_canvases(parts.rest, box, canvas)
+    extract = network_extractor(network, plain, settings.input_size, True, device, "auto")
+    train, val = (
+        LabelledFeatures(compute_features(extract, part, box, canvas, "features"), part.labels)
+        for part in (parts.train, parts.val)
+    )
+    probe = fit_probe(LinearSettings(), train, val, CHOSEN_BY, False)
+    found = all_figures(
+        parts.val.schema.names,
+        val.labels,
+        expit(probe.predict(val.features)),
+        positive_rates(train.labels),
+    )
+    return {f: float(means(found)[f] or np.nan) for f in FIGURES}
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--data", "spec", required=True)
+@click.option("--labels", type=click.IntRange(2), default=275, show_default=True)
+@click.option("--subsets", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--pairs", nargs=2, type=click.Path(path_type=Path, exists=True))
+@click.option("--classes")
+@click.option("--split-file", type=click.Path(path_type=Path, exists=True))
+@click.option("--count", type=click.IntRange(1), default=200, show_default=True, help="Pairs.")
+def main(
+    runs: tuple[str, ...],
+    spec: str,
+    labels: int,
+    subsets: int,
+    pairs: tuple[Path, Path] | None,
+    classes: str | None,
+    split_file: Path | None,
+    count: int,
+) -> None:
+    data = parse_data_spec(spec).absolute().model_dump()
+    rows = {run: [probed(Path(run), data, labels, s) for s in range(subsets)] for run in runs}
+    click.echo(table(rows, f"validation, {labels} labels"))
+    for run in runs if pairs else ():
+        parser = open_parser(run)
+        found = find_pairs(*pairs, split_file).split("train")
+        chosen = draw_training_pairs(found, min(count, len(found)), 7)
+        source = load_taxonomy(classes) if classes else parser.taxonomy
+        canvases = load_pairs(chosen, source, parser.taxonomy, 192, "read pairs")
+        figures = parser_figures(agreement(parser, *canvases, parser.taxonomy), parser.taxonomy)
+        shares = {"mean IoU": figures["mean_iou"], "of big classes": figures["mean_big_iou"]}
+        click.echo(f"{run}: " + ", ".join(f"{n} {100 * v:.1f}" for n, v in shares.items()))
+
+
+if __name__ == "__main__":
+    main()
