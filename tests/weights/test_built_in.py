@@ -90,3 +90,11 @@ def test_a_folder_of_that_name_is_meant_by_its_path() -> None:
     assert resolved(Path("runs/builtin")) == Path("runs/builtin")
     assert absolute("builtin") == "builtin"
     assert resolved(Path(absolute("./builtin"))) == Path.cwd() / "builtin"
+
+
+def test_they_say_which_faces_to_label_next(faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "next.csv"
+    sspl("suggest", f"folder:{faces / 'img_align_celeba'}", "--count", 3, "--out", out)
+    rows = out.read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 4
+    assert len(set(rows)) == 4

@@ -11,12 +11,13 @@ from sspl.cli.values import (
     at_least,
     device_value,
     file_out,
-    folder_in,
     host_value,
     path_in,
     port_value,
     seed_value,
+    start_in,
 )
+from sspl.weights import BUILT_IN
 
 if TYPE_CHECKING:
     from sspl.data.skipping import OnError
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 @click.option(
     "--from",
     "source",
-    type=folder_in,
-    required=True,
-    help="Run folder of stage 1, or of a fine-tuned model.",
+    type=start_in,
+    default=BUILT_IN,
+    show_default=True,
+    help="Run folder of stage 1, or of a fine-tuned model; builtin: the package's own weights.",
 )
 @click.option("--labelled", help="Labels so far: a CSV file, or FORMAT:PATH as in --data.")
 @click.option(
@@ -99,8 +101,8 @@ def suggest(
 @click.option(
     "--from",
     "source",
-    type=folder_in,
-    help="Run folder of stage 1, or of a fine-tuned model: suggests the next faces.",
+    type=start_in,
+    help="Run folder of stage 1, of a fine-tuned model, or builtin: suggests the next faces.",
 )
 @click.option("--order", type=path_in, help="CSV file with the faces to begin with.")
 @click.option("--without", type=path_in, help="CSV file with faces not to show.")

@@ -9,6 +9,7 @@ import click
 
 from sspl.errors import SsplError
 from sspl.io.files import require_file_place
+from sspl.weights import BUILT_IN
 
 LARGEST: Final = 2**31 - 1
 """Largest number of anything that is counted."""
@@ -88,6 +89,14 @@ class Name(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Start(Name):
+    """A run or model that is there, or the word for the weights in the package."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; the word as it is."""
+        return Path(value) if str(value) == BUILT_IN else super().convert(value, param, ctx)
+
+
 class FileOut(Name):
     """A file to write: one that is there is replaced, and nothing else is."""
 
@@ -150,6 +159,7 @@ class Device(Text):
 device_value = Device()
 path_in = Name(path_type=Path)
 folder_in = Name(exists=True, path_type=Path)
+start_in = Start(exists=True, path_type=Path)
 folder_out = FolderOut(path_type=Path)
 file_out = FileOut(path_type=Path)
 host_value = Host()

@@ -24,6 +24,7 @@ from sspl.training.feature_settings import OnnxSettings, RunSettings, TorchSetti
 from sspl.training.stage_settings import PretrainSettings
 from sspl.training.starts import PRETRAINED_FILE
 from sspl.training.transfer import transfer
+from sspl.weights import resolved
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,14 @@ class FeatureSource:
 
 
 def load_source(path: Path) -> FeatureSource:
-    """Open a run of stage 1, or a fine-tuned run or model.
+    """Open a run of stage 1, a fine-tuned run or model, or the weights in the package.
 
     After stage 1 faces are pooled as stage 2 would do it: by semantic region where PST was
     among the tasks, by branch for `splnet`, else over all places.
 
     Raises `DataError` when there is neither in `path`, or a model without a backbone alone.
     """
+    path = resolved(path)
     if path.is_dir() and not (path / MODEL_FILE).exists():
         if (path / PRETRAINED_FILE).exists():
             return _pretrained(path / PRETRAINED_FILE)
