@@ -26,8 +26,10 @@ endif
 demo: $(VENV)/.installed
 	$(BIN)/sspl demo --out demo
 
+# Workers share the cores, so torch takes one in each.
+WORKERS ?= 2
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # With the oldest versions that pyproject.toml allows, in a virtual environment of its own.
 test-oldest: $(VENV)-oldest/.installed

@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from sspl.models.bundle import AttributeModel
+
+# Workers share the machine with what else runs there, so no property may fail by the clock.
+settings.register_profile("sspl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sspl")
 
 DEFAULT_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
