@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from shared import refused, sspl
 from sspl.data.synthetic import write_synthetic
 from sspl.errors import SettingsError, SsplError
 from sspl.evaluation.predictions import Predictions, load_predictions
 from sspl.io.locks import is_locked, locked
+from sspl.io.weights import save_tensors
 from sspl.settings import build, merge
 from sspl.study import runner as study_run
 from sspl.study.cells import Cell, cell_folder, list_cells, plan, read_json
@@ -174,6 +176,12 @@ def test_packaged_studies_resolve(name: str) -> None:
     study = load_study(f"configs/bench/{name}.yaml")
     assert study.name == name
     assert load_study(name, ["seed=5"]).seed == 5
+    assert [plan(study, cell).minutes for cell in list_cells(study)]
+
+
+@pytest.mark.parametrize("name", ["celeba10k", "lfw", "utkface"])
+def test_methods_of_a_study_have_one_budget(name: str) -> None:
+    study = load_study(name)
     plans = [plan(study, cell) for cell in list_cells(study)]
     # Every method has the same budget, whatever its tasks.
     stages = [each.pretrain for each in plans if each.pretrain]
@@ -207,6 +215,7 @@ def test_the_study_of_the_task_has_its_counts_and_fits_its_hours() -> None:
         ({"sections": [{"methods": ["hog"], "labels": [2]}]}, "hog has features from outside"),
         ({"sections": [{"methods": ["sspl"], "labels": [1]}]}, "labels must be at least 2"),
         ({"methods": {"hog": {"pretrain": {}}}}, "features come from outside the backbone"),
+        ({"methods": {"sspl": {"start": "builtin"}}}, "start is in the place of a stage 1"),
     ],
 )
 def test_a_study_that_does_not_fit_together_is_refused(
@@ -214,6 +223,33 @@ def test_a_study_that_does_not_fit_together_is_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         settings(**changes)
+
+
+def test_a_method_may_start_from_weights_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept.safetensors"
+    save_tensors(kept, {"a": torch.zeros(1)}, {"kind": "pretrained"})
+    study = settings(
+        methods={"kept": {"start": str(kept)}, "own": {"start": "builtin"}},
+        sections=[{"methods": ["kept", "own"], "labels": [12], "subsets": [0]}],
+    )
+    before = [plan(study, cell).settings_hash for cell in list_cells(study)]
+    assert len({*before, hash_of(study, "scratch")}) == 3
+    save_tensors(kept, {"a": torch.ones(1)}, {"kind": "pretrained"})
+    after = [plan(study, cell).settings_hash for cell in list_cells(study)]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, True]
+    asked = []
+
+    def learn(stage2: Any, run: Path, keep_model: bool) -> Judged:
+        asked.append(stage2.pretrained)
+        return fake.finetuned(stage2, run, keep_model)
+
+    fake = FakeTraining(monkeypatch)
+    monkeypatch.setattr(study_run, "finetuned", learn)
+    Study(study, tmp_path / "study").run(list_cells(study))
+    assert asked == [kept, Path("builtin")]
+    assert fake.stage1 == 0
 
 
 def test_wrong_settings_of_a_method_are_refused_by_its_name() -> None:

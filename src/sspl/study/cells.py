@@ -11,9 +11,11 @@ from pydantic import BaseModel
 
 from sspl.errors import SettingsError
 from sspl.io.user_code import is_user_code
+from sspl.io.weights import stated_checksum
 from sspl.settings import build, merge
 from sspl.study.study_settings import MethodSettings, Protocol, StudySettings
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
+from sspl.training.starts import weights_file
 
 RESULT_FILE: Final = "result.json"
 FAILURE_FILE: Final = "failure.json"
@@ -130,7 +132,7 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
     identity = {
         "protocol": cell.protocol,
         "data": study.data,
-        "stage1": stage1 if pretrain else None,
+        "stage1": stage1 if pretrain else _of_start(method.start),
         "finetune": _stage2_dump(finetune),
         "features": _dump(method.features),
         "probe": None if cell.protocol == "finetune" else _dump(getattr(study, cell.protocol)),
@@ -169,6 +171,11 @@ def _dump(settings: BaseModel | None) -> dict[str, Any] | None:
     if settings is None:
         return None
     return settings.model_dump(mode="json", exclude=_MACHINE, exclude_defaults=True)
+
+
+def _of_start(start: Path | None) -> dict[str, str | None] | None:
+    """Return what tells weights that are there already from others: their content."""
+    return None if start is None else {"start": stated_checksum(weights_file(start))}
 
 
 def _stage2_dump(settings: FinetuneSettings) -> dict[str, Any]:

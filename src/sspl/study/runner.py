@@ -217,10 +217,10 @@ class Study:
         return self.settings.linear if each.cell.protocol == "linear" else self.settings.knn
 
     def _stage2(self, each: StudyPlan) -> FinetuneSettings:
-        source = self.stage1 / each.stage1 if each.pretrain is not None else None
-        return each.finetune.model_copy(
-            update={"data": self.data(), "pretrained": source and source.absolute()}
-        )
+        source = each.method.start
+        if each.pretrain is not None:
+            source = (self.stage1 / each.stage1).absolute()
+        return each.finetune.model_copy(update={"data": self.data(), "pretrained": source})
 
 
 def _report_overrun(name: str, seconds: float, minutes: float) -> None:

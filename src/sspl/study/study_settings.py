@@ -25,9 +25,10 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 class MethodSettings(Settings):
     """One way to come by features: stage 1, nothing (from scratch), or an extractor from outside.
 
-    `pretrain` and `finetune` are settings of the two stages, laid over those of the study;
-    without `pretrain` there is no stage 1. `features` takes the place of the backbone. `minutes` is
-    the budget of stage 1, where it is not that of the study.
+    `start` names weights that are there already, in the place of a stage 1 of its own. `pretrain`
+    and `finetune` are settings of the two stages, laid over those of the study; without `pretrain`
+    there is no stage 1. `features` takes the place of the backbone. `minutes` is the budget of
+    stage 1, where it is not that of the study.
     """
 
     pretrain: dict[str, Any] | None = Field(
@@ -35,6 +36,9 @@ class MethodSettings(Settings):
     )
     finetune: dict[str, Any] = Field(
         default_factory=dict, description="settings of stage 2 over those of the study"
+    )
+    start: Path | None = Field(
+        None, description="run of stage 1 that is there already, or builtin; none: its own, if any"
     )
     features: FeatureSettings | None = Field(
         None, description="an extractor from outside, in the place of the backbone"
@@ -45,6 +49,8 @@ class MethodSettings(Settings):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "MethodSettings":
+        if self.start is not None and (self.pretrain is not None or self.features is not None):
+            raise ValueError("start is in the place of a stage 1: give no pretrain or features")
         if self.features is not None and (self.pretrain is not None or self.finetune):
             raise ValueError(
                 "features come from outside the backbone: give no pretrain or finetune"
