@@ -23,14 +23,14 @@ def message(model: Any, content: dict[str, Any], *overrides: str) -> str:
 def test_unknown_key_is_refused_with_the_names_allowed() -> None:
     assert message(PRTSettings, {"unlike": 3}) == (
         "unlike: unknown setting; allowed are angle_zero, background_limit, grid, jitter, "
-        "norm_averages, patch_size."
+        "norm_averages, patch_size, standardise."
     )
 
 
 def test_unknown_nested_key_names_its_own_level() -> None:
     assert message(PretrainSettings, {}, "task.prt.unlike=3") == (
         "task.prt.unlike: unknown setting; allowed are angle_zero, background_limit, grid, jitter, "
-        "norm_averages, patch_size."
+        "norm_averages, patch_size, standardise."
     )
     assert message(PretrainSettings, {"optim": {"schedule": {"unlike": 1}}}) == (
         "optim.schedule.unlike: unknown setting; allowed are steps, warmup_epochs."

@@ -83,21 +83,39 @@ def test_the_head_attends_twice_and_starts_without_context() -> None:
 
 
 def test_size_by_hand() -> None:
-    """The reference's variant: 512 channels, an eighth of them in the attention, 19 classes."""
-    attended = 512 * 64 * 9 + 2 * (64 * 8 + 8) + (64 * 64 + 64) + 1 + 64 * 64 * 9
-    classified = (512 + 64) * 512 * 9 + 512 * 19 + 19
-    norms = 3 * (64 + 64 + 512)  # scale, shift and PReLU slope
-    settings = SegmentationSettings(width=512, attention="criss_cross")
+    """The reference's: 512 channels, a quarter of them in the attention, width 256, 19 classes."""
+    attended = 512 * 128 * 9 + 2 * (128 * 16 + 16) + (128 * 128 + 128) + 1 + 128 * 128 * 9
+    classified = (512 + 128) * 256 * 9 + 256 * 19 + 19
+    norms = 2 * (128 + 128 + 256)  # scale and shift
+    settings = SegmentationSettings(width=256, attention="criss_cross")
     head = SegmentationHead(settings, (64, 128, 256, 512), 19)
-    assert attended + classified + norms == 3_002_852
-    assert sum(p.numel() for p in head.parameters()) == 3_002_852
+    assert attended + classified + norms == 2_238_388
+    assert sum(p.numel() for p in head.parameters()) == 2_238_388
+
+
+def test_whole_channels_are_dropped_before_the_classes_and_nothing_is_activated() -> None:
+    torch.manual_seed(0)
+    head = RecurrentCrissCross(8, 200, 3)
+    kinds = {type(layer).__name__ for layer in head.modules()}
+    assert kinds == {
+        "RecurrentCrissCross", "CrissCrossAttention", "Sequential", "Conv2d", "BatchNorm2d",
+        "Dropout2d",
+    }  # fmt: skip
+    seen: list[torch.Tensor] = []
+    head.classify.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    head(torch.randn(40, 8, 3, 3))
+    dropped = (seen[0] == 0).all((2, 3))
+    assert not (seen[0] == 0)[~dropped].any()
+    assert float(dropped.float().mean()) == pytest.approx(0.1, abs=0.02)  # 8000 draws
+    head.eval()(torch.randn(2, 8, 3, 3))
+    assert not (seen[1] == 0).any()
 
 
 def test_narrow_maps_keep_one_channel() -> None:
-    head = RecurrentCrissCross(4, 8, 3)
-    assert head.attention.value.out_channels == 1  # not 4 // 8
+    head = RecurrentCrissCross(3, 8, 3)
+    assert head.attention.value.out_channels == 1  # not 3 // 4
     assert head.attention.query.out_channels == 1
-    assert head(torch.randn(2, 4, 3, 3)).shape == (2, 3, 3, 3)
+    assert head(torch.randn(2, 3, 3, 3)).shape == (2, 3, 3, 3)
 
 
 def test_everything_stays_on_the_maps_device() -> None:

@@ -209,13 +209,27 @@ def test_jitter_survives_standardising() -> None:
     assert float((plain - shifted).abs().mean()) > 0.05
 
 
+def test_each_channel_by_itself_undoes_the_jitter() -> None:
+    """The reference's way: `task.prt.standardise: channels`."""
+    patches = torch.rand(2, 4, 3, 20, 20, generator=generator(0)) * 200
+    result = prt.standardise(patches, torch.tensor([0.0, 20.0, 50.0]).view(3, 1, 1), "channels")
+    mean, deviation = (
+        patches.mean((-2, -1), True),
+        patches.std((-2, -1), correction=0, keepdim=True),
+    )
+    torch.testing.assert_close(result, (patches - mean) / (deviation + 1), atol=5e-5, rtol=0)
+    plain, _, _ = task(jitter=0, standardise="channels").stack(views(5))
+    shifted, _, _ = task(jitter=20, standardise="channels").stack(views(5))
+    torch.testing.assert_close(plain, shifted, atol=1e-4, rtol=0)
+
+
 def test_flat_patch_stays_finite() -> None:
     flat = torch.full((1, 3, 4, 4), 77.0)
     assert torch.equal(prt.standardise(flat), torch.zeros(1, 3, 4, 4))
 
 
 def test_jitter_shifts_whole_channels_within_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prt, "standardise", lambda patches, shift: patches + shift)
+    monkeypatch.setattr(prt, "standardise", lambda patches, shift, over: patches + shift)
     monkeypatch.setattr(prt, "turn", lambda patches, quarters: patches)
     plain, _, _ = task(jitter=0).stack(views(5, 30))
     shifted, _, _ = task(jitter=6).stack(views(5, 30))
@@ -235,7 +249,7 @@ def test_the_generator_alone_decides() -> None:
 
 
 def test_patches_stand_in_reading_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prt, "standardise", lambda patches, shift: patches + shift)
+    monkeypatch.setattr(prt, "standardise", lambda patches, shift, over: patches + shift)
     canvas = torch.zeros(1, 3, CANVAS, CANVAS, dtype=torch.uint8)
     for place in range(9):
         row, column = divmod(place, 3)

@@ -77,6 +77,27 @@ def test_the_papers_loss_takes_labels_as_they_are() -> None:
     assert chosen_loss("bce", belief=0.5, adjustment=3) == chosen_loss("bce")
 
 
+def test_groups_are_averaged_by_themselves_and_added_up() -> None:
+    """The reference's loss of `splnet`: a mean for the attributes of each region."""
+    groups = [(1,), (2, 0)]
+    losses = [(a, log_loss(z, y)) for z, y, a in KNOWN]
+    second, others = ([x for a, x in losses if (a == 1) == alone] for alone in (True, False))
+    odds = torch.tensor([0.1, -1.0, 2.0])
+    found = attribute_loss(LOGITS, LABELS, odds, LossSettings(), groups)
+    assert float(found) == pytest.approx(sum(second) / 2 + sum(others) / 2, rel=1e-6)
+    # Each group keeps the log-odds of its own attributes.
+    adjusted = [(a, log_loss(z + odds[a].item(), y)) for z, y, a in KNOWN]
+    second, others = ([x for a, x in adjusted if (a == 1) == alone] for alone in (True, False))
+    chosen = LossSettings(name="logit_adjusted")
+    found = attribute_loss(LOGITS, LABELS, odds, chosen, groups)
+    assert float(found) == pytest.approx(sum(second) / 2 + sum(others) / 2, rel=1e-6)
+    # A group without a known label adds nothing.
+    none = torch.where(torch.tensor([False, True, False]), MISSING, LABELS)
+    found = attribute_loss(LOGITS, none, odds, LossSettings(), groups)
+    expected = [x for a, x in losses if a != 1]
+    assert float(found) == pytest.approx(sum(expected) / len(expected), rel=1e-6)
+
+
 def test_logit_adjusted_loss_by_hand() -> None:
     odds = [0.1, -1.0, 2.0]
     expected = [log_loss(z + 0.5 * odds[a], y) for z, y, a in KNOWN]

@@ -11,13 +11,15 @@ import pytest
 
 from sspl.data.data_settings import DataSettings
 from sspl.data.synthetic import write_synthetic
+from sspl.data.view_settings import ColourSettings
 from sspl.settings import build
 from sspl.training import finetune as stage2
 from sspl.training import loop
 from sspl.training import pretrain as stage1
-from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
+from sspl.training.stage_settings import PRESETS, FinetuneSettings, PretrainSettings, preset
 
 PAPER = ("paper-sspl", "paper-splnet")
+PUBLISHED = tuple(f"{name}-as-published" for name in PAPER)
 
 # 5e-4, epochs counted from 0: warm-up in 0..6, x0.1 in 7..10, then x0.01.
 STAGE_1 = [
@@ -104,4 +106,40 @@ def test_optimiser_budget_and_sizes_by_hand(name: str) -> None:
         assert (stage.canvas, stage.input_size) == (512, 224)
         backbone, head = stage.backbone, stage.segmentation
         assert (backbone.depth, backbone.width, backbone.stem_stride) == (18, 1.0, 4)
-        assert (head.maps, head.attention) == (1, "criss_cross")
+        assert (head.maps, head.width, head.attention) == (1, 256, "criss_cross")
+
+
+NO_COLOUR = ColourSettings(brightness=0, contrast=0, saturation=0, cast=0, grey=0)
+MILD = ColourSettings()
+
+# docs/method.md#decided-otherwise-than-the-reference: flip of stage 1, colour, clip, label at angle
+# 0, running averages, what is standardised, mirror averaging.
+DECIDED = {
+    **dict.fromkeys(PAPER, (0, NO_COLOUR, 0, "ignore", "crops", "channels", True)),
+    **dict.fromkeys(PUBLISHED, (0, NO_COLOUR, 0, "label", "shared", "channels", False)),
+    **dict.fromkeys(("small", "demo"), (0.5, MILD, 5, "ignore", "crops", "together", True)),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_is_decided_otherwise_than_in_the_reference(name: str) -> None:
+    first = build(PretrainSettings, preset(name, "pretrain"))
+    second = build(FinetuneSettings, preset(name, "finetune"))
+    prt: Any = first.task["prt"]
+    assert (
+        first.geometry.flip, first.colour, first.optim.clip,
+        prt.angle_zero, prt.norm_averages, prt.standardise, second.flip_average,
+    ) == DECIDED[name]  # fmt: skip
+    assert (second.colour, second.optim.clip) == (first.colour, first.optim.clip)
+    assert second.geometry.flip == 0.5
+
+
+@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_as_published_differs_in_those_settings_alone(name: str, stage: Any) -> None:
+    ours, theirs = preset(name, stage), preset(f"{name}-as-published", stage)
+    if stage == "finetune":
+        assert theirs == ours | {"flip_average": False}
+    else:
+        prt = ours["task"]["prt"] | {"angle_zero": "label", "norm_averages": "shared"}
+        assert theirs == ours | {"task": ours["task"] | {"prt": prt}}

@@ -23,7 +23,7 @@ preset_option = click.option(
     default="small",
     show_default=True,
     shell_complete=preset_names,
-    help="paper-sspl, paper-splnet, small, demo.",
+    help="paper-sspl, paper-splnet (both also with -as-published), small, demo.",
 )
 
 

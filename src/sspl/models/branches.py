@@ -14,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sspl.domain.regions import REGIONS
+from sspl.domain.regions import REGIONS, WHOLE
 from sspl.models.activation import PReLU
 from sspl.models.backbones.base import pooled
+
+PARTS: Final = tuple(region for region in REGIONS if region != WHOLE)
+"""Regions whose features are fused for the adversarial term."""
 
 REDUCTION: Final = 16
 """Channels of the squeeze-and-excitation for each hidden unit."""
@@ -114,6 +117,12 @@ class Branches(nn.ModuleDict):
         """
         return {r: pooled([feature]) for r, feature in self.maps(maps, regions).items()}
 
+    def compile_blocks(self) -> None:
+        """Compile each block by itself, so that `maps` profits as a pass does."""
+        for region in self:
+            for block in self._chain(region):
+                block.compile()
+
     def maps(self, maps: Sequence[Tensor], regions: Sequence[str] = REGIONS) -> dict[str, Tensor]:
         """Map the backbone's feature maps to each region's last one, (n, channels, h, w)."""
         features = {}
@@ -132,6 +141,27 @@ class Branches(nn.ModuleDict):
         chain = self[region]
         assert isinstance(chain, nn.ModuleList)
         return chain
+
+
+class Fusion(nn.Module):
+    """Last maps of the upper, middle and lower branch to one pooled feature.
+
+    They are concatenated and brought to the width of one by a 1x1 convolution, BatchNorm and PReLU.
+
+    Examples:
+        >>> maps = {region: torch.zeros(2, 8, 4, 4) for region in ("upper", "middle", "lower")}
+        >>> Fusion(8)(maps).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        convolution = nn.Conv2d(len(PARTS) * width, width, 1, bias=False)
+        self.mix = nn.Sequential(convolution, nn.BatchNorm2d(width), PReLU(width))
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Map the branches' last maps, (n, width, h, w) by region, to float32 (n, width)."""
+        return pooled([self.mix(torch.cat([maps[region] for region in PARTS], dim=1))])
 
 
 class RegionHeads(nn.ModuleDict):

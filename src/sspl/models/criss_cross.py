@@ -9,18 +9,15 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from sspl.models.activation import PReLU
-
 RECURRENCES: Final = 2
-REDUCTION: Final = 8
-"""Input channels for each channel that the attention works on.
-
-CCNet takes 4; with 8 the stage-1 SPL-Net has the 46.2 M parameters of
-docs/method.md#the-two-architectures.
-"""
+REDUCTION: Final = 4
+"""Input channels for each channel that the attention works on."""
 
 KEY_REDUCTION: Final = 8
 """Channels of the attention for each channel of query and key."""
+
+DROPOUT: Final = 0.1
+"""Chance of each channel to be left out before the classes."""
 
 
 class CrissCrossAttention(nn.Module):
@@ -57,16 +54,17 @@ class RecurrentCrissCross(nn.Module):
     """Head with recurrent criss-cross attention between two 3x3 convolutions.
 
     Its output is concatenated with the input, brought to `width` channels by a 3x3 convolution
-    and classified by a 1x1 convolution.
+    and, with dropout of whole channels, classified by a 1x1 convolution. No layer is activated.
     """
 
     def __init__(self, inputs: int, width: int, classes: int) -> None:
         super().__init__()
         channels = max(1, inputs // REDUCTION)
-        self.enter = _conv_norm_act(inputs, channels)
+        self.enter = _conv_norm(inputs, channels)
         self.attention = CrissCrossAttention(channels)
-        self.leave = _conv_norm_act(channels, channels)
-        self.bottleneck = _conv_norm_act(inputs + channels, width)
+        self.leave = _conv_norm(channels, channels)
+        self.bottleneck = _conv_norm(inputs + channels, width)
+        self.dropout = nn.Dropout2d(DROPOUT)
         self.classify = nn.Conv2d(width, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,13 +73,10 @@ class RecurrentCrissCross(nn.Module):
         for _ in range(RECURRENCES):
             context = self.attention(context)
         both = torch.cat([x, self.leave(context)], dim=1)
-        logits: Tensor = self.classify(self.bottleneck(both))
+        logits: Tensor = self.classify(self.dropout(self.bottleneck(both)))
         return logits
 
 
-def _conv_norm_act(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        PReLU(outputs),
-    )
+def _conv_norm(inputs: int, outputs: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs))

@@ -27,5 +27,5 @@ class OptimSettings(Settings):
     sync_batchnorm: bool = Field(
         True, description="among several processes, take BatchNorm's statistics over all of them"
     )
-    clip: float = Field(5.0, gt=0, description="largest gradient norm")
+    clip: float = Field(5.0, ge=0, description="largest gradient norm; 0: whatever it is")
     schedule: ScheduleSettings = ScheduleSettings(warmup_epochs=1)

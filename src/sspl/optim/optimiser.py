@@ -1,5 +1,6 @@
 """Optimisers, their parameter groups and one guarded step."""
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
@@ -100,12 +101,12 @@ def back_propagate(
 def update(
     optimiser: torch.optim.Optimizer, clip: float, where: str, remedy: str = LOWER_LR
 ) -> None:
-    """Take one step along the gradients, whose norm is cut to `clip`, and clear them.
+    """Take one step along the gradients, whose norm is cut to `clip` unless 0, and clear them.
 
     Raises `TrainingError` when the norm is not a number, before any weight has changed.
     """
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, clip)
+    norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf)
     if not torch.isfinite(norm):
         _give_up(f"the norm of the gradient is {norm.item()}", where, remedy)
     optimiser.step()

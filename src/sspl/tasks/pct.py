@@ -55,8 +55,8 @@ def positive_classes(counts: Tensor, settings: PCTSettings) -> Tensor:
 class PatchClassification(PretextTask):
     """A linear multi-label head on the pooled feature, or one for each region's classes.
 
-    By region, each branch of `splnet` predicts the classes of its own region; targets and loss,
-    which is taken over all classes together, stay the same.
+    By region, each branch of `splnet` predicts the classes of its own region, and the loss is the
+    sum of the regions' means, as in the reference; targets stay the same.
 
     Examples:
         >>> backbone = build_backbone(BackboneSettings(width=0.125))
@@ -98,6 +98,14 @@ class PatchClassification(PretextTask):
         logits = self.head(pooled(maps) if regions is None else regions).float()
         known = (counts.sum(1, keepdim=True) > 0).expand_as(target)
         losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        loss = (losses * known).sum() / shared_count(known.sum())
+        loss = _mean(losses, known)
+        if isinstance(self.head, RegionHeads):
+            groups = [list(places) for places in self.head.groups.values()]
+            loss = torch.stack([_mean(losses[:, g], known[:, g]) for g in groups]).sum()
         hits = (((logits > 0) == (target > 0.5)) & known).sum()
         return TaskResult(loss, {"accuracy": Mean(float(hits), float(known.sum()))})
+
+
+def _mean(losses: Tensor, known: Tensor) -> Tensor:
+    """Average losses (n, classes) where `known` (n, classes), over all processes."""
+    return (losses * known).sum() / shared_count(known.sum())

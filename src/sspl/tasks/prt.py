@@ -6,7 +6,7 @@ docs/method.md#prt-patch-rotation.
 import copy
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +34,8 @@ PATCH_OF_512: Final = {2: 236, 3: 150, 4: 100}
 
 ANGLES: Final = 4
 NO_LABEL: Final = -100
-EVERY: Final = (-3, -2, -1)
-"""Channels, rows and columns of a patch."""
+TOGETHER: Final = {"together": (-3, -2, -1), "channels": (-2, -1)}
+"""Dimensions of a patch (channels, rows, columns) that are standardised as one."""
 
 FEW_PIXELS: Final = 1_500_000
 """Values of patches that are normalised at a time."""
@@ -83,26 +83,32 @@ def choose_patches(background: Tensor, limit: float, generator: torch.Generator)
     return score.argmax(1)
 
 
-def standardise(patches: Tensor, shift: Tensor | None = None) -> Tensor:
+def standardise(
+    patches: Tensor,
+    shift: Tensor | None = None,
+    over: Literal["together", "channels"] = "together",
+) -> Tensor:
     """Normalise each patch (..., c, h, w) by its own mean and standard deviation, to float32.
 
-    Both are taken over all channels together: per channel they would undo the colour jitter. That
-    is `shift`, (..., c, 1, 1), which is added before.
+    Both are taken over all channels together, or of each channel, which undoes the colour jitter.
+    That is `shift`, (..., c, 1, 1), which is added before.
     """
+    every = TOGETHER[over]
     pixels = torch.empty(patches.shape, dtype=torch.float32, device=patches.device)
     shape = patches.shape[-3:]
+    count = shape[-len(every) :].numel()
     if shift is None:
         shift = pixels.new_zeros(1, 1, 1)
-    shifts = (shift - shift.mean(EVERY, True)).expand(*patches.shape[:-2], 1, 1)
+    shifts = (shift - shift.mean(every, True)).expand(*patches.shape[:-2], 1, 1)
     # On a CPU a few patches at a time stay in its cache while all is done to them.
     few = max(1, FEW_PIXELS // shape.numel()) if patches.device.type == "cpu" else patches.numel()
     parts = (torch.split(t.flatten(0, -4), few) for t in (pixels, patches, shifts))
     for out, given, moved in zip(*parts, strict=True):
         out.copy_(given)
-        out.add_(moved - out.mean(EVERY, True))
+        out.add_(moved - out.mean(every, True))
         # Many times faster than `std`, which counts pixel by pixel.
-        deviation = torch.linalg.vector_norm(out, dim=EVERY, keepdim=True)
-        out.div_(deviation / shape.numel() ** 0.5 + 1.0)
+        deviation = torch.linalg.vector_norm(out, dim=every, keepdim=True)
+        out.div_(deviation / count**0.5 + 1.0)
     return pixels
 
 
@@ -174,7 +180,8 @@ class PatchRotation(PretextTask):
         face = torch.arange(n, device=device)
         # Before resizing, whose traces in rows and columns would tell which way a patch was up.
         patches[face, which] = turn(patches[face, which], quarters)
-        patches = standardise(self._resize(patches), shift.to(device) * self.settings.jitter)
+        shift = shift.to(device) * self.settings.jitter
+        patches = standardise(self._resize(patches), shift, self.settings.standardise)
         if self.settings.angle_zero == "ignore":
             which = which.where(quarters > 0, NO_LABEL)
         return patches.flatten(1, 2), which, quarters

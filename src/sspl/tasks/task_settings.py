@@ -16,7 +16,8 @@ class PRTSettings(Settings):
 
     `angle_zero` is whether an unturned patch has a which-patch label; `norm_averages` which of the
     two inputs BatchNorm's running averages come from: plain crops alone, both, or each its own
-    (and then its own scales and shifts too).
+    (and then its own scales and shifts too). `standardise` is what of a patch is normalised by its
+    own mean and deviation: all channels together, or each channel.
     """
 
     grid: Literal[2, 3, 4] = Field(3, description="m: the picture is cut into m x m cells")
@@ -29,6 +30,9 @@ class PRTSettings(Settings):
     norm_averages: Literal["crops", "shared", "separate"] = Field(
         "crops",
         description="inputs of BatchNorm's averages: plain crops, both kinds, or each its own",
+    )
+    standardise: Literal["together", "channels"] = Field(
+        "together", description="what of a patch is normalised by itself: all channels, or each"
     )
 
 

@@ -1,7 +1,7 @@
 """The adversarial term of `splnet` in stage 1 (docs/method.md#the-two-architectures).
 
-It asks the fused feature of upper, middle and lower face to look like the whole face's. Fused
-means averaged here: a sum would differ by its scale alone, which a discriminator finds at once.
+It asks the fused feature of upper, middle and lower face (`models.branches.Fusion`) to look like
+the whole face's.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sspl.distributed.group import for_all_processes
-from sspl.domain.regions import REGIONS, WHOLE
+from sspl.domain.regions import WHOLE
 from sspl.metrics.tallies import Mean
 from sspl.tasks.base import TaskResult
 from sspl.training.loss_settings import AdversarialSettings
 
 HIDDEN: Final = (64, 128, 256)
 SLOPE: Final = 0.05
+FUSED: Final = "fused"
+"""Key of the fused feature, beside `WHOLE`."""
 
 
 def build_discriminator(features: int) -> nn.Sequential:
@@ -30,11 +32,6 @@ def build_discriminator(features: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(HIDDEN[-1], 1))
 
 
-def fused(features: Mapping[str, Tensor]) -> Tensor:
-    """Average the features (n, c) of the upper, middle and lower face."""
-    return torch.stack([features[region] for region in REGIONS if region != WHOLE]).mean(0)
-
-
 class Adversary:
     """Discriminator and its own optimiser, no part of the network that is pre-trained."""
 
@@ -42,7 +39,12 @@ class Adversary:
         self.settings = settings
         self.discriminator = build_discriminator(features).to(device)
         self.engine: nn.Module = self.discriminator
-        self.optimiser = torch.optim.Adam(self.discriminator.parameters(), lr=settings.lr)
+        self.optimiser = torch.optim.Adam(
+            self.discriminator.parameters(),
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
 
     @property
     def learner(self) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -56,11 +58,12 @@ class Adversary:
     def term(self, features: Mapping[str, Tensor]) -> TaskResult:
         """Return the network's loss, which leaves the discriminator's gradients alone.
 
-        `features` are float32 (n, c) by region. Metric `discriminator_accuracy`: the share of the
-        discriminator's verdicts that are right, 0.5 where the features look alike to it.
+        `features` are float32 (n, c), that of the whole face and the fused one. Metric
+        `discriminator_accuracy`: the share of the discriminator's verdicts that are right, 0.5
+        where the features look alike to it.
         """
         weights = {n: p.detach() for n, p in self.discriminator.named_parameters()}
-        verdict = functional_call(self.discriminator, weights, (fused(features),))
+        verdict = functional_call(self.discriminator, weights, (features[FUSED],))
         loss = F.binary_cross_entropy_with_logits(verdict, torch.ones_like(verdict))
         with torch.no_grad():
             right = (verdict <= 0).sum() + (self.discriminator(features[WHOLE]) > 0).sum()
@@ -74,7 +77,7 @@ class Adversary:
         """
         if step % self.settings.every:
             return
-        whole, parts = features[WHOLE].detach(), fused(features).detach()
+        whole, parts = features[WHOLE].detach(), features[FUSED].detach()
         verdict = self.engine(torch.cat([whole, parts]))
         truth = torch.cat([torch.ones(len(whole), 1), torch.zeros(len(parts), 1)]).to(verdict)
         self.optimiser.zero_grad()

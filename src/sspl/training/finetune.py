@@ -35,6 +35,7 @@ from sspl.io.progress import note
 from sspl.io.runs import claimed_run, start_run, write_metrics
 from sspl.metrics.attributes import one_answer, positive_rates, remarks
 from sspl.metrics.tallies import Mean, Tally
+from sspl.models.branches import RegionHeads
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.scoring import face_logits, logits_of
 from sspl.models.splnet import AnyAttributeNetwork
@@ -82,6 +83,8 @@ class Finetuning(Stage[CanvasBatch]):
         bias = log_odds(self.rates)
         self.log_odds = bias.to(self.device)
         self.network, self.transferred = started_network(settings, self.parts.train.schema, bias)
+        head = self.network.head
+        self.groups = tuple(head.groups.values()) if isinstance(head, RegionHeads) else ()
         self.draws = placed(self.network, self.device, self.optim.sync_batchnorm)
         self.average = averaged_model(self.network, settings.ema) if settings.ema else None
         self.optimiser = make_optimiser(parameter_groups(self.network, settings), self.optim)
@@ -197,7 +200,9 @@ class Finetuning(Stage[CanvasBatch]):
         with autocast(self.device, settings.runtime.precision):
             logits = self.engine(torch.cat(views).contiguous(memory_format=torch.channels_last))
         truth = self.labels[batch.index].to(self.device)
-        total = loss = attribute_loss(logits[:faces], truth, self.log_odds, settings.loss)
+        total = loss = attribute_loss(
+            logits[:faces], truth, self.log_odds, settings.loss, self.groups
+        )
         terms, tallies = {"labelled faces": loss}, {"loss": _mean(loss, faces)}
         if self.unlabelled:
             how = settings.consistency

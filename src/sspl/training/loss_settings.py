@@ -1,6 +1,6 @@
 """What the losses of both stages are made of, as settings."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -8,13 +8,17 @@ from sspl.data.data_settings import DataSettings
 from sspl.data.view_settings import ColourSettings, GeometrySettings
 from sspl.settings import Settings
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
 
 class AdversarialSettings(Settings):
-    """Settings of the adversarial term; `splnet` alone has one."""
+    """Settings of the adversarial term; `splnet` alone has one. They are the reference's."""
 
-    weight: float = Field(0.1, ge=0, description="loss weight; 0 switches the term off")
-    every: int = Field(5, ge=1, description="steps between updates of the discriminator")
+    weight: float = Field(1.0, ge=0, description="loss weight; 0 switches the term off")
+    every: int = Field(3, ge=1, description="steps between updates of the discriminator")
     lr: float = Field(5e-4, gt=0, description="learning rate of the discriminator")
+    betas: tuple[Share, Share] = Field((0.9, 0.99), description="of the discriminator's Adam")
+    weight_decay: float = Field(5e-4, ge=0, description="of the discriminator")
 
 
 class LossSettings(Settings):

@@ -1,5 +1,7 @@
 """Losses of stage 2 over attributes with missing labels."""
 
+from collections.abc import Iterable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,15 +51,23 @@ def bootstrap_losses(logits: Tensor, truth: Tensor, settings: LossSettings) -> T
 
 
 def attribute_loss(
-    logits: Tensor, labels: Tensor, log_odds: Tensor, settings: LossSettings
+    logits: Tensor,
+    labels: Tensor,
+    log_odds: Tensor,
+    settings: LossSettings,
+    groups: Iterable[Sequence[int]] = (),
 ) -> Tensor:
     """Return the loss that the settings name, averaged over known labels.
+
+    With `groups` it is the sum of the groups' averages, as the reference has it for the attributes
+    of each region.
 
     Args:
         logits: float (n, a).
         labels: int8 (n, a) of 1, 0 and `MISSING`.
         log_odds: float (a,), log-odds of each attribute's share among the labelled faces.
         settings: which loss.
+        groups: places of the attributes that are averaged together; all at once unless given.
 
     Examples:
         >>> logits, labels = torch.zeros(1, 2), torch.tensor([[1, 0]], dtype=torch.int8)
@@ -65,6 +75,12 @@ def attribute_loss(
         >>> round(loss.item(), 3)
         0.693
     """
+    if parts := [list(group) for group in groups]:
+        averages = [
+            attribute_loss(logits[:, part], labels[:, part], log_odds[part], settings)
+            for part in parts
+        ]
+        return torch.stack(averages).sum()
     if settings.name == "bce":
         return masked_bce(logits, labels)
     if settings.name == "logit_adjusted":

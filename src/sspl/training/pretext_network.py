@@ -6,13 +6,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sspl.domain.regions import REGIONS
+from sspl.domain.regions import REGIONS, WHOLE
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
 from sspl.models.backbones import build_backbone
-from sspl.models.backbones.base import Backbone
-from sspl.models.branches import Branches
+from sspl.models.backbones.base import Backbone, pooled
+from sspl.models.branches import Branches, Fusion
 from sspl.tasks import PretextTask, TaskContext, TaskResult, Views
 from sspl.tasks.loading import build_tasks
+from sspl.training.adversarial import FUSED
 from sspl.training.backbone_weights import load_backbone
 from sspl.training.stage_settings import PretrainSettings
 
@@ -22,30 +23,44 @@ log = logging.getLogger(__name__)
 class Pretrainer(nn.Module):
     """The network of stage 1.
 
-    With branches it is the `splnet` architecture, without the `sspl` one.
+    With branches it is the `splnet` architecture, without the `sspl` one. `fusion` is there for the
+    adversarial term alone.
     """
 
     def __init__(
-        self, backbone: Backbone, tasks: dict[str, PretextTask], branches: Branches | None = None
+        self,
+        backbone: Backbone,
+        tasks: dict[str, PretextTask],
+        branches: Branches | None = None,
+        fusion: Fusion | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.branches = branches
+        self.branches, self.fusion = branches, fusion
         self.tasks = nn.ModuleDict(tasks)
         self.uses_crop = any(task.uses_crop for task in tasks.values())
 
     def forward(self, views: Views) -> tuple[dict[str, TaskResult], Mapping[str, Tensor] | None]:
-        """Return each task's loss and tallies on a batch, and the branches' features, if any."""
+        """Return each task's loss and tallies on a batch, and what the adversary looks at, if any.
+
+        That is the whole face's feature and the fused one, float32 (n, channels).
+        """
         maps = self.backbone(views.crop) if self.uses_crop else None
-        regions = None if self.branches is None or maps is None else self.branches(maps)
+        regions: dict[str, Tensor] | None = None
+        compared = None
+        if self.branches is not None and maps is not None:
+            last = self.branches.maps(maps)
+            regions = {region: pooled([feature]) for region, feature in last.items()}
+            if self.fusion is not None:
+                compared = {WHOLE: regions[WHOLE], FUSED: self.fusion(last)}
         results = {n: task(self.backbone, views, maps, regions) for n, task in self.tasks.items()}
-        return results, regions
+        return results, compared
 
     def compile_parts(self) -> None:
         """Compile what all tasks share."""
         self.backbone.compile()
         if self.branches is not None:
-            self.branches.compile()
+            self.branches.compile_blocks()
 
     def all_used(self, taxonomy: Taxonomy) -> bool:
         """Tell whether every parameter surely has a part in the loss."""
@@ -67,8 +82,10 @@ def build_network(settings: PretrainSettings, taxonomy: Taxonomy) -> Pretrainer:
     if settings.backbone_weights is not None:
         log.info(load_backbone(backbone, settings.backbone_weights).text())
     tasks = build_tasks(settings.tasks, settings.task, task_context(settings, backbone, taxonomy))
-    branches = Branches(backbone.widths) if settings.architecture == "splnet" else None
-    return Pretrainer(backbone, tasks, branches)
+    if settings.architecture == "sspl":
+        return Pretrainer(backbone, tasks)
+    fusion = Fusion(backbone.widths[-1]) if settings.adversarial.weight else None
+    return Pretrainer(backbone, tasks, Branches(backbone.widths), fusion)
 
 
 def pretrained_metadata(

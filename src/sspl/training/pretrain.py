@@ -67,7 +67,7 @@ class Pretraining(Stage[CanvasBatch]):
         self.network = build_network(settings, self.taxonomy)
         self.draws = placed(self.network, self.device, optim.sync_batchnorm)
         self.adversary = None
-        if self.network.branches is not None and settings.adversarial.weight:
+        if self.network.fusion is not None:
             features = self.network.backbone.widths[-1]
             self.adversary = Adversary(settings.adversarial, features, self.device)
         self.optimiser = make_optimiser([(list(self.network.parameters()), 1.0)], optim)
@@ -133,10 +133,10 @@ class Pretraining(Stage[CanvasBatch]):
         views = make_views(batch, settings, self.mirror, self._generator(place), self.device)
         self.draws.generator = self._generator(place, DROPOUT)
         with autocast(self.device, settings.runtime.precision):
-            results, regions = self.engine(views)
+            results, compared = self.engine(views)
         if self.adversary is not None:
-            results["adversarial"] = self.adversary.term(regions)
-            self._seen.append({name: feature.detach() for name, feature in regions.items()})
+            results["adversarial"] = self.adversary.term(compared)
+            self._seen.append({name: feature.detach() for name, feature in compared.items()})
         weights = settings.loss_weights()
         total = torch.stack([weights.get(n, 1.0) * r.loss for n, r in results.items()]).sum()
         figures = _figures(results, total, len(batch.index))

@@ -25,7 +25,14 @@ from sspl.tasks.task_settings import BUILT_IN, task_settings
 from sspl.training.deciding import ThresholdRule
 from sspl.training.loss_settings import AdversarialSettings, ConsistencySettings, LossSettings
 
-PRESETS: Final = ("paper-sspl", "paper-splnet", "small", "demo")
+PRESETS: Final = (
+    "paper-sspl",
+    "paper-splnet",
+    "paper-sspl-as-published",
+    "paper-splnet-as-published",
+    "small",
+    "demo",
+)
 PAPERS_TASKS: Final = BUILT_IN[:3]
 OTHER_TASKS: Final = BUILT_IN[3:]
 """Tasks of other papers, to compare with."""
