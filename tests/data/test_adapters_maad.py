@@ -4,6 +4,7 @@ import pytest
 
 from shared import open_faces
 from sspl.data.adapters.maad import read_maad
+from sspl.domain.attributes import celeba_schema, maad_schema
 from sspl.errors import DataError
 
 HEADER = "Filename,Identity,Male,Bald"
@@ -64,3 +65,32 @@ BAD = [
 def test_faults_name_file_and_line(tmp_path, fault, message):
     with pytest.raises(DataError, match=r"MAAD_Face.csv, " + message):
         read_maad(write(tmp_path, **fault))
+
+
+NEW = {  # of the 13 that CelebA has not
+    "upper": {"Obstructed_Forehead", "Fully_Visible_Forehead", "Brown_Eyes", "No_Eyewear"},
+    "lower": {"Mouth_Closed"},
+    "whole": {
+        "Middle_Aged", "Senior", "Asian", "White", "Black", "Shiny_Skin", "Square_Face",
+        "Round_Face",
+    },
+}  # fmt: skip
+
+
+def test_every_attribute_has_its_region():
+    maad, celeba = maad_schema(), celeba_schema()
+    assert len(maad) == len(set(maad.names)) == 47
+    found = dict(zip(maad.names, maad.regions, strict=True))
+    known = dict(zip(celeba.names, celeba.regions, strict=True))
+    assert {n: r for n, r in found.items() if n in known} == {
+        n: r for n, r in known.items() if n in found
+    }
+    other = {n: r for n, r in found.items() if n not in known}
+    assert {r: {n for n in other if other[n] == r} for r in NEW} == NEW
+    counts = {r: maad.regions.count(r) for r in ("whole", "upper", "middle", "lower")}
+    assert counts == {"whole": 17, "upper": 16, "middle": 6, "lower": 8}
+
+
+def test_regions_are_known_by_name(tmp_path):
+    header, rows = HEADER.replace("Bald", "Mouth_Closed"), ROWS
+    assert read_maad(write(tmp_path, rows, header)).schema.regions == ("whole", "lower")

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from sspl.cli.options import DataCommand, json_option, on_error_option, say
-from sspl.cli.values import at_least, folder_in, folder_out, seed_value
+from sspl.cli.values import Finite, at_least, file_out, folder_in, folder_out, seed_value
 
 if TYPE_CHECKING:
     from sspl.data.skipping import OnError
+
+
+share = Finite(0, 1)
 
 
 @click.group()
@@ -140,3 +143,39 @@ def merge_masks(parts: Path, out: Path, images: Path | None, as_json: bool) -> N
 
     found = merge_folder(parts, out, images)
     say(found.text(out), asdict(found) | {"out": str(out)}, as_json)
+
+
+@data.command(cls=DataCommand)
+@click.argument("spec", metavar="DATA")
+@click.option("--out", type=file_out, required=True, help="CSV to write, with name and split.")
+@click.option(
+    "--test", type=share, default=0.2, show_default=True, help="Share of the faces to test on."
+)
+@click.option(
+    "--val", type=share, default=0.0, show_default=True, help="Share of the faces to select on."
+)
+@click.option("--seed", type=seed_value, default=0, show_default=True, help="Who goes where.")
+@json_option
+def split(spec: str, out: Path, test: float, val: float, seed: int, as_json: bool) -> None:
+    """Split DATA so that nobody is in two parts, and write which face is in which.
+
+    DATA must say who is in a picture, as MAAD-Face does. Give the file as its split_file; the rest
+    of the faces is in train.
+    """
+    from sspl.data.data_settings import parse_data_spec
+    from sspl.data.person_splits import person_splits
+    from sspl.data.records import IDENTITY
+    from sspl.io.files import write_csv
+
+    faces = parse_data_spec(spec).open()
+    splits = person_splits(faces, {"test": test, "val": val}, seed)
+    write_csv(out, ("name", "split"), zip(faces.names, splits, strict=True))
+    people: dict[str, set[str]] = {}
+    for identity, part in zip(faces.groups[IDENTITY], splits, strict=True):
+        people.setdefault(part, set()).add(identity)
+    found = {
+        name: {"faces": splits.count(name), "people": len(members)}
+        for name, members in sorted(people.items())
+    }
+    lines = [f"{n}: {c['faces']:,} faces of {c['people']:,} people" for n, c in found.items()]
+    say("\n".join([*lines, f"written to {out}"]), {"splits": found, "out": str(out)}, as_json)

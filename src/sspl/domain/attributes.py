@@ -111,6 +111,11 @@ def parse_schema(content: Any, where: str) -> AttributeSchema:
     )
 
 
+def _packaged(name: str) -> AttributeSchema:
+    file = resources.files("sspl.domain") / "schemas" / f"{name}.yaml"
+    return parse_schema(yaml.safe_load(file.read_text(encoding="utf-8")), name)
+
+
 @cache
 def celeba_schema() -> AttributeSchema:
     """CelebA's 40 attributes in official order (docs/method.md#attribute-regions).
@@ -119,8 +124,19 @@ def celeba_schema() -> AttributeSchema:
         >>> len(celeba_schema()), celeba_schema().names[0]
         (40, '5_o_Clock_Shadow')
     """
-    file = resources.files("sspl.domain") / "schemas" / "celeba.yaml"
-    return parse_schema(yaml.safe_load(file.read_text(encoding="utf-8")), "celeba")
+    return _packaged("celeba")
+
+
+@cache
+def maad_schema() -> AttributeSchema:
+    """MAAD-Face's 47 attributes (docs/method.md#attribute-regions).
+
+    Examples:
+        >>> schema = maad_schema()
+        >>> len(schema), schema.regions[schema.index("Mouth_Closed")]
+        (47, 'lower')
+    """
+    return _packaged("maad")
 
 
 def load_schema(path: Path) -> AttributeSchema:
@@ -137,8 +153,9 @@ def load_schema(path: Path) -> AttributeSchema:
 
 
 def schema_for(names: Iterable[str]) -> AttributeSchema:
-    """Return a schema for names in their order: CelebA's regions where known, else whole."""
-    celeba = celeba_schema()
-    known = dict(zip(celeba.names, celeba.regions, strict=True))
+    """Return a schema for names in their order: CelebA's and MAAD-Face's regions, else whole."""
+    known: dict[str, str] = {}
+    for schema in (maad_schema(), celeba_schema()):
+        known |= dict(zip(schema.names, schema.regions, strict=True))
     names = tuple(names)
     return AttributeSchema(names, tuple(known.get(n, WHOLE) for n in names))
