@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sspl import public
 
 if TYPE_CHECKING:
+    from sspl.tasks.attributes import KnownAttributes as KnownAttributes
     from sspl.tasks.base import PretextTask as PretextTask
     from sspl.tasks.base import TaskContext as TaskContext
     from sspl.tasks.base import TaskResult as TaskResult
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 else:
     __getattr__, __all__ = public(
         __name__,
+        attributes="KnownAttributes",
         base="PretextTask TaskContext TaskResult Views",
         byol="BYOL",
         colourise="Colourisation",

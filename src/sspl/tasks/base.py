@@ -27,6 +27,7 @@ class Views:
         crop: float32 (n, 3, s, s) in [-1, 1], one random crop of each canvas.
         crop_mask: uint8 (n, s, s), the same crop of the mask, or None.
         generator: CPU source of every random draw a task makes.
+        labels: int8 (n,) by attribute, 1 yes, 0 no, -1 unknown, where a task needs labels.
 
     Examples:
         >>> canvas = torch.zeros(2, 3, 48, 48, dtype=torch.uint8)
@@ -40,6 +41,7 @@ class Views:
     crop: Tensor
     crop_mask: Tensor | None
     generator: torch.Generator
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ class PretextTask(nn.Module, ABC):
     A task owns its head as submodules and makes its own targets; it is built as
     `Task(settings, context)`. `name` keys its settings, loss weight, metrics and saved tensors;
     `uses_crop` tells that it reads the shared crop's feature maps; `needs_masks` that it cannot
-    work without semantic masks. `sspl.tasks.TASKS` lists those that come along; one from a file of
-    the user's is named FILE.py:CLASS.
+    work without semantic masks; `needs_labels` that it learns from labels. `sspl.tasks.TASKS` lists
+    those that come along; one from a file of the user's is named FILE.py:CLASS.
 
     Examples:
         >>> [task.name for task in TASKS if task.needs_masks]
@@ -109,6 +111,7 @@ class PretextTask(nn.Module, ABC):
     name: ClassVar[str]
     uses_crop: ClassVar[bool]
     needs_masks: ClassVar[bool]
+    needs_labels: ClassVar[bool] = False
     Settings: ClassVar[type[BaseSettings]] = BaseSettings
     """Model of what `task.NAME` may hold; none of its own unless given."""
 

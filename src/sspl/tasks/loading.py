@@ -6,6 +6,7 @@ from typing import Final
 from sspl.errors import SettingsError
 from sspl.io.user_code import load_user_code
 from sspl.settings import Settings
+from sspl.tasks.attributes import KnownAttributes
 from sspl.tasks.base import PretextTask, TaskContext
 from sspl.tasks.byol import BYOL
 from sspl.tasks.colourise import Colourisation
@@ -29,6 +30,8 @@ TASKS: Final[tuple[type[PretextTask], ...]] = (
     BYOL,
     Colourisation,
     MaskedModelling,
+    # Ours, for faces whose labels are free.
+    KnownAttributes,
 )
 """The tasks that the settings know by name; a new one needs its file and its line here."""
 

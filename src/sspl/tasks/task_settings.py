@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from sspl.data.view_settings import ColourSettings, GeometrySettings
+from sspl.domain.attributes import celeba_schema
 from sspl.errors import SettingsError
 from sspl.io.user_code import is_user_code
 from sspl.settings import Settings, build
@@ -105,6 +106,16 @@ class MaskedSettings(Settings):
     ratio: float = Field(0.6, gt=0, lt=1, description="share of the cells that are covered")
 
 
+class AttributesSettings(Settings):
+    """Settings of known attributes."""
+
+    names: tuple[str, ...] = Field(
+        celeba_schema().names,
+        min_length=1,
+        description="attributes to learn; one that a set of faces does not have is unknown there",
+    )
+
+
 TASK_SETTINGS: Final[Mapping[str, type[Settings]]] = {
     "prt": PRTSettings,
     "pst": PSTSettings,
@@ -115,6 +126,7 @@ TASK_SETTINGS: Final[Mapping[str, type[Settings]]] = {
     "byol": BYOLSettings,
     "colourise": ColouriseSettings,
     "masked": MaskedSettings,
+    "attributes": AttributesSettings,
 }
 """What `task.NAME` may hold, by the names of `sspl.tasks.TASKS` and in their order."""
 

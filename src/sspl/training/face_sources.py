@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from sspl.data.canvases import FaceSource
 from sspl.data.data_settings import DataSettings
 from sspl.data.mask_shares import require_two_classes
 from sspl.data.packs.read import PackedFaces
-from sspl.data.records import Faces, FaceSet
+from sspl.data.records import MISSING, Faces, FaceSet
 from sspl.data.skipping import SKIPPED_FILE, Skipped, usable, without
 from sspl.domain.taxonomy import Taxonomy
 from sspl.errors import SettingsError
@@ -72,6 +75,24 @@ def pretrain_faces(
         _require_classes(source.faces, taxonomy)
     odd = [o for s in sources for o in _odd_masks(s.faces, taxonomy)] if learners else []
     return PretrainFaces(sources, skipped, odd)
+
+
+def attribute_labels(sources: Sequence[FaceSource]) -> dict[str, Tensor]:
+    """Return int8 (faces,) by attribute, over all sources one after the other.
+
+    Raises `SettingsError` for faces that come without labels, as those of a pack do here.
+    """
+    columns: dict[str, Tensor] = {}
+    total, start = sum(len(source.faces) for source in sources), 0
+    for source in sources:
+        faces = source.faces
+        if not isinstance(faces, FaceSet):
+            raise SettingsError(f"{faces.source}: comes without labels; give the set itself.")
+        for name, column in zip(faces.schema.names, faces.labels.T, strict=True):
+            labels = columns.setdefault(name, torch.full((total,), MISSING, dtype=torch.int8))
+            labels[start : start + len(faces)] = torch.from_numpy(column.copy())
+        start += len(faces)
+    return columns
 
 
 def _usable(

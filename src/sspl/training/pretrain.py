@@ -24,7 +24,7 @@ from sspl.metrics.tallies import Mean, Tally
 from sspl.optim.optimiser import make_optimiser
 from sspl.tasks import TaskResult, Views
 from sspl.training.adversarial import Adversary
-from sspl.training.face_sources import pretrain_faces
+from sspl.training.face_sources import attribute_labels, pretrain_faces
 from sspl.training.loop import Epoch, LogRow, Loop, Losses, Place, Stage, begin, placed
 from sspl.training.pretext_network import build_network, pretrained_metadata
 from sspl.training.run_inputs import pretrain_inputs
@@ -32,6 +32,7 @@ from sspl.training.stage_settings import PretrainSettings, extent_of
 from sspl.training.starts import PRETRAINED_FILE
 
 MODEL_FILE: Final = PRETRAINED_FILE
+UNLABELLED: Final[Mapping[str, Tensor]] = {}
 DROPOUT: Final = 1
 """Tells a step's draws of dropout from those of its views."""
 
@@ -42,8 +43,12 @@ def make_views(
     mirror: Tensor,
     generator: torch.Generator,
     device: torch.device,
+    labels: Mapping[str, Tensor] = UNLABELLED,
 ) -> Views:
-    """Draw one random crop of each face of a batch, and of its mask."""
+    """Draw one random crop of each face of a batch, and of its mask.
+
+    `labels` are int8 (faces,) by attribute, of all faces.
+    """
     images = batch.images.to(device)
     masks = None if batch.masks is None else batch.masks.to(device)
     geometry = draw_geometry(len(images), settings.geometry, generator).to(device)
@@ -51,7 +56,8 @@ def make_views(
     crop = normalise(jitter_colour(crop, settings.colour, generator))
     crop_mask = None if masks is None else warp_masks(masks, geometry, settings.input_size, mirror)
     crop = crop.contiguous(memory_format=torch.channels_last)
-    return Views(images, masks, crop, crop_mask, generator)
+    known = {name: column[batch.index].to(device) for name, column in labels.items()}
+    return Views(images, masks, crop, crop_mask, generator, known)
 
 
 class Pretraining(Stage[CanvasBatch]):
@@ -81,12 +87,14 @@ class Pretraining(Stage[CanvasBatch]):
         learners = [name for name, task in self.network.tasks.items() if task.needs_masks]
         faces = pretrain_faces(settings, self.taxonomy, learners, out if resume else None)
         classes = len(self.taxonomy) if faces.has_masks else None
+        labelled = any(task.needs_labels for task in self.network.tasks.values())
+        self.labels = attribute_labels(faces.sources) if labelled else {}
         cache = runtime.cache_gb / local_count()
         self.canvases = Canvases(faces.sources, settings.canvas, classes, cache, runtime.workers)
         self.micro = micro_batches_of(optim.batch_size, len(self.canvases), optim.accumulate)
         if is_first():
             start = f"A new run starts from its backbone with backbone_weights={out / MODEL_FILE}."
-            entries = pretrain_inputs(settings, faces.sources)
+            entries = pretrain_inputs(settings, faces.sources, labelled)
             inputs = partial(require_same_inputs, out, entries)
             start_run(
                 out, self.kind, settings, settings.seed, resume, extent_of(optim, start), inputs
@@ -130,7 +138,8 @@ class Pretraining(Stage[CanvasBatch]):
     def losses(self, batch: CanvasBatch, place: Place) -> Losses:
         """Return the weighted sum of the tasks' losses."""
         settings = self.settings
-        views = make_views(batch, settings, self.mirror, self._generator(place), self.device)
+        drawn = self._generator(place)
+        views = make_views(batch, settings, self.mirror, drawn, self.device, self.labels)
         self.draws.generator = self._generator(place, DROPOUT)
         with autocast(self.device, settings.runtime.precision):
             results, compared = self.engine(views)

@@ -14,14 +14,16 @@ from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 from sspl.weights import resolved
 
 
-def pretrain_inputs(settings: PretrainSettings, sources: Sequence[FaceSource]) -> list[Entry]:
-    """Return what a stage-1 run learns from: faces, weights, classes and tasks."""
+def pretrain_inputs(
+    settings: PretrainSettings, sources: Sequence[FaceSource], labelled: bool
+) -> list[Entry]:
+    """Return what a stage-1 run learns from: faces, weights, classes, tasks and, if any, labels."""
     entries = _taxonomy_and_backbone(settings)
     for task in filter(is_user_code, settings.tasks):
         entries.append(of_file(f"task {task}", Path(task.rpartition(":")[0])))
     for number, source in enumerate(sources):
         where = f"data {number}: " if len(sources) > 1 else ""
-        entries += [(where + name, about) for name, about in of_faces(source.faces)]
+        entries += [(where + name, about) for name, about in of_faces(source.faces, labelled)]
     return entries
 
 

@@ -34,7 +34,8 @@ PRESETS: Final = (
     "demo",
 )
 PAPERS_TASKS: Final = BUILT_IN[:3]
-OTHER_TASKS: Final = BUILT_IN[3:]
+OTHER_TASKS: Final = BUILT_IN[3:-1]
+"""Of other papers; the last of all is ours and needs labels."""
 """Tasks of other papers, to compare with."""
 
 

@@ -1,0 +1,63 @@
+"""Known attributes: labels that unlabelled faces do not have, and drawn ones have for free.
+
+Not of the paper. Of drawn faces every attribute is known exactly, so stage 1 on them can learn
+attributes beside the parts of the face; stage 2 then begins with features that tell them apart
+(docs/method.md#beyond-the-paper).
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sspl.distributed.group import shared_count
+from sspl.metrics.tallies import Mean
+from sspl.models.backbones.base import Backbone, pooled
+from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
+from sspl.tasks.task_settings import AttributesSettings
+
+
+class KnownAttributes(PretextTask):
+    """A linear head on the pooled feature of a crop; labels that are missing have no part.
+
+    Examples:
+        >>> backbone = build_backbone(BackboneSettings(width=0.125))
+        >>> context = TaskContext(backbone, load_taxonomy("celebamask19"), input_size=32)
+        >>> settings = KnownAttributes.Settings(names=("Smiling", "Bald"))
+        >>> KnownAttributes(settings, context).head.out_features
+        2
+    """
+
+    name: ClassVar[str] = "attributes"
+    uses_crop: ClassVar[bool] = True
+    needs_masks: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = True
+    Settings = AttributesSettings
+    uses_all_parameters = True
+
+    def __init__(self, settings: AttributesSettings, context: TaskContext) -> None:
+        super().__init__(settings, context)
+        self.names = settings.names
+        self.head = nn.Linear(context.features, len(self.names))
+
+    def forward(
+        self,
+        backbone: Backbone,
+        views: Views,
+        maps: list[Tensor] | None,
+        regions: Mapping[str, Tensor] | None = None,
+    ) -> TaskResult:
+        """Return the mean binary cross-entropy over known labels; metric `accuracy`."""
+        assert maps is not None
+        logits = self.head(pooled(maps)).float()
+        unknown = torch.full(logits.shape[:1], -1, dtype=torch.int8, device=logits.device)
+        labels = torch.stack([views.labels.get(n, unknown) for n in self.names], dim=1)
+        known = labels >= 0
+        losses = F.binary_cross_entropy_with_logits(
+            logits, labels.clamp(min=0).float(), reduction="none"
+        )
+        loss = (losses * known).sum() / shared_count(known.sum())
+        hits = ((logits > 0) == (labels > 0)) & known
+        return TaskResult(loss, {"accuracy": Mean(float(hits.sum()), float(known.sum()))})
