@@ -20,7 +20,7 @@ from sspl.training.loss_settings import AdversarialSettings, LossSettings
         # docs/method.md#stage-1: nine patches, smoothing 0.1, the nine largest classes.
         (PRTSettings, {
             "grid": 3, "patch_size": None, "background_limit": 0.5, "jitter": 4.0,
-            "angle_zero": "ignore", "norm_averages": "crops",
+            "angle_zero": "ignore", "norm_averages": "crops", "standardise": "together",
         }),
         (PSTSettings, {"label_smoothing": 0.1, "target_stride": 1}),
         (PCTSettings, {"rule": "top", "top": 9, "share": 0.005}),
@@ -30,7 +30,9 @@ from sspl.training.loss_settings import AdversarialSettings, LossSettings
             "name": "bce", "gamma_positive": 0, "gamma_negative": 2, "margin": 0.05,
             "adjustment": 1, "belief": 0.9,
         }),
-        (AdversarialSettings, {"weight": 0.1, "every": 5, "lr": 5e-4}),
+        (AdversarialSettings, {
+            "weight": 1, "every": 3, "lr": 5e-4, "betas": (0.9, 0.99), "weight_decay": 5e-4,
+        }),
         # "Do not repeat" 2: no turned faces.
         (GeometrySettings, {"scale": (0.8, 1.0), "shift": 1, "rotation": 0, "flip": 0.5}),
         (ColourSettings, {
