@@ -20,7 +20,7 @@ from sspl.cli.faces import faces
 from sspl.cli.judge import evaluate, predict
 from sspl.cli.label import label, suggest
 from sspl.cli.model import model
-from sspl.cli.options import complete
+from sspl.cli.options import complete, lets_models_run_code
 from sspl.cli.parser import parser
 from sspl.cli.report import report
 from sspl.cli.results import results
@@ -75,6 +75,11 @@ for command in (
     tensorboard,
 ):
     cli.add_command(command)
+for command in (
+    *(evaluate, report, benchmark, suggest, label, predict, explain, export, serve),
+    *model.commands.values(),
+):
+    lets_models_run_code(command)
 complete(cli)
 
 

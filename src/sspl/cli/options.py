@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from sspl.cli.completion import keys_for
-from sspl.cli.values import Finite, at_least, given_value, path_in, text_value
+from sspl.cli.values import Finite, at_least, given_value, own_code, path_in, text_value
 
 if TYPE_CHECKING:
     from sspl.data.data_settings import DataSettings
@@ -34,6 +34,11 @@ settings_file = click.option(
     "settings_file",
     type=path_in,
     help="YAML file of settings; key=value wins over it.",
+)
+backbone_option = click.option(
+    "--backbone",
+    type=own_code,
+    help="A backbone of your own to learn with; its code runs, and no model carries it along.",
 )
 resume_option = click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 on_error_option = click.option(
@@ -171,6 +176,18 @@ def _silence(context: click.Context, parameter: click.Parameter, quiet: bool) ->
         # tqdm reads this when it is imported, which commands do only when they run.
         os.environ["TQDM_DISABLE"] = "1"
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
+
+
+def lets_models_run_code(command: click.Command) -> None:
+    """Give a command that opens models the option that names the code of their backbone."""
+    command.params.append(
+        click.Option(
+            ["--backbone"],
+            type=own_code,
+            expose_value=False,
+            help="The code of a model's backbone, which runs only where you name it here.",
+        )
+    )
 
 
 def complete(command: click.Command) -> None:

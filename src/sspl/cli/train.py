@@ -9,6 +9,7 @@ import click
 from sspl.cli.completion import preset_names
 from sspl.cli.options import (
     DataCommand,
+    backbone_option,
     json_option,
     on_error_option,
     overrides_of,
@@ -32,6 +33,7 @@ def gather(
     preset_name: str,
     settings_file: Path | None,
     given: dict[str, Any],
+    backbone: str | None = None,
     run: Path | None = None,
 ) -> dict[str, Any]:
     """Lay a settings file over a preset, and what the options gave over both.
@@ -42,6 +44,8 @@ def gather(
     from sspl.settings import merge, read_settings
     from sspl.training.stage_settings import preset
 
+    if backbone is not None:
+        given = given | {"backbone": {"own": backbone}}
     if run is not None:
         return merge(read_settings(run / SETTINGS_FILE), given)
     content = preset(preset_name, stage)
@@ -57,6 +61,7 @@ def gather(
 )
 @click.option("--out", type=folder_out, required=True, help="Run folder to make.")
 @click.option("--seed", type=seed_value)
+@backbone_option
 @preset_option
 @settings_file
 @resume_option
@@ -67,6 +72,7 @@ def pretrain(
     specs: tuple[str, ...],
     out: Path,
     seed: int | None,
+    backbone: str | None,
     preset: str,
     settings_file: Path | None,
     resume: bool,
@@ -91,7 +97,7 @@ def pretrain(
         if specs:
             given["data"] = [parse_data_spec(s).absolute().model_dump() for s in specs]
         run = going_on(out, resume, specs, settings_file)
-        content = gather("pretrain", preset, settings_file, given, run)
+        content = gather("pretrain", preset, settings_file, given, backbone, run)
         return build(PretrainSettings, content, overrides)
 
     with joined():
@@ -131,6 +137,7 @@ def _log(speaks: bool) -> None:
 )
 @click.option("--subset-seed", type=seed_value, help="Seed of the choice of labelled faces.")
 @click.option("--seed", type=seed_value)
+@backbone_option
 @preset_option
 @settings_file
 @resume_option
@@ -144,6 +151,7 @@ def finetune(
     fraction: float | None,
     subset_seed: int | None,
     seed: int | None,
+    backbone: str | None,
     preset: str,
     settings_file: Path | None,
     resume: bool,
@@ -172,7 +180,7 @@ def finetune(
             given["seed"] = seed
         if spec is not None:
             given["data"] = parse_data_spec(spec).absolute().model_dump()
-        content = gather("finetune", preset, settings_file, given, run)
+        content = gather("finetune", preset, settings_file, given, backbone, run)
         return build(FinetuneSettings, content, overrides)
 
     with joined():

@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ import click
 
 from sspl.errors import SsplError
 from sspl.io.files import require_file_place
+from sspl.io.user_code import forget, trust
 from sspl.weights import BUILT_IN
 
 LARGEST: Final = 2**31 - 1
@@ -139,7 +141,24 @@ class Host(click.ParamType):  # type: ignore[type-arg]
         return text
 
 
+class OwnCode(Text):
+    """FILE.py:CLASS, which models may run until the command ends."""
+
+    name = "FILE.py:CLASS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return what pins it; refuse what is no Python file."""
+        try:
+            pinned = trust(super().convert(value, param, ctx))
+        except SsplError as error:
+            self.fail(str(error), param, ctx)
+        if ctx is not None:
+            ctx.call_on_close(partial(forget, pinned))
+        return pinned
+
+
 text_value = Text()
+own_code = OwnCode()
 given_value = Given()
 
 

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from sspl.io.user_code import PINNED
 from sspl.settings import Settings
 
 Architecture = Literal["sspl", "splnet"]
@@ -12,7 +13,8 @@ Architecture = Literal["sspl", "splnet"]
 class BackboneSettings(Settings):
     """Size of the backbone; depth 18, width 1, stem stride 4 is the paper's.
 
-    `timm` names a model of the timm package instead, which brings its own sizes.
+    `timm` names a model of the timm package instead, which brings its own sizes; `own` a class of
+    the user's, whose code comes along with no model (`sspl.io.user_code`).
 
     Examples:
         >>> BackboneSettings(width=0.25).depth
@@ -28,6 +30,11 @@ class BackboneSettings(Settings):
     timm: str | None = Field(
         None, pattern=r"^[A-Za-z0-9_.]+$", description="model of the timm package to use"
     )
+    own: str | None = Field(
+        None,
+        pattern=PINNED,
+        description="file, class and SHA-256 of your own; `--backbone` sets it",
+    )
 
     @model_validator(mode="after")
     def _one_kind_of_backbone(self) -> Self:
@@ -37,6 +44,8 @@ class BackboneSettings(Settings):
                 "backbone.timm brings its own depth, width and stem stride; "
                 f"write 'backbone={{timm: {self.timm}}}' to set nothing else"
             )
+        if self.timm is not None and self.own is not None:
+            raise ValueError("backbone.timm and --backbone name two; leave one of them out")
         return self
 
 

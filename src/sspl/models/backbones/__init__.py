@@ -3,6 +3,7 @@
 from typing import Final
 
 from sspl.models.backbones.base import Backbone
+from sspl.models.backbones.own_backbone import build_own
 from sspl.models.backbones.resnet import ResNet
 from sspl.models.backbones.timm_backbone import TimmBackbone
 from sspl.models.network_settings import BackboneSettings
@@ -19,4 +20,6 @@ def build_backbone(settings: BackboneSettings) -> Backbone:
         >>> [tuple(x.shape) for x in backbone(torch.zeros(2, 3, 32, 32))]
         [(2, 8, 16, 16), (2, 16, 8, 8), (2, 32, 4, 4), (2, 64, 2, 2)]
     """
+    if settings.own is not None:
+        return build_own(settings)
     return next(kind for kind in BACKBONES if kind.takes(settings))(settings)
