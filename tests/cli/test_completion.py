@@ -22,7 +22,7 @@ def completed(*words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (("sspl", "pretrain", "--preset", "paper"), ["paper-sspl", "paper-splnet"]),
+        (("sspl", "pretrain", "--preset", "sm"), ["small"]),
         (("sspl", "pretrain", "task.prt.g"), ["task.prt.grid="]),
         (("sspl", "finetune", "optim.e"), ["optim.epochs="]),
         (("sspl", "parser", "train", "a", "b", "model."), ["model.width="]),
