@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from sspl.data.canvases import Canvases, FaceSource
+from sspl.data.canvases import Canvases
 from sspl.data.data_settings import parse_data_spec
-from sspl.data.records import Labels
+from sspl.data.records import FaceSource, Labels
 from sspl.device import pick_device
 from sspl.evaluation.comparison import spread
 from sspl.metrics.attributes import all_figures, means

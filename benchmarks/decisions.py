@@ -23,7 +23,7 @@ import click
 from sspl.data.data_settings import DataSettings, parse_data_spec
 from sspl.evaluation.comparison import finetune_subset, spread
 from sspl.io.files import write_csv, write_text
-from sspl.io.runs import METRICS_JSON, SETTINGS_FILE
+from sspl.io.run_files import METRICS_JSON, SETTINGS_FILE
 from sspl.settings import build, merge
 from sspl.training.pretrain import MODEL_FILE, pretrain
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset

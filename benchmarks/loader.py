@@ -23,12 +23,12 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
+from sspl.data.canvases import CanvasBatch, Canvases
 from sspl.data.data_settings import parse_data_spec
 from sspl.data.images import WHOLE_FRAME
 from sspl.data.packs.read import PackedFaces
 from sspl.data.packs.write import make_pack
-from sspl.data.records import Faces, FaceSet
+from sspl.data.records import Faces, FaceSet, FaceSource
 from sspl.data.synthetic import write_synthetic
 from sspl.data.transforms import normalise
 from sspl.device import generator_for, keep_freed_memory

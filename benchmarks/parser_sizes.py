@@ -15,7 +15,7 @@ import torch
 
 from sspl.device import pick_device
 from sspl.domain.taxonomy import load_taxonomy
-from sspl.io.runs import METRICS_JSON
+from sspl.io.run_files import METRICS_JSON
 from sspl.metrics.pixels import confusion_matrix
 from sspl.parsing.model import load_parser
 from sspl.parsing.pairs import find_pairs, load_pairs

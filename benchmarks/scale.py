@@ -27,12 +27,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sspl.data.canvases import Canvases, FaceSource
+from sspl.data.canvases import Canvases
 from sspl.data.images import WHOLE_FRAME
 from sspl.data.packs.layout import INDEX_FILE, Index, PackPlan, ShardMetadata, shard_name
 from sspl.data.packs.read import PackedFaces
 from sspl.data.packs.write import Encoded, encoded, write_shard
 from sspl.data.palette import write_mask
+from sspl.data.records import FaceSource
 from sspl.data.synthetic.render import render_face
 from sspl.device import generator_for
 from sspl.domain.taxonomy import built_in_taxonomy

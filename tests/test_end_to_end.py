@@ -602,11 +602,6 @@ def test_masks_of_two_parsers_are_not_mixed(parser: Path, faces: Path, tmp_path:
     assert [p.name for p in out.iterdir()] == ["parser.json"]
 
 
-def test_stage_two_wants_to_know_where_it_starts(faces: Path, tmp_path: Path) -> None:
-    sentence = refused("finetune", "--preset", "demo", "--data", faces, "--out", tmp_path / "x")
-    assert sentence.startswith("--from:")
-
-
 def test_both_stages_can_start_from_a_file_of_backbone_weights(
     pretrained: Path, faces: Path, tmp_path: Path
 ) -> None:

@@ -17,7 +17,8 @@ import yaml
 
 from sspl.data.synthetic import write_synthetic
 from sspl.io.files import write_json
-from sspl.io.runs import finished, versions
+from sspl.io.run_files import finished
+from sspl.io.runs import versions
 from sspl.io.weights import load_tensors, save_tensors
 from sspl.settings import build, merge
 from sspl.training.pretrain import pretrain

@@ -14,10 +14,10 @@ from sspl.apps.labelling.features import extract, scaling_of
 from sspl.apps.labelling.probe import balanced_interval, opinions, probe, standing, wilson
 from sspl.apps.labelling.selection import POOL, choose, spread, uncertainty
 from sspl.cli.label import names_in
-from sspl.data.canvases import Canvases, FaceSource
+from sspl.data.canvases import Canvases
 from sspl.data.data_settings import parse_data_spec
 from sspl.data.images import image_canvas, read_image
-from sspl.data.records import MISSING
+from sspl.data.records import MISSING, FaceSource
 from sspl.errors import SettingsError
 from sspl.models.attributes import RegionPooling
 from sspl.models.scoring import face_probabilities

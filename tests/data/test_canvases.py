@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from sspl.data.adapters.folder import read_folder
-from sspl.data.canvases import Canvases, Chunks, FaceSource
+from sspl.data.canvases import Canvases, Chunks
 from sspl.data.images import WHOLE_FRAME
+from sspl.data.records import FaceSource
 from sspl.device import generator_for
 from sspl.errors import DataError
 

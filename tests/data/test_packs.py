@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shared import refused, sspl
-from sspl.data.canvases import Canvases, Chunks, FaceSource
+from sspl.data.canvases import Canvases, Chunks
 from sspl.data.data_settings import CELEBA_BOX, parse_data_spec
 from sspl.data.images import WHOLE_FRAME
 from sspl.data.orders import WindowedOrder
@@ -24,7 +24,7 @@ from sspl.data.packs import write
 from sspl.data.packs.layout import read_index
 from sspl.data.packs.read import PackedFaces, read_pack
 from sspl.data.packs.write import make_pack
-from sspl.data.records import box_in
+from sspl.data.records import FaceSource, box_in
 from sspl.device import generator_for
 from sspl.distributed.sampler import MicroBatches, RankSampler
 from sspl.domain.taxonomy import built_in_taxonomy

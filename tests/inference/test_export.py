@@ -17,8 +17,9 @@ from scipy.special import logit
 import sspl
 from shared import BOX, CANVAS, INPUT_SIZE, SCHEMA, drawn, make_model, refused
 from shared import sspl as command
-from sspl.data.canvases import Canvases, FaceSource
+from sspl.data.canvases import Canvases
 from sspl.data.data_settings import parse_data_spec
+from sspl.data.records import FaceSource
 from sspl.data.skipping import Skipped
 from sspl.data.synthetic.render import render_face
 from sspl.errors import DataError, SsplError
@@ -313,7 +314,8 @@ def test_options_that_do_not_fit_are_refused(
     assert "go together" in refused("export", run, "--out", out, "--int8")
     assert "go together" in refused("export", run, "--out", out, "--calibrate", faces)
     int8 = ("export", run, "--out", out, "--int8", "--calibrate")
-    assert "crop is not the model's" in refused(*int8, f"folder:{faces},crop=celeba")
+    said = refused(*int8, f"folder:{faces},crop=celeba")
+    assert "has crop=0.05:0.1:0.95:1.0, not celeba; leave crop out" in said
     few = tmp_path / "few"
     few.mkdir()
     for i in range(9):

@@ -16,8 +16,9 @@ from safetensors import safe_open
 import sspl
 from shared import CANVAS, SCHEMA, drawn, make_model, refused
 from shared import sspl as command
-from sspl.data.canvases import Canvases, FaceSource
+from sspl.data.canvases import Canvases
 from sspl.data.data_settings import parse_data_spec
+from sspl.data.records import FaceSource
 from sspl.data.synthetic.render import render_face
 from sspl.errors import DataError
 from sspl.inference.api import Answer, Predictor

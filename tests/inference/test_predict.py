@@ -16,8 +16,9 @@ from PIL import Image
 
 from shared import BOX, CANVAS, SCHEMA, refused
 from shared import sspl as command
-from sspl.data.canvases import Canvases, FaceSource
+from sspl.data.canvases import Canvases
 from sspl.data.data_settings import parse_data_spec
+from sspl.data.records import FaceSource
 from sspl.data.skipping import Skipped
 from sspl.data.synthetic.render import render_face
 from sspl.errors import DataError, SsplError

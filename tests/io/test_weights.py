@@ -17,7 +17,8 @@ from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError, SsplError
 from sspl.io import weights
 from sspl.io.files import write_csv, write_json, write_text
-from sspl.io.weights import load_strictly, load_tensors, save_tensors, stated_checksum
+from sspl.io.weight_headers import stated_checksum
+from sspl.io.weights import load_strictly, load_tensors, save_tensors
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.backbones.resnet import ResNet
 from sspl.models.network_settings import BackboneSettings, HeadSettings, SegmentationSettings

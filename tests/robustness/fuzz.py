@@ -63,7 +63,8 @@ from sspl.inference.drawing import inside
 from sspl.io.files import write_csv, write_text
 from sspl.io.names import path_below
 from sspl.io.runs import versions
-from sspl.io.weights import CHECKSUM_KEY, METADATA_KEY, read_tensors
+from sspl.io.weight_headers import CHECKSUM_KEY, METADATA_KEY
+from sspl.io.weights import read_tensors
 from sspl.models.bundle import AttributeModel, load_model, save_model
 from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.models.splnet import build_attribute_network

@@ -28,7 +28,8 @@ from sspl.domain.attributes import AttributeSchema
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError, SsplError
 from sspl.inference.portable import load_portable
-from sspl.io.checkpoints import STATE_FILE, load_state
+from sspl.io.checkpoints import load_state
+from sspl.io.run_files import STATE_FILE
 from sspl.io.weights import read_tensors, save_tensors
 from sspl.models.bundle import AttributeModel, load_model, save_model
 from sspl.models.network_settings import BackboneSettings, HeadSettings

@@ -14,7 +14,7 @@ from shared import refused, sspl
 from sspl.data.records import MISSING, FaceSet
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
-from sspl.io.checkpoints import STATE_FILE
+from sspl.io.run_files import STATE_FILE
 from sspl.io.weights import read_tensors
 from sspl.models.bundle import load_model
 from sspl.training.partition import Partition

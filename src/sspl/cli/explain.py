@@ -51,16 +51,20 @@ def explain(
     INPUTS are as in 'sspl predict'. Each face gets a folder with sheet.png, a heat map for each
     attribute, the segmentation that the model pools by, if it does, and explanation.json.
     """
-    from sspl.inference.explain import explain as run
-    from sspl.inference.predict import PredictSettings
-    from sspl.inference.scorers import load_scorer
+    from sspl.inference.portable import stated_box
     from sspl.io.locks import claimed
     from sspl.settings import build
 
     given = detection(detect, detector, min_score, min_size, every_face) | {"top": top}
     names = [name.strip() for name in attributes.split(",")] if attributes else ()
-    settings = build(PredictSettings, given)
     with claimed(out, folder=True, deep=True):
-        sources = open_inputs(inputs, every, frames)
+        box = stated_box(model)
+        sources = open_inputs(inputs, every, frames, lambda data: data.require_box(box, str(model)))
+        # Only now torch is loaded.
+        from sspl.inference.explain import explain as run
+        from sspl.inference.predict import PredictSettings
+        from sspl.inference.scorers import load_scorer
+
+        settings = build(PredictSettings, given)
         count = run(load_scorer(model, device), sources, out, settings, names)
     say(f"{count} faces explained in {out}", {"faces": count, "out": str(out)}, as_json)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sspl.cli.options import DataCommand, data_without, json_option, opset_option, say
-from sspl.cli.values import at_least, file_out, folder_in
+from sspl.cli.values import FileOut, at_least, folder_in
 
 if TYPE_CHECKING:
     from sspl.data.images import Box
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=DataCommand)
 @click.argument("run", type=folder_in)
-@click.option("--out", type=file_out, required=True)
+@click.option("--out", type=FileOut(".onnx"), required=True)
 @click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True)
 @click.option("--int8", is_flag=True, help="Quantise to int8; needs --calibrate.")
 @click.option("--calibrate", "spec", help="Unlabelled faces to calibrate int8 on: FORMAT:PATH.")
@@ -59,11 +59,8 @@ def export(
 
 
 def _calibration(spec: str, box: "Box") -> "FaceSet":
-    from sspl.errors import SettingsError
-
     data = data_without(spec, "calibration needs no masks", "masks")
-    if "crop" in data.model_fields_set and data.box() != box:
-        raise SettingsError(f"data '{spec}': the crop is not the model's; leave crop out here.")
+    data.require_box(box, "the model")
     return data.open()
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from sspl.cli.options import (
-    MODEL_DECIDES,
     DataCommand,
-    data_without,
+    data_of_model,
     detection,
     inputs_argument,
     json_option,
@@ -19,9 +18,10 @@ from sspl.cli.options import (
     say,
     workers_option,
 )
-from sspl.cli.values import at_least, device_value, file_out, folder_in, folder_out
+from sspl.cli.values import FileOut, at_least, device_value, folder_in, folder_out
 
 if TYPE_CHECKING:
+    from sspl.data.data_settings import DataSettings
     from sspl.data.skipping import OnError
 
 
@@ -59,20 +59,21 @@ def evaluate(
     one person kept together where the data says who is in them.
     """
     from sspl.errors import SettingsError
-    from sspl.evaluation import evaluate as evaluation
-    from sspl.io.runs import SETTINGS_FILE
+    from sspl.io.run_files import SETTINGS_FILE
     from sspl.settings import build, read_settings
     from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
 
-    data = (
-        data_without(spec, MODEL_DECIDES, "crop", "masks")
-        if spec
-        else build(FinetuneSettings, read_settings(run / SETTINGS_FILE)).data
-    )
+    if spec:
+        data: DataSettings | None = data_of_model(spec, run)
+    else:
+        data = build(FinetuneSettings, read_settings(run / SETTINGS_FILE)).data
     if data is None:
         raise SettingsError("data: give the labelled faces with --data FORMAT:PATH.")
     faces = data.open()
     faces = faces.split(split) if split != "all" else faces
+    # Only now torch is loaded.
+    from sspl.evaluation import evaluate as evaluation
+
     found = evaluation.evaluate(run, faces, RuntimeSettings(device=device), by, resamples)
     evaluation.write_evaluation(run, split, found)
     say(evaluation.table(found), found.summary, as_json)
@@ -83,7 +84,7 @@ def evaluate(
 @inputs_argument
 @click.option(
     "--out",
-    type=file_out,
+    type=FileOut(".csv", ".jsonl", ".parquet"),
     required=True,
     help="Table to write: .csv, .jsonl (JSON lines) or .parquet.",
 )
@@ -137,19 +138,25 @@ def predict(
     camera (camera:0; ends with Ctrl-C). An interrupted run goes on when it is repeated.
     """
     from sspl.data.skipping import Skipped
-    from sspl.inference.predict import PredictSettings, model_digest, skipped_list
-    from sspl.inference.predict import predict as run
-    from sspl.inference.scorers import load_scorer
+    from sspl.inference.portable import stated_box
     from sspl.io.locks import claimed
     from sspl.settings import build
 
     given = detection(detect, detector, min_score, min_size, every_face)
     given |= {"batch_size": batch_size, "threads": workers, "top": top}
-    settings = build(PredictSettings, given)
     skipped = Skipped(on_error)
     with claimed(out):
-        sources = open_inputs(inputs, every, frames, skipped)
+        box = stated_box(model)
+        sources = open_inputs(
+            inputs, every, frames, lambda data: data.require_box(box, str(model)), skipped
+        )
+        # Only now torch is loaded.
+        from sspl.inference.predict import PredictSettings, model_digest, skipped_list
+        from sspl.inference.predict import predict as run
+        from sspl.inference.scorers import load_scorer
+
+        settings, digest = build(PredictSettings, given), model_digest(model)
         scorer = load_scorer(model, device)
-        found = run(scorer, sources, out, settings, skipped, annotate, model_digest(model))
+        found = run(scorer, sources, out, settings, skipped, annotate, digest)
     text = f"{found.text()}\n{skipped.text(skipped_list(out))}" if skipped else found.text()
     say(text, asdict(found) | {"out": str(out)}, as_json)

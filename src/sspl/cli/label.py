@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING
 import click
 
 from sspl.cli.completion import attribute_names
-from sspl.cli.options import DataCommand, data_without, json_option, on_error_option, overrides, say
+from sspl.cli.options import (
+    NO_MASKS,
+    DataCommand,
+    data_without,
+    json_option,
+    on_error_option,
+    overrides,
+    say,
+)
 from sspl.cli.values import (
+    FileOut,
     at_least,
     device_value,
-    file_out,
     host_value,
     path_in,
     port_value,
@@ -41,7 +49,7 @@ if TYPE_CHECKING:
 )
 @click.option("--count", type=at_least(1), default=50, show_default=True)
 @click.option("--seed", type=seed_value, default=0, show_default=True)
-@click.option("--out", type=file_out, required=True)
+@click.option("--out", type=FileOut(".csv"), required=True)
 @click.option("--device", type=device_value, default="auto", show_default=True)
 @on_error_option
 @json_option
@@ -67,7 +75,7 @@ def suggest(
     from sspl.io.locks import claimed
     from sspl.training.feature_source import load_source
 
-    data = data_without(faces, "no mask is looked at here", "masks")
+    data = data_without(faces, NO_MASKS, "masks")
     known = None
     if labelled is not None:
         known = data_without(labelled, "the faces say how they are cut", "crop", "masks")
@@ -94,7 +102,7 @@ def suggest(
 )
 @click.option(
     "--out",
-    type=file_out,
+    type=FileOut(".csv"),
     required=True,
     help="CSV file of the answers; goes on where it stands.",
 )
@@ -138,7 +146,7 @@ def label(
     from sspl.settings import build
 
     run_labelling(
-        data_without(faces, "no mask is looked at here", "masks"),
+        data_without(faces, NO_MASKS, "masks"),
         names_in(attributes),
         out,
         build(LabellingSettings, {}, overrides),

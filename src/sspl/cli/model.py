@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sspl.cli.completion import threshold_names
-from sspl.cli.options import MODEL_DECIDES, data_without, json_option, say
+from sspl.cli.options import data_of_model, json_option, say
 from sspl.cli.values import Finite, device_value, folder_in, folder_out, only_folder_in
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ def decide(
     if spec is None:
         faces = validation_faces(run)
     else:
-        data = data_without(spec, MODEL_DECIDES, "crop", "masks")
-        faces = other_faces(run, data, split or "val")
+        faces = other_faces(run, data_of_model(spec, run), split or "val")
     found = run_decide(
         run,
         faces,

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -109,7 +110,7 @@ def looking_options(command: Callable[..., object]) -> Callable[..., object]:
     return command
 
 
-MODEL_DECIDES: Final = "the crop of the model is used, and no masks"
+NO_MASKS: Final = "no mask is looked at here"
 
 
 class DataCommand(click.Command):
@@ -126,11 +127,15 @@ class DataCommand(click.Command):
 
 
 def open_inputs(
-    inputs: tuple[str, ...], every: int, frames: int | None, skipped: "Skipped | None" = None
+    inputs: tuple[str, ...],
+    every: int,
+    frames: int | None,
+    check: "Callable[[DataSettings], None]",
+    skipped: "Skipped | None" = None,
 ) -> "list[Source]":
     """Return what the arguments of a command that looks at pictures stand for.
 
-    `skipped` takes those whose names are not UTF-8.
+    `check` refuses a set of faces; `skipped` takes those whose names are not UTF-8.
     """
     from sspl.data.skipping import Skipped
     from sspl.inference.sources import open_sources
@@ -138,7 +143,9 @@ def open_inputs(
     left_out = (Skipped("fail") if skipped is None else skipped).note
 
     def open_faces(spec: str) -> "FaceSet":
-        return data_without(spec, MODEL_DECIDES, "crop", "masks").open()
+        data = data_without(spec, NO_MASKS, "masks")
+        check(data)
+        return data.open()
 
     return open_sources(inputs, open_faces, every, frames, left_out)
 
@@ -207,6 +214,18 @@ def complete(command: click.Command) -> None:
             help="No progress bars and remarks: the result and errors alone.",
         )
     )
+
+
+def data_of_model(spec: str, model: Path) -> "DataSettings":
+    """Parse a data spec for a command that looks at faces as a fine-tuned model does.
+
+    Raises `SettingsError` for masks, which it does not use, and for a crop that is not its own.
+    """
+    from sspl.models.model_metadata import read_metadata
+
+    data = data_without(spec, NO_MASKS, "masks")
+    data.require_box(read_metadata(model).box, str(model))
+    return data
 
 
 def data_without(spec: str, why: str, *options: str) -> "DataSettings":

@@ -16,7 +16,15 @@ from sspl.cli.options import (
     say,
     settings_file,
 )
-from sspl.cli.values import at_least, device_value, file_out, folder_in, folder_out, path_in
+from sspl.cli.values import (
+    FileOut,
+    at_least,
+    device_value,
+    file_out,
+    folder_in,
+    folder_out,
+    path_in,
+)
 
 if TYPE_CHECKING:
     from sspl.data.skipping import OnError
@@ -59,15 +67,20 @@ def train(
     Settings follow as key=value, such as steps=2000 model.width=0.25; 'sspl settings
     parser' lists them.
     """
-    from sspl.parsing.commands import train_and_test
+    from sspl.io.run_files import require_new
     from sspl.parsing.parser_settings import ParserSettings
-    from sspl.parsing.report import parser_table
     from sspl.settings import build, read_settings
+
+    require_new(out, resume)
 
     content = read_settings(settings_file) if settings_file else {}
     if pairs is not None:
         overrides = (*overrides, f"pairs={pairs}")
     settings = build(ParserSettings, content, overrides)
+    # Only now torch is loaded.
+    from sspl.parsing.commands import train_and_test
+    from sspl.parsing.report import parser_table
+
     figures = train_and_test(images, masks, classes, split_file, settings, out, resume)
     say(parser_table(figures), figures, as_json)
 
@@ -150,7 +163,7 @@ def run(
 
 @parser.command("export")
 @click.argument("model", type=folder_in)
-@click.option("--out", type=file_out, required=True)
+@click.option("--out", type=FileOut(".onnx"), required=True)
 @click.option("--short-side", type=click.IntRange(32, 1024), help="Px of the square it looks at.")
 @click.option(
     "--average/--no-average",

@@ -5,12 +5,12 @@ from pathlib import Path
 import click
 
 from sspl.cli.options import json_option, say
-from sspl.cli.values import file_out, folder_in
+from sspl.cli.values import FileOut, folder_in
 
 
 @click.command()
 @click.argument("run", type=folder_in)
-@click.option("--out", type=file_out, required=True, help="HTML file.")
+@click.option("--out", type=FileOut(".html", ".htm"), required=True, help="HTML file.")
 @click.option("--split", default="test", show_default=True, help="Which evaluation of a run.")
 @click.option(
     "--faces",

@@ -1,8 +1,9 @@
 """`sspl pretrain` and `sspl finetune`."""
 
 import logging
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +20,11 @@ from sspl.cli.options import (
 )
 from sspl.cli.values import Finite, at_least, folder_out, seed_value
 
+if TYPE_CHECKING:
+    from sspl.data.records import FaceSource
+    from sspl.training.partition import Partition
+    from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
+
 preset_option = click.option(
     "--preset",
     default="small",
@@ -29,29 +35,14 @@ preset_option = click.option(
 
 
 def gather(
-    stage: Any,
-    preset_name: str,
-    settings_file: Path | None,
-    given: dict[str, Any],
-    backbone: str | None = None,
-    run: Path | None = None,
+    settings_file: Path | None, given: dict[str, Any], backbone: str | None
 ) -> dict[str, Any]:
-    """Lay a settings file over a preset, and what the options gave over both.
-
-    With `run` the settings of that run take the place of the two.
-    """
-    from sspl.io.runs import SETTINGS_FILE
+    """Lay what the options gave over a settings file."""
     from sspl.settings import merge, read_settings
-    from sspl.training.stage_settings import preset
 
     if backbone is not None:
         given = given | {"backbone": {"own": backbone}}
-    if run is not None:
-        return merge(read_settings(run / SETTINGS_FILE), given)
-    content = preset(preset_name, stage)
-    if settings_file is not None:
-        content = merge(content, read_settings(settings_file))
-    return merge(content, given)
+    return merge(read_settings(settings_file), given) if settings_file else given
 
 
 @click.command(cls=DataCommand)
@@ -85,10 +76,11 @@ def pretrain(
     pretrain' lists them.
     """
     from sspl.data.data_settings import parse_data_spec
-    from sspl.distributed.group import agreed, is_first, joined
-    from sspl.settings import build
-    from sspl.training.pretrain import pretrain as run
+    from sspl.io.run_files import SETTINGS_FILE, require_new
+    from sspl.settings import build, merge, read_settings
+    from sspl.training.face_sources import stage_1_sources
     from sspl.training.stage_settings import PretrainSettings
+    from sspl.training.stage_settings import preset as preset_of
 
     def chosen() -> PretrainSettings:
         given: dict[str, Any] = {} if seed is None else {"seed": seed}
@@ -97,12 +89,25 @@ def pretrain(
         if specs:
             given["data"] = [parse_data_spec(s).absolute().model_dump() for s in specs]
         run = going_on(out, resume, specs, settings_file)
-        content = gather("pretrain", preset, settings_file, given, backbone, run)
-        return build(PretrainSettings, content, overrides)
+        base = read_settings(run / SETTINGS_FILE) if run else preset_of(preset, "pretrain")
+        return build(
+            PretrainSettings, merge(base, gather(settings_file, given, backbone)), overrides
+        )
+
+    def opened() -> "tuple[PretrainSettings, list[FaceSource]]":
+        require_new(out, resume)
+        settings = chosen()
+        return settings, stage_1_sources(settings)
+
+    _log()
+    early = opened() if _alone() else None
+    # Only now torch is loaded.
+    from sspl.distributed.group import agreed, is_first, joined
+    from sspl.training.pretrain import pretrain as run
 
     with joined():
-        _log(is_first())
-        last = run(agreed(chosen), out, resume)
+        settings, sources = early or agreed(opened)
+        last = run(settings, out, resume, sources)
         if is_first():
             say("\n".join(f"{name:<22} {value}" for name, value in last.items()), last, as_json)
 
@@ -112,13 +117,19 @@ def going_on(out: Path, resume: bool, *given: object) -> Path | None:
 
     So `--out RUN --resume` is enough, and `optim.epochs=N` behind it makes the run longer.
     """
-    from sspl.io.runs import SETTINGS_FILE
+    from sspl.io.run_files import SETTINGS_FILE
 
     return out if resume and not any(given) and (out / SETTINGS_FILE).is_file() else None
 
 
-def _log(speaks: bool) -> None:
+def _log() -> None:
+    speaks = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if speaks else logging.ERROR, format="%(message)s")
+
+
+def _alone() -> bool:
+    """Tell whether this is the only process: then nobody waits while it looks at its input."""
+    return os.environ.get("WORLD_SIZE", "1") == "1"
 
 
 @click.command(cls=DataCommand)
@@ -162,9 +173,10 @@ def finetune(
     Settings follow as key=value; 'sspl settings finetune' lists them.
     """
     from sspl.data.data_settings import parse_data_spec
-    from sspl.distributed.group import agreed, is_first, joined
-    from sspl.settings import build
-    from sspl.training.finetune import finetune as run
+    from sspl.io.run_files import SETTINGS_FILE, require_new
+    from sspl.settings import build, merge, read_settings
+    from sspl.training.inheriting import finetune_settings
+    from sspl.training.partition import partition
     from sspl.training.stage_settings import FinetuneSettings
     from sspl.weights import BUILT_IN, absolute
 
@@ -179,13 +191,27 @@ def finetune(
         if seed is not None:
             given["seed"] = seed
         if spec is not None:
-            given["data"] = parse_data_spec(spec).absolute().model_dump()
-        content = gather("finetune", preset, settings_file, given, backbone, run)
-        return build(FinetuneSettings, content, overrides)
+            given["data"] = parse_data_spec(spec).absolute().model_dump(exclude_unset=True)
+        above = gather(settings_file, given, backbone)
+        if run is not None:
+            before = read_settings(run / SETTINGS_FILE)
+            return build(FinetuneSettings, merge(before, above), overrides)
+        return finetune_settings(preset, above, overrides)
+
+    def opened() -> "tuple[FinetuneSettings, Partition]":
+        require_new(out, resume)
+        settings = chosen()
+        return settings, partition(settings)
+
+    _log()
+    early = opened() if _alone() else None
+    # Only now torch is loaded.
+    from sspl.distributed.group import agreed, is_first, joined
+    from sspl.training.finetune import finetune as run
 
     with joined():
-        _log(is_first())
-        summary = run(agreed(chosen), out, resume)
+        settings, parts = early or agreed(opened)
+        summary = run(settings, out, resume, parts)
         if is_first():
             lines = (f"{name:<28} {value}" for name, value in summary["best"].items())
             say("\n".join(lines), summary, as_json)

@@ -100,11 +100,20 @@ class Start(Name):
 
 
 class FileOut(Name):
-    """A file to write: one that is there is replaced, and nothing else is."""
+    """A file to write: one that is there is replaced, and nothing else is.
+
+    With `endings` its name must have one of them.
+    """
+
+    def __init__(self, *endings: str) -> None:
+        super().__init__(path_type=Path)
+        self.endings = endings
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path; refuse a folder, a device, a pipe and a socket."""
         path = super().convert(value, param, ctx)
+        if self.endings and path.suffix not in self.endings:
+            self.fail(f"{path}: give the file a name that ends in {', '.join(self.endings)}.")
         try:
             require_file_place(path)
         except SsplError as error:
@@ -180,7 +189,7 @@ path_in = Name(path_type=Path)
 folder_in = Name(exists=True, path_type=Path)
 start_in = Start(exists=True, path_type=Path)
 folder_out = FolderOut(path_type=Path)
-file_out = FileOut(path_type=Path)
+file_out = FileOut()
 host_value = Host()
 port_value = click.IntRange(0, 65535)
 file_in = Name(exists=True, dir_okay=False, path_type=Path)

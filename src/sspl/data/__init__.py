@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from sspl.data.adapters.base import Adapter as Adapter
     from sspl.data.canvases import CanvasBatch as CanvasBatch
     from sspl.data.canvases import Canvases as Canvases
-    from sspl.data.canvases import FaceSource as FaceSource
     from sspl.data.data_settings import DataSettings as DataSettings
     from sspl.data.data_settings import parse_data_spec as parse_data_spec
     from sspl.data.records import MISSING as MISSING
     from sspl.data.records import FaceRecord as FaceRecord
     from sspl.data.records import FaceSet as FaceSet
+    from sspl.data.records import FaceSource as FaceSource
     from sspl.data.subsets import label_subset as label_subset
     from sspl.data.synthetic import render_face as render_face
     from sspl.data.synthetic import write_synthetic as write_synthetic
@@ -30,9 +30,9 @@ else:
     __getattr__, __all__ = public(
         __name__,
         adapters="Adapter",
-        canvases="CanvasBatch Canvases FaceSource",
+        canvases="CanvasBatch Canvases",
         data_settings="DataSettings parse_data_spec",
-        records="MISSING FaceRecord FaceSet",
+        records="MISSING FaceRecord FaceSet FaceSource",
         subsets="label_subset",
         synthetic="render_face write_synthetic",
         transforms="ColourSettings GeometrySettings cut_squares draw_geometry jitter_colour "

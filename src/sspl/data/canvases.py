@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sspl.data.images import Box, mask_canvas, read_canvas, read_mask
+from sspl.data.images import mask_canvas, read_canvas, read_mask
 from sspl.data.orders import WINDOW, Places, WindowedOrder
 from sspl.data.packs.read import PackedFaces
-from sspl.data.records import Faces, box_in
+from sspl.data.records import FaceSource, box_in
 from sspl.data.streams import read_ahead
 from sspl.errors import DataError, SsplError
 from sspl.io.cores import usable_cores
@@ -32,21 +32,6 @@ Canvas = tuple[Tensor, Tensor]
 Several are stacked along a first dimension. Channels stay last, as decoders give them and as
 resizing and sampling read them fastest.
 """
-
-
-@dataclass(frozen=True)
-class FaceSource:
-    """Faces of one set and the box of each original picture that is used.
-
-    Examples:
-        >>> faces = parse_data_spec("celeba:faces")
-        >>> source = FaceSource(faces.open(), faces.box())
-        >>> source.box
-        (0.0, 0.0, 1.0, 1.0)
-    """
-
-    faces: Faces
-    box: Box
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,14 @@ class DataSettings(BaseModel):
             )
         return faces.cut.box
 
+    def require_box(self, box: Box, whose: str) -> None:
+        """Raise `SettingsError` where a crop was given that is not this one, which is in use."""
+        if "crop" in self.model_fields_set and self.box() != tuple(box):
+            raise SettingsError(
+                f"crop: {whose} has crop={crop_text(box)}, not {crop_text(self.box())}; "
+                "leave crop out here."
+            )
+
     def stream(self, splits: Sequence[str]) -> Faces:
         """Open faces to be learnt from without labels: these splits, where the set has any.
 
@@ -187,6 +195,22 @@ def parse_data_spec(text: str) -> DataSettings:
         return DataSettings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(f"data '{text}': {_first_problem(error)}.") from None
+
+
+def name_of_box(box: Box) -> str | Box:
+    """Return a crop as settings have it: by its name where it has one.
+
+    Examples:
+        >>> name_of_box(CELEBA_BOX), name_of_box((0.1, 0.1, 0.9, 0.9))
+        ('celeba', (0.1, 0.1, 0.9, 0.9))
+    """
+    return next((name for name, named in _NAMED_BOXES.items() if named == tuple(box)), box)
+
+
+def crop_text(box: Box) -> str:
+    """Return a crop as a data set on the command line has it."""
+    name = name_of_box(box)
+    return name if isinstance(name, str) else _LIST_SEPARATOR.join(str(edge) for edge in box)
 
 
 def split_spec(text: str) -> tuple[str, list[str]]:

@@ -228,3 +228,18 @@ def box_in_cut(cut: Cut | None, source: str, box: Box, canvas: int) -> Box:
             f"canvas={side} or less, or pack again with --canvas {canvas}."
         )
     return WHOLE_FRAME
+
+
+@dataclass(frozen=True)
+class FaceSource:
+    """Faces of one set and the box of each original picture that is used.
+
+    Examples:
+        >>> faces = parse_data_spec("celeba:faces")
+        >>> source = FaceSource(faces.open(), faces.box())
+        >>> source.box
+        (0.0, 0.0, 1.0, 1.0)
+    """
+
+    faces: Faces
+    box: Box

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sspl.data.data_settings import DataSettings
 from sspl.evaluation.evaluate import evaluate, write_evaluation
 from sspl.io.files import write_csv
-from sspl.io.runs import SETTINGS_FILE, finished
+from sspl.io.run_files import SETTINGS_FILE, finished
 from sspl.settings import build, merge
 from sspl.training.finetune import finetune
 from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings

@@ -15,7 +15,7 @@ from sspl.evaluation.decided import decided_lines, decided_summary, own_decision
 from sspl.evaluation.evaluate import Evaluation, judge, labelled_probabilities, write_evaluation
 from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
 from sspl.io.files import read_json, write_json
-from sspl.io.runs import SETTINGS_FILE
+from sspl.io.run_files import SETTINGS_FILE
 from sspl.models.bundle import AttributeModel, load_model, save_decisions
 from sspl.settings import build, read_settings
 from sspl.training.deciding import ThresholdRule, choose_decisions

@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sspl.data.canvases import Canvases, FaceSource
-from sspl.data.records import FaceSet, Labels
+from sspl.data.canvases import Canvases
+from sspl.data.records import FaceSet, FaceSource, Labels
 from sspl.device import keep_freed_memory, pick_device
 from sspl.errors import DataError
 from sspl.evaluation.decided import decided_lines, own_decisions

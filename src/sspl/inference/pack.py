@@ -9,10 +9,12 @@ from sspl.evaluation.decide_run import DECISIONS_FILE
 from sspl.inference.card import RunMetadata, model_card
 from sspl.io.files import holds_nothing, write_json, write_text
 from sspl.io.locks import claimed
-from sspl.io.runs import METRICS_JSON, RUN_FILE, SETTINGS_FILE, versions
+from sspl.io.run_files import METRICS_JSON, RUN_FILE, SETTINGS_FILE
+from sspl.io.runs import versions
 from sspl.io.weights import save_tensors
 from sspl.metrics.attributes import remarks
-from sspl.models.bundle import CONFIG_FILE, MODEL_FILE, load_model, model_metadata
+from sspl.models.bundle import load_model, model_metadata
+from sspl.models.model_metadata import CONFIG_FILE, MODEL_FILE
 from sspl.settings import read_settings
 
 CARD_FILE: Final = "MODEL_CARD.md"

@@ -17,8 +17,8 @@ from sspl.data.images import Box
 from sspl.domain.attributes import attribute_fault
 from sspl.errors import DataError, SettingsError
 from sspl.io.files import parse_json
-from sspl.models.bundle import MOST_SIDE
 from sspl.models.decisions import check_decisions
+from sspl.models.model_metadata import MOST_SIDE, read_metadata
 from sspl.onnx.files import external_tensors, onnx, onnxruntime, parse_onnx, start_session
 from sspl.settings import Settings, build
 
@@ -104,6 +104,18 @@ class PortableModel:
                 "the ONNX graph gave numbers that are no probabilities; export the model again."
             )
         return found.clip(0, 1)
+
+
+def stated_box(path: Path) -> Box:
+    """Return the part of each picture that a model of any kind uses, without opening its network.
+
+    Raises `DataError` when there is no model in `path`, or a damaged one.
+    """
+    if path.suffix != SUFFIX:
+        return read_metadata(path).box
+    if not path.is_file():
+        raise DataError(f"{path}: no such model file; make it with 'sspl export'.")
+    return _read_metadata(path, path.read_bytes()).box
 
 
 def load_portable(path: Path) -> PortableModel:

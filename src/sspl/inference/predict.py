@@ -35,7 +35,7 @@ from sspl.io.files import write_text
 from sspl.io.locks import claimed
 from sspl.io.names import require_own_places
 from sspl.io.progress import watched
-from sspl.models.bundle import CONFIG_FILE, MODEL_FILE
+from sspl.models.model_metadata import CONFIG_FILE, MODEL_FILE
 from sspl.settings import Settings
 
 log = logging.getLogger(__name__)

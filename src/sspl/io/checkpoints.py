@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sspl.errors import DataError
+from sspl.io.run_files import PREVIOUS_FILE, STATE_FILE, has_state
 from sspl.io.weights import load_strictly, load_tensors, save_tensors
-
-STATE_FILE: Final = "state.safetensors"
-PREVIOUS_FILE: Final = "state.previous.safetensors"
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +58,6 @@ def load_state(
         _restore(module, own_optimiser, own, f"{path} ({name})")
     _restore(network, optimiser, tensors, str(path))
     return metadata
-
-
-def has_state(folder: Path) -> bool:
-    """Tell whether a run in this folder has saved anything."""
-    return any((folder / name).exists() for name in (STATE_FILE, PREVIOUS_FILE))
 
 
 def _newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]] | None:

@@ -11,16 +11,20 @@ from typing import Any, Final
 from sspl import __version__
 from sspl.distributed.group import agreed, is_first
 from sspl.errors import SsplError
-from sspl.io.checkpoints import has_state
-from sspl.io.files import read_json, read_text, write_csv, write_json, write_text
+from sspl.io.files import write_csv, write_json, write_text
 from sspl.io.locks import claimed
 from sspl.io.resuming import Extent, require_same_settings
+from sspl.io.run_files import (
+    METRICS_CSV,
+    METRICS_JSON,
+    RUN_FILE,
+    SETTINGS_FILE,
+    finished,
+    has_state,
+    require_new,
+    rows_done,
+)
 from sspl.settings import Settings, dump_yaml
-
-SETTINGS_FILE: Final = "settings.yaml"
-RUN_FILE: Final = "run.json"
-METRICS_CSV: Final = "metrics.csv"
-METRICS_JSON: Final = "metrics.json"
 
 VERSIONED: Final = ("torch", "numpy", "pillow", "safetensors", "scikit-learn")
 
@@ -64,11 +68,7 @@ def start_run(
     settings_file = folder / SETTINGS_FILE
     text = dump_yaml(settings)
     if settings_file.exists():
-        if not resume:
-            raise SsplError(
-                f"{folder} already holds a run; add --resume to go on with it, "
-                "or choose another --out."
-            )
+        require_new(folder, resume)
         other = require_same_settings(settings_file, settings, extent, rows_done(folder))
         if extent and extent[0] in other and finished(folder) and not has_state(folder):
             raise SsplError(
@@ -93,12 +93,6 @@ def start_run(
     write_text(settings_file, text)
 
 
-def rows_done(folder: Path) -> int:
-    """Return how many epochs the log of a run tells of; 0 where there is none."""
-    file = folder / METRICS_CSV
-    return max(0, len(read_text(file).splitlines()) - 1) if file.exists() else 0
-
-
 def write_metrics(
     folder: Path, rows: Sequence[Mapping[str, Any]], final: Mapping[str, Any]
 ) -> None:
@@ -106,10 +100,3 @@ def write_metrics(
     header = list(dict.fromkeys(key for row in rows for key in row))
     write_csv(folder / METRICS_CSV, header, ([row.get(key) for key in header] for row in rows))
     write_json(folder / METRICS_JSON, final)
-
-
-def finished(folder: Path) -> bool:
-    """Tell whether a training run in this folder has come to its end."""
-    file = folder / METRICS_JSON
-    content = read_json(file) if file.exists() else {}
-    return isinstance(content, dict) and content.get("finished") is True

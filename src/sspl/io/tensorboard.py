@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sspl.errors import DataError, SsplError
-from sspl.io.runs import METRICS_CSV, finished
+from sspl.io.run_files import METRICS_CSV, finished
 
 STEPS: Final = ("step", "epoch")
 """Columns that count; the first of them that a log has is the axis of its curves."""

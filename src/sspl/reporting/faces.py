@@ -6,7 +6,7 @@ from sspl.data.data_settings import DataSettings, parse_data_spec
 from sspl.data.images import Box
 from sspl.data.records import FaceSet
 from sspl.errors import SettingsError
-from sspl.io.runs import SETTINGS_FILE
+from sspl.io.run_files import SETTINGS_FILE
 from sspl.settings import read_settings
 from sspl.study.runner import STUDY_FILE
 from sspl.study.study_settings import open_spec

@@ -5,9 +5,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sspl.data.canvases import Canvases, FaceSource
+from sspl.data.canvases import Canvases
 from sspl.data.images import WHOLE_FRAME, Box
-from sspl.data.records import MISSING, FaceSet
+from sspl.data.records import MISSING, FaceSet, FaceSource
 from sspl.errors import DataError
 from sspl.evaluation.predictions import Predictions
 from sspl.metrics.attributes import THRESHOLD

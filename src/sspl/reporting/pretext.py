@@ -11,13 +11,13 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
+from sspl.data.canvases import CanvasBatch, Canvases
 from sspl.data.images import WHOLE_FRAME, Box
 from sspl.data.palette import overlay, palette
-from sspl.data.records import FaceSet
+from sspl.data.records import FaceSet, FaceSource
 from sspl.data.synthetic.render import render_face
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
-from sspl.io.runs import SETTINGS_FILE
+from sspl.io.run_files import SETTINGS_FILE
 from sspl.io.weights import load_strictly, load_tensors
 from sspl.models.backbones.base import pooled
 from sspl.reporting.page import drawing, picture

@@ -15,7 +15,7 @@ from sspl.evaluation.predictions import load_predictions, predictions_file
 from sspl.evaluation.statistics import RESAMPLED, drawn_text
 from sspl.evaluation.subgroups import is_clear
 from sspl.inference.card import CONTESTED, RESPONSIBLE
-from sspl.io.runs import METRICS_CSV, METRICS_JSON, RUN_FILE, SETTINGS_FILE
+from sspl.io.run_files import METRICS_CSV, METRICS_JSON, RUN_FILE, SETTINGS_FILE
 from sspl.io.tensorboard import read_rows
 from sspl.metrics.attributes import remarks
 from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart

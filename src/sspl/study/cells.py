@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from sspl.errors import SettingsError
 from sspl.io.user_code import is_user_code
-from sspl.io.weights import stated_checksum
+from sspl.io.weight_headers import stated_checksum
 from sspl.settings import build, merge
 from sspl.study.study_settings import MethodSettings, Protocol, StudySettings
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Literal
 
 from sspl.io.locks import is_locked
-from sspl.io.runs import finished
+from sspl.io.run_files import finished
 from sspl.study.cells import (
     FAILURE_FILE,
     RESULT_FILE,

@@ -15,7 +15,7 @@ from sspl.evaluation.evaluate import describe, judge
 from sspl.evaluation.predictions import predictions_file, save_predictions
 from sspl.io.files import write_json, write_text
 from sspl.io.locks import locked
-from sspl.io.runs import SETTINGS_FILE, finished
+from sspl.io.run_files import SETTINGS_FILE, finished
 from sspl.settings import dump_yaml
 from sspl.study.cells import (
     FAILURE_FILE,

@@ -15,11 +15,12 @@ from sspl.device import pick_device
 from sspl.errors import SettingsError
 from sspl.evaluation.evaluate import predict_labelled
 from sspl.evaluation.predictions import Predictions
-from sspl.io.runs import SETTINGS_FILE, finished
+from sspl.io.run_files import SETTINGS_FILE, finished
 from sspl.metrics.attributes import positive_rates
-from sspl.models.bundle import MODEL_FILE, load_model
+from sspl.models.bundle import load_model
 from sspl.models.extractors import canvas_for
 from sspl.models.feature_cache import compute_features, face_features
+from sspl.models.model_metadata import MODEL_FILE
 from sspl.study.features import hog_extractor, network_extractor, some_canvases
 from sspl.study.probe_settings import FeatureSettings, HogSettings, KNNSettings
 from sspl.study.probes import fit_probe

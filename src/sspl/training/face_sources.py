@@ -5,18 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from sspl.data.canvases import FaceSource
 from sspl.data.data_settings import DataSettings
 from sspl.data.mask_shares import require_two_classes
 from sspl.data.packs.read import PackedFaces
-from sspl.data.records import MISSING, Faces, FaceSet
+from sspl.data.records import MISSING, Faces, FaceSet, FaceSource, Labels
 from sspl.data.skipping import SKIPPED_FILE, Skipped, usable, without
 from sspl.domain.taxonomy import Taxonomy
 from sspl.errors import SettingsError
-from sspl.io.checkpoints import has_state
+from sspl.io.run_files import has_state
 from sspl.training.stage_settings import PretrainSettings
 
 log = logging.getLogger(__name__)
@@ -32,6 +30,13 @@ def unlabelled_sources(data: Sequence[DataSettings], splits: Sequence[str]) -> l
         faces = part.stream(splits)
         sources.append(FaceSource(faces, part.box_of(faces)))
     return sources
+
+
+def stage_1_sources(settings: PretrainSettings) -> list[FaceSource]:
+    """Open the faces of stage 1; raise `SettingsError` where none are given, or none of a split."""
+    if not settings.data:
+        raise SettingsError("data: no faces given; add --data FORMAT:FOLDER.")
+    return unlabelled_sources(settings.data, settings.splits)
 
 
 @dataclass(frozen=True)
@@ -58,16 +63,19 @@ class PretrainFaces:
 
 
 def pretrain_faces(
-    settings: PretrainSettings, taxonomy: Taxonomy, learners: Sequence[str], resumed: Path | None
+    settings: PretrainSettings,
+    taxonomy: Taxonomy,
+    learners: Sequence[str],
+    resumed: Path | None,
+    opened: Sequence[FaceSource] | None = None,
 ) -> PretrainFaces:
     """Open the faces of stage 1 for tasks of which `learners` cannot do without masks.
 
-    `resumed` is the folder of a run to go on with. Raises `SettingsError` or `DataError` when the
+    `resumed` is the folder of a run to go on with, `opened` the faces where they were opened
+    already. Raises `SettingsError` or `DataError` when the
     faces do not fit the run.
     """
-    if not settings.data:
-        raise SettingsError("data: no faces given; add --data FORMAT:FOLDER.")
-    sources = unlabelled_sources(settings.data, settings.splits)
+    sources = list(opened or stage_1_sources(settings))
     skipped = Skipped(settings.on_error)
     sources = _usable(sources, skipped, len(taxonomy), resumed)
     for source in sources:
@@ -77,20 +85,20 @@ def pretrain_faces(
     return PretrainFaces(sources, skipped, odd)
 
 
-def attribute_labels(sources: Sequence[FaceSource]) -> dict[str, Tensor]:
+def attribute_labels(sources: Sequence[FaceSource]) -> dict[str, Labels]:
     """Return int8 (faces,) by attribute, over all sources one after the other.
 
     Raises `SettingsError` for faces that come without labels, as those of a pack do here.
     """
-    columns: dict[str, Tensor] = {}
+    columns: dict[str, Labels] = {}
     total, start = sum(len(source.faces) for source in sources), 0
     for source in sources:
         faces = source.faces
         if not isinstance(faces, FaceSet):
             raise SettingsError(f"{faces.source}: comes without labels; give the set itself.")
         for name, column in zip(faces.schema.names, faces.labels.T, strict=True):
-            labels = columns.setdefault(name, torch.full((total,), MISSING, dtype=torch.int8))
-            labels[start : start + len(faces)] = torch.from_numpy(column.copy())
+            labels = columns.setdefault(name, np.full(total, MISSING, np.int8))
+            labels[start : start + len(faces)] = column
         start += len(faces)
     return columns
 

@@ -9,19 +9,19 @@ from torch import nn
 from sspl.data.images import Box
 from sspl.domain.attributes import schema_for
 from sspl.errors import DataError, SettingsError
-from sspl.io.runs import SETTINGS_FILE
 from sspl.io.user_code import load_user_code
 from sspl.io.weights import load_tensors, read_tensors
 from sspl.models.attributes import AttributeNetwork
-from sspl.models.bundle import MODEL_FILE, AttributeModel, load_model
+from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.extractor_settings import PixelSettings
 from sspl.models.extractors import Extractor, RunExtractor, read_graph
 from sspl.models.frozen import with_backbone
+from sspl.models.model_metadata import MODEL_FILE
 from sspl.models.network_settings import BackboneSettings, HeadSettings, SegmentationSettings
 from sspl.models.splnet import AnyAttributeNetwork, BranchAttributeNetwork
-from sspl.settings import build, read_settings
+from sspl.settings import build
 from sspl.training.feature_settings import OnnxSettings, RunSettings, TorchSettings
-from sspl.training.stage_settings import PretrainSettings
+from sspl.training.inheriting import read_start
 from sspl.training.starts import PRETRAINED_FILE
 from sspl.training.transfer import transfer
 from sspl.weights import resolved
@@ -87,18 +87,10 @@ def _pretrained(file: Path) -> FeatureSource:
         segmentation = build(SegmentationSettings, metadata["segmentation"])
         network = AttributeNetwork(backbone, head, 1, segmentation, tuple(metadata["classes"]))
     transfer(network, file)
-    box = _common_box(file.parent / SETTINGS_FILE)
+    box = read_start(file).box
     return FeatureSource(
         network.eval(), box, int(metadata["canvas"]), int(metadata["input_size"]), None
     )
-
-
-def _common_box(settings: Path) -> Box | None:
-    """Return the crop of the faces that stage 1 saw, where it is known and one."""
-    if not settings.exists():
-        return None
-    boxes = {data.box() for data in build(PretrainSettings, read_settings(settings)).data}
-    return boxes.pop() if len(boxes) == 1 else None
 
 
 def open_extractor(settings: OnnxSettings | TorchSettings | RunSettings) -> Extractor:

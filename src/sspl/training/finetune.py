@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor, nn
 
-from sspl.data.canvases import CanvasBatch, Canvases, FaceSource
+from sspl.data.canvases import CanvasBatch, Canvases
 from sspl.data.framing import usual_size
 from sspl.data.inputs import require_same_inputs
-from sspl.data.records import FaceSet
+from sspl.data.records import FaceSet, FaceSource
 from sspl.data.subsets import save_subset
 from sspl.data.transforms import random_view
 from sspl.device import autocast, generator_for
@@ -53,7 +53,7 @@ from sspl.training.deciding import choose_decisions
 from sspl.training.face_sources import unlabelled_sources
 from sspl.training.loop import Epoch, LogRow, Loop, Losses, Place, Stage, begin, placed
 from sspl.training.losses import attribute_loss
-from sspl.training.partition import partition
+from sspl.training.partition import Partition, partition
 from sspl.training.run_inputs import finetune_inputs
 from sspl.training.selection import selection, validation_figures
 from sspl.training.stage_settings import FinetuneSettings, extent_of
@@ -69,13 +69,12 @@ class Finetuning(Stage[CanvasBatch]):
 
     kind = "finetune"
 
-    def __init__(self, settings: FinetuneSettings) -> None:
-        if settings.data is None:
-            raise SettingsError("data: no faces given; add --data FORMAT:FOLDER.")
+    def __init__(self, settings: FinetuneSettings, parts: Partition | None = None) -> None:
+        self.parts = parts or partition(settings)
+        assert settings.data is not None
         self.settings, self.optim = settings, settings.optim
         self.epochs, self.clip = settings.optim.epochs, settings.optim.clip
         self.device = begin(settings.runtime.device, settings.seed)
-        self.parts = partition(settings)
         self.selection = selection(settings, self.parts)
         self.pictures = usual_size(self.parts.train, settings.data.box_of(self.parts.train))
         self.rates = positive_rates(self.parts.train.labels)
@@ -331,14 +330,18 @@ class Finetuning(Stage[CanvasBatch]):
             log.warning(line)
 
 
-def finetune(settings: FinetuneSettings, out: Path, resume: bool = False) -> LogRow:
+def finetune(
+    settings: FinetuneSettings, out: Path, resume: bool = False, parts: Partition | None = None
+) -> LogRow:
     """Run stage 2 into the run folder `out`; return the summary with the best epoch's row.
+
+    `parts` are the faces that the settings name, where they were opened already.
 
     The weights that are kept are those of the best epoch on the validation faces; the test
     split is never opened (docs/method.md#do-not-repeat-1).
     """
     with claimed_run(out):
-        run = agreed(lambda: Finetuning(settings))
+        run = agreed(lambda: Finetuning(settings, parts))
         agreed(lambda: run.open(out, resume))
         loop = Loop(run, out)
         if resume:

@@ -1,6 +1,7 @@
 """Which faces stage 2 learns from, and which it is selected on."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -8,6 +9,8 @@ from sspl.data.records import FaceSet
 from sspl.data.subsets import label_subset
 from sspl.errors import SettingsError
 from sspl.training.stage_settings import FinetuneSettings
+
+NO_FACES: Final = "data: no faces given; add --data FORMAT:FOLDER."
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ def partition(settings: FinetuneSettings) -> Partition:
     faces is held out, so that no label beyond the budget is looked at. Where that share is 0 there
     are no validation faces; raises `SettingsError` when the settings need some.
     """
-    assert settings.data is not None
+    if settings.data is None:
+        raise SettingsError(NO_FACES)
     faces = settings.data.open()
     if not len(faces.schema):
         raise SettingsError(f"data: {faces.source} carries no attribute labels to learn from.")

@@ -1,11 +1,12 @@
 """The network of stage 1: one shared backbone, one head for each task."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from sspl.data.images import Box
 from sspl.domain.regions import REGIONS, WHOLE
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
 from sspl.models.backbones import build_backbone
@@ -89,9 +90,12 @@ def build_network(settings: PretrainSettings, taxonomy: Taxonomy) -> Pretrainer:
 
 
 def pretrained_metadata(
-    settings: PretrainSettings, network: Pretrainer, faces: int
+    settings: PretrainSettings, network: Pretrainer, faces: int, boxes: Collection[Box]
 ) -> dict[str, Any]:
-    """Return what a file of stage-1 weights says of them; `faces` is how many were learnt from."""
+    """Return what a file of stage-1 weights says of them.
+
+    `faces` is how many were learnt from, `boxes` what was used of their pictures.
+    """
     taxonomy = load_taxonomy(settings.taxonomy)
     return {
         "kind": "pretrained",
@@ -104,4 +108,5 @@ def pretrained_metadata(
         "classes": taxonomy.classes,
         "tasks": [str(name) for name in network.tasks],
         "faces": faces,
+        "box": next(iter(boxes)) if len(set(boxes)) == 1 else None,
     }

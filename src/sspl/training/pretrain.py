@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sspl.data.canvases import CanvasBatch, Canvases
 from sspl.data.inputs import require_same_inputs
+from sspl.data.records import FaceSource
 from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images, warp_masks
 from sspl.device import autocast, generator_for
 from sspl.distributed.group import agreed, for_all_processes, is_first, local_count
@@ -65,8 +66,11 @@ class Pretraining(Stage[CanvasBatch]):
 
     kind = "pretrain"
 
-    def __init__(self, settings: PretrainSettings) -> None:
+    def __init__(
+        self, settings: PretrainSettings, sources: Sequence[FaceSource] | None = None
+    ) -> None:
         self.settings, optim = settings, settings.optim
+        self.sources = sources
         self.epochs, self.clip = optim.epochs, optim.clip
         self.taxonomy = load_taxonomy(settings.taxonomy)
         self.device = begin(settings.runtime.device, settings.seed)
@@ -85,10 +89,13 @@ class Pretraining(Stage[CanvasBatch]):
         """Open the faces and make the run folder, or go on in it."""
         settings, optim, runtime = self.settings, self.settings.optim, self.settings.runtime
         learners = [name for name, task in self.network.tasks.items() if task.needs_masks]
-        faces = pretrain_faces(settings, self.taxonomy, learners, out if resume else None)
+        resumed = out if resume else None
+        faces = pretrain_faces(settings, self.taxonomy, learners, resumed, self.sources)
+        self.boxes = {source.box for source in faces.sources}
         classes = len(self.taxonomy) if faces.has_masks else None
         labelled = any(task.needs_labels for task in self.network.tasks.values())
-        self.labels = attribute_labels(faces.sources) if labelled else {}
+        columns = attribute_labels(faces.sources) if labelled else {}
+        self.labels = {name: torch.from_numpy(column) for name, column in columns.items()}
         cache = runtime.cache_gb / local_count()
         self.canvases = Canvases(faces.sources, settings.canvas, classes, cache, runtime.workers)
         self.micro = micro_batches_of(optim.batch_size, len(self.canvases), optim.accumulate)
@@ -177,19 +184,27 @@ class Pretraining(Stage[CanvasBatch]):
 
     def finish(self, rows: Sequence[LogRow], out: Path) -> None:
         """Write what stage 2 starts from."""
-        metadata = pretrained_metadata(self.settings, self.network, len(self.canvases))
+        faces = len(self.canvases)
+        metadata = pretrained_metadata(self.settings, self.network, faces, self.boxes)
         save_tensors(out / MODEL_FILE, self.network.state_dict(), metadata)
         write_metrics(out, rows, rows[-1] | {"finished": True})
 
 
-def pretrain(settings: PretrainSettings, out: Path, resume: bool = False) -> LogRow:
+def pretrain(
+    settings: PretrainSettings,
+    out: Path,
+    resume: bool = False,
+    sources: Sequence[FaceSource] | None = None,
+) -> LogRow:
     """Run stage 1 into the run folder `out`; return the last epoch's metrics.
+
+    `sources` are the faces that the settings name, where they were opened already.
 
     A run that was interrupted and resumed ends with the same weights, with whatever number of
     processes. Raises `TrainingError` when the loss is not a number.
     """
     with claimed_run(out):
-        run = agreed(lambda: Pretraining(settings))
+        run = agreed(lambda: Pretraining(settings, sources))
         agreed(lambda: run.open(out, resume))
         loop = Loop(run, out)
         if resume:

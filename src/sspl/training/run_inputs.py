@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sspl.data.canvases import FaceSource
 from sspl.data.inputs import Entry, of_faces, of_file, of_values
+from sspl.data.records import FaceSource
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.io.user_code import is_user_code
-from sspl.io.weights import stated_checksum
+from sspl.io.weight_headers import stated_checksum
 from sspl.training.face_sources import unlabelled_sources
 from sspl.training.partition import Partition
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings

@@ -3,8 +3,13 @@
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ConfigDict
+
+from sspl.data.images import Box
 from sspl.errors import DataError
-from sspl.models.bundle import MODEL_FILE
+from sspl.models.model_metadata import MODEL_FILE
+from sspl.models.network_settings import Architecture, BackboneSettings, SegmentationSettings
+from sspl.settings import Settings
 from sspl.weights import resolved
 
 PRETRAINED_FILE: Final = "pretrained.safetensors"
@@ -36,6 +41,22 @@ OTHER_KINDS: Final = {
     "pretrain-state": "the checkpoint of a run",
     "finetune-state": "the checkpoint of a run",
 }
+
+
+class PretrainedMetadata(Settings):
+    """What stage 2 must know of the weights of stage 1; there are more metadata in the file."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    architecture: Architecture = "sspl"
+    backbone: BackboneSettings
+    segmentation: SegmentationSettings = SegmentationSettings()
+    canvas: int | None = None
+    input_size: int = 96
+    box: Box | None = None
+    tasks: tuple[str, ...] = ()
+    taxonomy: str = "celebamask19"
+    classes: tuple[str, ...] = ()
 
 
 def weights_file(path: Path) -> Path:

@@ -6,35 +6,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
-from sspl.io.weights import TransferReport, checked_metadata, load_strictly, read_tensors
+from sspl.io.weight_headers import checked_metadata
+from sspl.io.weights import TransferReport, load_strictly, read_tensors
 from sspl.models.attributes import AttributeNetwork, RegionPooling
 from sspl.models.branches import Branches, RegionHeads
-from sspl.models.bundle import CONFIG_FILE, AttributeModel, load_model
-from sspl.models.network_settings import Architecture, BackboneSettings, SegmentationSettings
+from sspl.models.bundle import AttributeModel, load_model
+from sspl.models.model_metadata import CONFIG_FILE
 from sspl.models.splnet import AnyAttributeNetwork
-from sspl.settings import Settings
-from sspl.training.starts import not_a_start, weights_file
+from sspl.training.starts import PretrainedMetadata, not_a_start, weights_file
 
 PST_HEAD: Final = "tasks.pst.head."
-
-
-class PretrainedMetadata(Settings):
-    """What stage 2 must know of the weights of stage 1; there are more metadata in the file."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    architecture: Architecture = "sspl"
-    backbone: BackboneSettings
-    segmentation: SegmentationSettings = SegmentationSettings()
-    tasks: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    taxonomy: str = "celebamask19"
-    input_size: int = 96
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sspl.data.data_settings import DataSettings
 from sspl.data.images import Box
 from sspl.data.records import MISSING, FaceSet, Labels
 from sspl.data.skipping import OnError
-from sspl.errors import DataError, SettingsError
+from sspl.errors import DataError
 from sspl.io.files import write_csv
 from sspl.io.progress import watched
 from sspl.training.feature_source import FeatureSource
@@ -81,12 +81,12 @@ def _column(labelled: FaceSet, name: str) -> int:
 def box_of(data: DataSettings, source: FeatureSource) -> Box | None:
     """Return the crop that the user gave; None leaves it to the source.
 
-    Raises `SettingsError` for one beside a fine-tuned model, which has its own.
+    Raises `SettingsError` for one that is not that of a fine-tuned model.
     """
     if "crop" not in data.model_fields_set:
         return None
     if source.model is not None:
-        raise SettingsError("data: leave crop out here; the crop of the model is used.")
+        data.require_box(source.model.box, "the model")
     return data.box()
 
 
