@@ -25,32 +25,29 @@ from sspl.models.feature_cache import compute_features
 from sspl.parsing.commands import agreement, open_parser
 from sspl.parsing.pairs import draw_training_pairs, find_pairs, load_pairs
 from sspl.parsing.report import parser_figures
-from sspl.settings import build, merge
+from sspl.settings import build
 from sspl.study.features import network_extractor, some_canvases
 from sspl.study.probes import fit_probe
 from sspl.training.feature_settings import LinearSettings
-from sspl.training.finetune import Finetuning
+from sspl.training.feature_source import load_source
 from sspl.training.linear_heads import LabelledFeatures
 from sspl.training.partition import partition
-from sspl.training.stage_settings import FinetuneSettings, preset
+from sspl.training.stage_settings import FinetuneSettings
 
 CHOSEN_BY: Final = FIGURES[0]
 
 
 def probed(run: Path, data: dict[str, Any], labels: int, subset: int) -> dict[str, float]:
     """Return the validation figures of a linear probe on one label subset."""
-    given = {
-        "pretrained": str(run),
-        "data": data,
-        "labels": {"count": labels, "subset_seed": subset},
-    }
-    settings = build(FinetuneSettings, merge(preset("small", "finetune"), given))
+    given = {"data": data, "labels": {"count": labels, "subset_seed": subset}}
+    settings = build(FinetuneSettings, given)
     assert settings.data is not None
-    parts = partition(settings)
-    box, canvas = settings.data.box_of(parts.train), settings.canvas
-    network, device = Finetuning(settings).network, pick_device("auto")
+    parts, source = partition(settings), load_source(run)
+    box, canvas = settings.data.box_of(parts.train), source.canvas
     plain = some_canvases(parts.rest, box, canvas)
-    extract = network_extractor(network, plain, settings.input_size, True, device, "auto")
+    extract = network_extractor(
+        source.network, plain, source.input_size, True, pick_device("auto"), "auto"
+    )
     train, val = (
         LabelledFeatures(compute_features(extract, part, box, canvas, "features"), part.labels)
         for part in (parts.train, parts.val)

@@ -229,14 +229,17 @@ def test_a_method_may_start_from_weights_that_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tmp_path / "kept.safetensors"
-    save_tensors(kept, {"a": torch.zeros(1)}, {"kind": "pretrained"})
+    about = {"kind": "pretrained", "backbone": {"width": 0.25}, "tasks": ["pst"],
+             "segmentation": {"maps": 2}}  # fmt: skip
+    save_tensors(kept, {"a": torch.zeros(1)}, about)
     study = settings(
         methods={"kept": {"start": str(kept)}, "own": {"start": "builtin"}},
         sections=[{"methods": ["kept", "own"], "labels": [12], "subsets": [0]}],
     )
+    assert plan(study, list_cells(study)[0]).finetune.segmentation.maps == 2
     before = [plan(study, cell).settings_hash for cell in list_cells(study)]
     assert len({*before, hash_of(study, "scratch")}) == 3
-    save_tensors(kept, {"a": torch.ones(1)}, {"kind": "pretrained"})
+    save_tensors(kept, {"a": torch.ones(1)}, about)
     after = [plan(study, cell).settings_hash for cell in list_cells(study)]
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, True]
     asked = []

@@ -14,6 +14,7 @@ from sspl.io.user_code import is_user_code
 from sspl.io.weight_headers import stated_checksum
 from sspl.settings import build, merge
 from sspl.study.study_settings import MethodSettings, Protocol, StudySettings
+from sspl.training.inheriting import read_start, taken_over
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 from sspl.training.starts import weights_file
 
@@ -120,7 +121,7 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
         FinetuneSettings,
         where,
         STAGE2,
-        _preset(study.preset, "finetune"),
+        _stage2_preset(study.preset, method.start),
         study.finetune,
         count.finetune if count else {},
         {"seed": study.seed},
@@ -150,6 +151,12 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
         minutes,
         method.minutes or study.minutes.pretrain,
     )
+
+
+def _stage2_preset(name: str, start: Path | None) -> dict[str, Any]:
+    """Return the preset of stage 2, with what weights that are there already have in its place."""
+    content = _preset(name, "finetune")
+    return content if start is None else taken_over(content, read_start(start))
 
 
 @cache
