@@ -17,13 +17,12 @@ import yaml
 
 from sspl.data.synthetic import write_synthetic
 from sspl.io.files import write_json
-from sspl.io.run_files import finished
+from sspl.io.run_files import PRETRAINED_FILE, finished
 from sspl.io.runs import versions
 from sspl.io.weights import load_tensors, save_tensors
 from sspl.settings import build, merge
 from sspl.training.pretrain import pretrain
 from sspl.training.stage_settings import PretrainSettings, preset
-from sspl.training.starts import PRETRAINED_FILE
 from sspl.weights import BUILT_IN_FILE
 
 RECIPE: Final = Path(__file__).with_name("weights.yaml")

@@ -10,12 +10,13 @@ from shared import INPUT_SIZE, SCHEMA, make_model
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
 from sspl.inference.pack import pack_model
+from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weights import save_tensors
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.network_settings import Architecture, HeadSettings
 from sspl.models.splnet import AnyAttributeNetwork, build_attribute_network
 from sspl.training.backbone_weights import load_backbone
-from sspl.training.starts import PRETRAINED_FILE, weights_file
+from sspl.training.starts import weights_file
 from sspl.training.transfer import transfer
 
 OTHER = AttributeSchema(

@@ -60,9 +60,11 @@ def evaluate(
     """
     from sspl.errors import SettingsError
     from sspl.io.run_files import SETTINGS_FILE
+    from sspl.models.model_metadata import read_metadata
     from sspl.settings import build, read_settings
     from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
 
+    read_metadata(run)
     if spec:
         data: DataSettings | None = data_of_model(spec, run)
     else:

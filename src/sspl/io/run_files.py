@@ -11,6 +11,7 @@ RUN_FILE: Final = "run.json"
 METRICS_CSV: Final = "metrics.csv"
 METRICS_JSON: Final = "metrics.json"
 STATE_FILE: Final = "state.safetensors"
+PRETRAINED_FILE: Final = "pretrained.safetensors"
 PREVIOUS_FILE: Final = "state.previous.safetensors"
 
 

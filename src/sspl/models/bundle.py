@@ -23,6 +23,7 @@ from sspl.models.model_metadata import (
     MODEL_FILE,
     Normalisation,
     checked_model,
+    model_file,
     read_config,
     stated,
 )
@@ -126,7 +127,7 @@ def load_model(path: Path) -> AttributeModel:
         >>> found.schema.names, found.input_size
         (('Smiling',), 32)
     """
-    file = path / MODEL_FILE if path.is_dir() else path
+    file = model_file(path)
     tensors, content = read_tensors(file)
     content, where = stated(file, content)
     metadata = checked_model(content, where)

@@ -9,6 +9,7 @@ from sspl.data.images import Box
 from sspl.errors import DataError, SettingsError
 from sspl.io.early_files import renamed_keys
 from sspl.io.files import read_json
+from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weight_headers import stated_metadata
 from sspl.models.decisions import Decisions, check_decisions
 from sspl.models.network_settings import (
@@ -88,8 +89,23 @@ def read_metadata(path: Path) -> ModelMetadata:
 
     Raises `DataError` when there is no model, or a damaged one.
     """
-    file = path / MODEL_FILE if path.is_dir() else path
+    file = model_file(path)
     return checked_model(*stated(file, stated_metadata(file)))
+
+
+def model_file(path: Path) -> Path:
+    """Return the file of weights of a run or model folder, or the file that `path` is.
+
+    Raises `DataError` for a run of stage 1.
+    """
+    if not path.is_dir():
+        return path
+    if not (path / MODEL_FILE).is_file() and (path / PRETRAINED_FILE).is_file():
+        raise DataError(
+            f"{path}: is a run of stage 1, which knows no attributes; fine-tune it first (sspl "
+            f"finetune --from {path})."
+        )
+    return path / MODEL_FILE
 
 
 def stated(file: Path, content: Any) -> tuple[Any, Path]:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from sspl.domain.taxonomy import BUILT_IN as BUILT_IN_TAXONOMIES
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
 from sspl.errors import DataError
+from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weight_headers import checked_metadata
 from sspl.io.weights import build_strictly, load_tensors, save_tensors
 from sspl.models.segmentation import FaceSegmentation
 from sspl.parsing.network import ParserNetwork
 from sspl.parsing.parser_settings import ParserModelSettings
 from sspl.settings import Settings
-from sspl.training.starts import PRETRAINED_FILE, PretrainedMetadata
+from sspl.training.starts import PretrainedMetadata
 from sspl.training.transfer import PST_HEAD
 from sspl.weights import resolved
 

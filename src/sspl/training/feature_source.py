@@ -9,6 +9,7 @@ from torch import nn
 from sspl.data.images import Box
 from sspl.domain.attributes import schema_for
 from sspl.errors import DataError, SettingsError
+from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.user_code import load_user_code
 from sspl.io.weights import load_tensors, read_tensors
 from sspl.models.attributes import AttributeNetwork
@@ -22,7 +23,6 @@ from sspl.models.splnet import AnyAttributeNetwork, BranchAttributeNetwork
 from sspl.settings import build
 from sspl.training.feature_settings import OnnxSettings, RunSettings, TorchSettings
 from sspl.training.inheriting import read_start
-from sspl.training.starts import PRETRAINED_FILE
 from sspl.training.transfer import transfer
 from sspl.weights import resolved
 

@@ -19,6 +19,7 @@ from sspl.distributed.random import generator_of_rows
 from sspl.distributed.sampler import RankSampler, micro_batches_of
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.io.checkpoints import Learner
+from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.runs import claimed_run, start_run, write_metrics
 from sspl.io.weights import save_tensors
 from sspl.metrics.tallies import Mean, Tally
@@ -30,7 +31,6 @@ from sspl.training.loop import Epoch, LogRow, Loop, Losses, Place, Stage, begin,
 from sspl.training.pretext_network import build_network, pretrained_metadata
 from sspl.training.run_inputs import pretrain_inputs
 from sspl.training.stage_settings import PretrainSettings, extent_of
-from sspl.training.starts import PRETRAINED_FILE
 
 MODEL_FILE: Final = PRETRAINED_FILE
 UNLABELLED: Final[Mapping[str, Tensor]] = {}

@@ -7,12 +7,11 @@ from pydantic import ConfigDict
 
 from sspl.data.images import Box
 from sspl.errors import DataError
+from sspl.io.run_files import PRETRAINED_FILE
 from sspl.models.model_metadata import MODEL_FILE
 from sspl.models.network_settings import Architecture, BackboneSettings, SegmentationSettings
 from sspl.settings import Settings
 from sspl.weights import resolved
-
-PRETRAINED_FILE: Final = "pretrained.safetensors"
 
 GIVE: Final = (
     "give the folder of a finished 'sspl pretrain' or 'sspl finetune', or of a packed model, or "
