@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sspl.io.progress import note, watched
+from sspl.io.progress import counted, note, watched
 
 
 class Terminal(io.StringIO):
@@ -32,3 +32,9 @@ def test_a_bar_is_shown_on_a_terminal_alone(
         note("epoch", 2, 5, {"loss": 0.123456, "val/accuracy": None})
     assert bool(stream.getvalue()) == shown
     assert ("epoch 2/5: loss 0.1235" in caplog.text) != shown
+
+
+def test_things_are_counted_as_people_do() -> None:
+    assert [counted(n, "face") for n in (0, 1, 2, 1200)] == [
+        "0 faces", "1 face", "2 faces", "1,200 faces",
+    ]  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from PIL import Image
 import sspl
 from shared import refused
 from shared import sspl as command
-from sspl.models.bundle import load_model
+from sspl.evaluation import decide_run
+from sspl.models.bundle import load_model, save_decisions
+from sspl.models.decisions import Decisions
 
 TINY = (
     "canvas=48",
@@ -45,7 +48,7 @@ def run(root: Path, tmp_path: Path) -> Path:
 def test_the_choice_is_that_of_training(root: Path, run: Path) -> None:
     assert load_model(run).decisions.thresholds == {}
     before = sspl.load(run, "cpu", "fp32")
-    command("model", "decide", run, "--sure-accuracy", 0.8)
+    command("model", "decide", run, "--thresholds", "balanced", "--sure-accuracy", 0.8)
     found, wanted = load_model(run).decisions, load_model(root / "tuned").decisions
     assert len(wanted.thresholds) > 5
     assert len(wanted.unsure) > 5
@@ -75,6 +78,42 @@ def test_evaluations_tell_of_it(run: Path) -> None:
     told = json.loads((run / "evaluation-test.json").read_text())
     assert "decisions" not in told
     assert told["intervals"]
+
+
+def test_a_band_leaves_the_thresholds_as_they_are(run: Path) -> None:
+    command("model", "decide", run, "Smiling=0.9")
+    assert load_model(run).decisions.thresholds == {"Smiling": 0.9}
+    shown = json.loads(command("model", "decide", run, "--sure-accuracy", 0.8, "--json").stdout)
+    assert load_model(run).decisions.thresholds == {"Smiling": 0.9}
+    assert load_model(run).decisions.unsure
+    assert (shown["rule"], shown["given"]) == ("half", {"Smiling": 0.9})
+
+
+def test_a_band_over_every_answer_is_not_taken(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command("model", "decide", run, "--sure-accuracy", 0.8)
+    before = (run / "model.safetensors").read_bytes(), (run / "decisions.json").read_bytes()
+    # No choice is right often enough where all labels are turned round.
+    real = decide_run.labelled_probabilities
+
+    def contrary(*given: Any) -> Any:
+        probabilities = real(*given)[1]
+        return (probabilities < 0.5).astype(np.int8), probabilities
+
+    monkeypatch.setattr(decide_run, "labelled_probabilities", contrary)
+    said = command("model", "decide", run, "--thresholds", "half", "--sure-accuracy", 0.99).stdout
+    assert said.startswith("--sure-accuracy 0.99: no attribute has answers")
+    assert "decisions stay as they were" in said
+    assert (run / "model.safetensors").read_bytes() == before[0]
+    assert (run / "decisions.json").read_bytes() == before[1]
+
+
+def test_predict_says_how_many_answers_are_not_sure(root: Path, run: Path) -> None:
+    model = load_model(run)
+    save_decisions(run, model, Decisions(unsure={"Smiling": (0.0, 1.0)}))
+    picture = next((root / "faces" / "img_align_celeba").iterdir())
+    shown = command("predict", run, picture, "--out", run / "found.csv").stdout
+    answers = len(model.schema)
+    assert shown == f"1 face in {run / 'found.csv'}; 1 of {answers} answers are 'not sure'\n"
 
 
 def test_thresholds_of_ones_own(run: Path, root: Path) -> None:

@@ -117,11 +117,12 @@ def _face_summary(faces: "FaceSet") -> dict[str, object]:
 def _split_lines(faces: "FaceSet") -> list[str]:
     from sspl.data.adapters.folder import in_words
     from sspl.data.records import SPLITS
+    from sspl.io.progress import counted
 
     counts = {split: faces.splits.count(split) for split in (*SPLITS, None)}
     shown = [f"  {split or 'no split':<10}{count:>10,}" for split, count in counts.items() if count]
     rest = [f"  {in_words(faces.not_read)}"] if faces.not_read else []
-    return [f"{len(faces):,} faces of {faces.source}", *shown, *rest]
+    return [f"{counted(len(faces), 'face')} of {faces.source}", *shown, *rest]
 
 
 def _attribute_lines(faces: "FaceSet") -> list[str]:

@@ -43,6 +43,7 @@ def compare(
     from sspl.evaluation.paired import paired_summary, paired_table
     from sspl.evaluation.predictions import load_predictions, predictions_file
     from sspl.io.files import write_json
+    from sspl.io.progress import counted
 
     files = [run if run.is_file() else predictions_file(run, split) for run in (run_a, run_b)]
     a, b = (load_predictions(file) for file in files)
@@ -50,5 +51,5 @@ def compare(
     named = {"a": str(files[0]), "b": str(files[1]), **summary}
     if out is not None:
         write_json(out, named)
-    title = f"A: {run_a}\nB: {run_b}\n{summary['faces']:,} faces\n"
+    title = f"A: {run_a}\nB: {run_b}\n{counted(summary['faces'], 'face')}\n"
     say(f"{title}\n{paired_table(summary, figure)}", named, as_json)

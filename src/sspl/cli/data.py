@@ -51,9 +51,10 @@ def synthetic(
     list_eval_partition.txt, and besides masks (19 classes) and contact_sheet.png.
     """
     from sspl.data.synthetic import write_synthetic
+    from sspl.io.progress import counted
 
     write_synthetic(out, count, seed, size, style)
-    say(f"{count:,} faces in {out}", {"faces": count, "out": str(out)}, as_json)
+    say(f"{counted(count, 'face')} in {out}", {"faces": count, "out": str(out)}, as_json)
 
 
 @data.command(cls=DataCommand)
@@ -112,8 +113,13 @@ def pack(
         index = make_pack(
             faces, settings.box_of(faces), out, spec, canvas, lossless, classes, shard_faces
         )
+    from sspl.io.progress import counted
+
     size = sum(shard.bytes for shard in index.shards)
-    lines.append(f"{index.faces:,} faces in {len(index.shards)} shards of {out}, {size:,} bytes")
+    lines.append(
+        f"{counted(index.faces, 'face')} in {counted(len(index.shards), 'shard')} of {out}, "
+        f"{size:,} bytes"
+    )
     result = {
         "faces": index.faces,
         "skipped": left_out,

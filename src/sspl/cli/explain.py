@@ -53,6 +53,7 @@ def explain(
     """
     from sspl.inference.portable import stated_box
     from sspl.io.locks import claimed
+    from sspl.io.progress import counted
     from sspl.settings import build
 
     given = detection(detect, detector, min_score, min_size, every_face) | {"top": top}
@@ -67,4 +68,4 @@ def explain(
 
         settings = build(PredictSettings, given)
         count = run(load_scorer(model, device), sources, out, settings, names)
-    say(f"{count} faces explained in {out}", {"faces": count, "out": str(out)}, as_json)
+    say(f"{counted(count, 'face')} explained in {out}", {"faces": count, "out": str(out)}, as_json)

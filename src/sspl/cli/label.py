@@ -73,6 +73,7 @@ def suggest(
     """
     from sspl.apps.labelling.suggest import suggest as run
     from sspl.io.locks import claimed
+    from sspl.io.progress import counted
     from sspl.training.feature_source import load_source
 
     data = data_without(faces, NO_MASKS, "masks")
@@ -91,7 +92,7 @@ def suggest(
             device=device,
             on_error=on_error,
         )
-    say(f"{found} faces in {out}", {"faces": found, "out": str(out)}, as_json)
+    say(f"{counted(found, 'face')} in {out}", {"faces": found, "out": str(out)}, as_json)
 
 
 @click.command(cls=DataCommand)

@@ -54,9 +54,8 @@ def pack(
     "--thresholds",
     "rule",
     type=click.Choice(["half", "balanced", "f1"]),
-    default="balanced",
-    show_default=True,
-    help="For attributes that are not given: 0.5, or the best balanced accuracy or F1.",
+    help="For attributes that are not given: 0.5, or the best balanced accuracy or F1. Default: as "
+    "they are where something else is asked for, else balanced.",
 )
 @click.option(
     "--sure-accuracy",
@@ -70,7 +69,7 @@ def pack(
 def decide(
     run: Path,
     given: tuple[str, ...],
-    rule: "ThresholdRule",
+    rule: "ThresholdRule | None",
     sure_accuracy: float | None,
     spec: str | None,
     split: str | None,
@@ -80,7 +79,8 @@ def decide(
     """Choose from which probability on RUN says yes, attribute by attribute.
 
     The choice is made on the faces that RUN was selected on, and takes the place of the one
-    before in the model; weights and probabilities stay. RUN is a run folder, or with --data a
+    before in the model; weights and probabilities stay. A --sure-accuracy by which every answer
+    would be 'not sure' changes nothing. RUN is a run folder, or with --data a
     packed model. Thresholds of your own follow as ATTRIBUTE=THRESHOLD, such as Smiling=0.7.
     """
     from sspl.errors import SettingsError
@@ -94,6 +94,8 @@ def decide(
         faces = validation_faces(run)
     else:
         faces = other_faces(run, data_of_model(spec, run), split or "val")
+    if rule is None and sure_accuracy is None and not given:
+        rule = "balanced"
     found = run_decide(
         run,
         faces,

@@ -18,7 +18,7 @@ from sspl.io.files import read_json, write_json
 from sspl.io.run_files import SETTINGS_FILE
 from sspl.models.bundle import AttributeModel, load_model, save_decisions
 from sspl.settings import build, read_settings
-from sspl.training.deciding import ThresholdRule, choose_decisions
+from sspl.training.deciding import ThresholdRule, choose_decisions, never_sure
 from sspl.training.finetune import LABELLED_FILE, VALIDATION_FILE
 from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
 
@@ -33,15 +33,23 @@ class Decided:
         summary: rule and number of faces, and for each attribute what the choice is worth on them;
             JSON-able.
         evaluations: the splits whose evaluation in the folder now tells of the new decisions.
+        kept: whether the decisions stay as they were, since those chosen would answer nothing.
     """
 
     summary: dict[str, Any]
     evaluations: tuple[str, ...]
+    kept: bool = False
 
     def text(self) -> str:
         """Return a plain table and what to think of it."""
         faces, own = self.summary["faces"], self.summary["validation"]
         what = "the validation faces" if own else "the faces"
+        if self.kept:
+            return (
+                f"--sure-accuracy {self.summary['sure_accuracy']:g}: no attribute has answers that "
+                f"are right so often on {what}, {faces:,}, so every answer would be 'not sure'. "
+                "The model's decisions stay as they were; ask for less, or label more faces."
+            )
         lines = [
             *decided_lines(self.summary["attributes"]),
             "",
@@ -91,18 +99,21 @@ def decide(
     run: Path,
     faces: FaceSet,
     own: bool,
-    rule: ThresholdRule,
+    rule: ThresholdRule | None,
     accuracy: float | None,
     given: Mapping[str, float],
     runtime: RuntimeSettings,
 ) -> Decided:
     """Choose thresholds and bands, write them into the model, and into what was said of it.
 
+    Where every answer would then be "not sure", nothing is written.
+
     Args:
         run: run folder or model folder.
         faces: labelled faces that the model did not learn from.
         own: whether these are the run's validation faces.
-        rule, accuracy, given: as in `choose_decisions`.
+        rule: as in `choose_decisions`; None keeps the model's thresholds.
+        accuracy, given: as in `choose_decisions`.
         runtime: where the network runs.
 
     Evaluations in the folder are told anew from their predictions, without looking at a face.
@@ -112,15 +123,35 @@ def decide(
         model.schema.index(name)
     labels, probabilities = labelled_probabilities(model, faces, runtime)
     names = model.schema.names
-    decisions = choose_decisions(names, probabilities, labels, rule, accuracy, given)
+    own_thresholds = dict(zip(names, model.decisions.threshold_array(names).tolist(), strict=True))
+    fixed = {**({} if rule else own_thresholds), **given}
+    decisions = choose_decisions(names, probabilities, labels, rule or "half", accuracy, fixed)
+    kept = accuracy is not None and never_sure(decisions, names)
     found = Predictions(faces.names, names, labels, probabilities.astype(np.float32))
     summary = {
-        "rule": rule, "sure_accuracy": accuracy, "given": dict(given), "faces": len(faces),
+        "rule": rule or _rule_before(run), "sure_accuracy": accuracy,
+        "given": ({} if rule else _given_before(run)) | dict(given), "faces": len(faces),
         "validation": own, "attributes": decided_summary(found, decisions),
     }  # fmt: skip
+    if kept:
+        return Decided(summary | {"kept": True}, (), kept=True)
     save_decisions(run, model, decisions)
     write_json(run / DECISIONS_FILE, summary)
     return Decided(summary, _tell_anew(run, replace(model, decisions=decisions)))
+
+
+def _rule_before(run: Path) -> str:
+    """Return the rule by which a model's thresholds were chosen last."""
+    if (run / DECISIONS_FILE).is_file():
+        return str(read_json(run / DECISIONS_FILE)["rule"])
+    settings = run / SETTINGS_FILE
+    content = read_settings(settings) if settings.is_file() else {}
+    return str(content.get("thresholds", "half"))
+
+
+def _given_before(run: Path) -> dict[str, float]:
+    file = run / DECISIONS_FILE
+    return dict(read_json(file)["given"]) if file.is_file() else {}
 
 
 def _tell_anew(run: Path, model: AttributeModel) -> tuple[str, ...]:

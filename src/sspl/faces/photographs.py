@@ -32,7 +32,7 @@ from sspl.io.files import (
 )
 from sspl.io.locks import claimed
 from sspl.io.names import clean_name, path_below, require_clean
-from sspl.io.progress import watched
+from sspl.io.progress import counted, watched
 from sspl.settings import Settings
 
 TABLE_FILE: Final = "faces.csv"
@@ -94,7 +94,9 @@ class DetectSummary:
 
     def text(self, out: Path) -> str:
         """Return a line that says it, and one more where photographs were skipped."""
-        line = f"{self.faces} faces of {self.photographs} photographs in {out}"
+        line = (
+            f"{counted(self.faces, 'face')} of {counted(self.photographs, 'photograph')} in {out}"
+        )
         line += f"; {len(self.without)} without a face ({WITHOUT_FILE})"
         return f"{line}\n{self.skipped.text(out / SKIPPED_FILE)}" if self.skipped else line
 

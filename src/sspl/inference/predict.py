@@ -34,7 +34,7 @@ from sspl.inference.tables import CHUNK, Layout, PredictionRow, check_table, wri
 from sspl.io.files import write_text
 from sspl.io.locks import claimed
 from sspl.io.names import require_own_places
-from sspl.io.progress import watched
+from sspl.io.progress import counted, watched
 from sspl.models.model_metadata import CONFIG_FILE, MODEL_FILE
 from sspl.settings import Settings
 
@@ -169,20 +169,24 @@ def _score(pictures: list[LookedShot], scorer: Scorer, batch_size: int) -> list[
 
 @dataclass(frozen=True)
 class PredictSummary:
-    """How many faces and pictures there were, and where the lists lie."""
+    """How many faces, answers and pictures there were, and where the lists lie."""
 
     faces: int
     pictures: int
     without: int
     skipped: int
     out: Path
+    answers: int = 0
+    unsure: int = 0
 
     def text(self) -> str:
         """Return it in words."""
-        line = f"{self.faces} faces in {self.out}"
+        line = f"{counted(self.faces, 'face')} in {self.out}"
         if self.without:
-            line += f"; {self.without} of {self.pictures} pictures without a face"
+            line += f"; {self.without:,} of {counted(self.pictures, 'picture')} without a face"
             line += f" ({without_list(self.out)})"
+        if self.unsure:
+            line += f"; {self.unsure:,} of {counted(self.answers, 'answer')} are 'not sure'"
         return line
 
 
@@ -352,7 +356,7 @@ def _finish(
 ) -> PredictSummary:
     """Write the table and the lists from the journal."""
     without: list[str] = []
-    faces = pictures = 0
+    faces = pictures = unsure = 0
     before = len(skipped)
     unlike = Unlike(scorer.pictures)
     for entry in journal.entries():
@@ -363,6 +367,8 @@ def _finish(
             without.append(_title(entry))
         else:
             faces += len(entry["faces"])
+            rows = np.array([face[-1] for face in entry["faces"]])
+            unsure += int(scorer.decisions.decide(scorer.attributes, rows)[1].sum())
             unlike.note(entry["unlike"])
     if pictures and len(skipped) - before == pictures:
         names = ", ".join(source.source for source in sources)
@@ -374,7 +380,8 @@ def _finish(
     else:
         without_list(out).unlink(missing_ok=True)
     unlike.warn(DETECT)
-    return PredictSummary(faces, pictures, len(without), len(skipped), out)
+    answers = faces * len(scorer.attributes)
+    return PredictSummary(faces, pictures, len(without), len(skipped), out, answers, unsure)
 
 
 def _title(entry: dict[str, Any]) -> str:

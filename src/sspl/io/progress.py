@@ -39,6 +39,16 @@ def watched(iterable: Any = None, *more: Any, **options: Any) -> "tqdm[Any]":
     return bar
 
 
+def counted(count: int, unit: str) -> str:
+    """Return a number of things in words.
+
+    Examples:
+        >>> counted(1, "face"), counted(1200, "face")
+        ('1 face', '1,200 faces')
+    """
+    return f"{count:,} {unit}" + ("" if count == 1 else "s")
+
+
 def note(unit: str, done: int, total: int, figures: Mapping[str, float | None]) -> None:
     """Write a line into the log of a long run where no bar is shown."""
     if _speaks() and not is_watched():

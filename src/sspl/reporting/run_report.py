@@ -15,6 +15,7 @@ from sspl.evaluation.predictions import load_predictions, predictions_file
 from sspl.evaluation.statistics import RESAMPLED, drawn_text
 from sspl.evaluation.subgroups import is_clear
 from sspl.inference.card import CONTESTED, RESPONSIBLE
+from sspl.io.progress import counted
 from sspl.io.run_files import METRICS_CSV, METRICS_JSON, RUN_FILE, SETTINGS_FILE
 from sspl.io.tensorboard import read_rows
 from sspl.metrics.attributes import remarks
@@ -193,7 +194,7 @@ def _stage_two_overview(
     overview += [("Mind", line) for line in said]
     if found:
         mirrored = ", each averaged with its mirror image" if found.get("flip_average") else ""
-        overview.append(("Judged on", f"{found['faces']:,} faces{mirrored}"))
+        overview.append(("Judged on", f"{counted(found['faces'], 'face')}{mirrored}"))
     return overview
 
 
@@ -285,6 +286,7 @@ def _evaluation_content(found: Mapping[str, Any], split: str) -> dict[str, Any]:
         else "",
         "groupings": [grouping_content(way) for way in found.get("subgroups", [])],
         "decisions": _decisions(found.get("decisions", {})),
+        "unsure": decided_mean(found.get("decisions", {}))["unsure"],
     }
 
 

@@ -90,6 +90,11 @@ def unsure_band(
     return (min(end, other), max(end, other))
 
 
+def never_sure(decisions: Decisions, names: tuple[str, ...]) -> bool:
+    """Tell whether no face could get an answer, of all attributes together."""
+    return all(decisions.unsure.get(name) == NEVER_SURE for name in names)
+
+
 def choose_decisions(
     names: tuple[str, ...],
     probabilities: Floats,
