@@ -377,7 +377,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(album, detector, mo
     assert stop.value.code == 2
     message = capsys.readouterr().err
     assert message.startswith("Error: ")
-    assert message.endswith("is not installed; run pip install 'sspl[faces]'.\n")
+    assert message.endswith("is not installed; run in the clone of sspl: pip install '.[faces]'.\n")
     assert not album.out.exists()
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from scipy.special import logit
 
 import sspl
 from shared import BOX, CANVAS, INPUT_SIZE, SCHEMA, drawn, make_model, refused
 from shared import sspl as command
+from sspl.cli.main import cli
 from sspl.data.canvases import Canvases
 from sspl.data.data_settings import parse_data_spec
 from sspl.data.records import FaceSource
@@ -321,7 +323,9 @@ def test_options_that_do_not_fit_are_refused(
     for i in range(9):
         (few / f"{i}.jpg").write_bytes((faces / f"{i:02d}.jpg").read_bytes())
     assert "9 faces are too few" in refused(*int8, f"folder:{few}")
-    assert "ends in .onnx" in refused("export", run, "--out", tmp_path / "model")
+    odd = CliRunner().invoke(cli, ["export", str(run), "--out", str(tmp_path / "model")])
+    assert odd.exit_code == 2
+    assert "ends in .onnx" in odd.output
     (tmp_path / "run.json").write_text("{}")
     assert "run.json is already there" in refused("export", run, "--out", tmp_path / "run.onnx")
     assert (tmp_path / "run.json").read_text() == "{}"
@@ -347,7 +351,7 @@ def test_missing_packages_are_named_with_their_extra(
         suffix = "onnx" if arguments[0] == "export" else "csv"
         sentence = refused(*arguments, "--out", tmp_path / f"out.{suffix}")
         assert f"({missing})" in sentence
-        assert "pip install 'sspl[export]'" in sentence
+        assert "pip install '.[export]'" in sentence
 
 
 def test_the_guides_snippet_gives_the_probabilities_of_predict(

@@ -69,4 +69,4 @@ def test_folders_without_a_log_and_equal_names_are_named(tmp_path: Path) -> None
 def test_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     sentence = refused("tensorboard", tmp_path, "--out", tmp_path / "logs")
-    assert "pip install 'sspl[tensorboard]'" in sentence
+    assert "pip install '.[tensorboard]'" in sentence

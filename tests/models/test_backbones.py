@@ -167,7 +167,7 @@ def test_an_unknown_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_timm_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(SettingsError, match=r"install 'sspl\[timm\]' with a torchvision that fits"):
+    with pytest.raises(SettingsError, match=r"install '.\[timm\]', with a torchvision that fits"):
         build_backbone(NET)
 
 

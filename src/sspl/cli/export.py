@@ -42,7 +42,8 @@ def export(
     """Write the model of RUN as one file that runs without torch, checked against the model.
 
     The file takes uint8 RGB faces (n, side, side, 3) and gives probabilities; what it needs
-    besides stands in its metadata and in a JSON file beside it. Needs pip install 'sspl[export]'.
+    besides stands in its metadata and in a JSON file beside it.
+    Needs pip install '.[export]' in the clone of sspl.
     """
     from sspl.errors import SettingsError
     from sspl.inference.export import export_onnx

@@ -58,7 +58,7 @@ def detect(
     """Crop the faces of the photographs under PHOTOS in CelebA's frame, eyes level.
 
     Goes on where an earlier run stopped. Also writes faces.csv (where each face was) and
-    without_face.txt. Needs pip install 'sspl[faces]'.
+    without_face.txt. Needs pip install '.[faces]' in the clone of sspl.
     """
     from sspl.faces.photographs import DetectSettings, detect_folder
     from sspl.settings import build

@@ -179,7 +179,7 @@ def export_command(
     """Write the parser of the run folder MODEL as one ONNX file, its YAML beside it.
 
     The file is what 'sspl parser run' and 'sspl parser test' take as a parser of your own, and runs
-    without torch. Needs pip install 'sspl[export]'.
+    without torch. Needs pip install '.[export]' in the clone of sspl.
     """
     from sspl.parsing.model import load_parser
     from sspl.parsing.parser_export import export_parser

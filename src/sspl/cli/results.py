@@ -19,7 +19,7 @@ from sspl.cli.values import file_in, file_out
 @click.option("--method", "methods", multiple=True, help="Show this method; all unless given.")
 @click.option(
     "--picture", type=file_out,
-    help="Also draw the curves of the first table, as PNG. Needs pip install 'sspl[plots]'.",
+    help="Also draw the curves of the first table, as PNG (pip install '.[plots]').",
 )  # fmt: skip
 @json_option
 def results(

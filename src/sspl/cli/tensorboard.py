@@ -21,7 +21,7 @@ from sspl.cli.values import Finite, folder_in, folder_out
 def tensorboard(runs: tuple[Path, ...], out: Path, watch: float | None, as_json: bool) -> None:
     """Write the curves of RUNS for TensorBoard; then: tensorboard --logdir OUT.
 
-    Needs pip install 'sspl[tensorboard]'.
+    Needs pip install '.[tensorboard]' in the clone of sspl.
     """
     from sspl.io.locks import claimed
     from sspl.io.tensorboard import write_events

@@ -149,7 +149,7 @@ def _heic(picture: Picture) -> Image.Image:
     except ImportError:
         raise DataError(
             f"{picture}: a HEIC picture, and pillow-heif, which reads it, is not installed; "
-            "run: pip install 'sspl[heif]', or save it as JPEG."
+            "run in the clone of sspl: pip install '.[heif]', or save it as JPEG."
         ) from None
     opener: Any = pillow_heif.HeifImageFile
     try:

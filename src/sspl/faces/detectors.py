@@ -48,7 +48,7 @@ def make_detector(name: DetectorName, min_score: float) -> FaceDetector:
 
 
 def _missing(what: str) -> SsplError:
-    return SsplError(f"{what} is not installed; run pip install 'sspl[faces]'.")
+    return SsplError(f"{what} is not installed; run in the clone of sspl: pip install '.[faces]'.")
 
 
 def opencv(purpose: str = "which finds faces") -> Any:

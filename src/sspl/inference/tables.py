@@ -146,7 +146,7 @@ def check_table(path: Path) -> None:
         except ImportError:
             raise SsplError(
                 "Parquet files need pyarrow, which is not installed; "
-                "run: pip install 'sspl[parquet]'."
+                "run in the clone of sspl: pip install '.[parquet]'."
             ) from None
 
 

@@ -81,7 +81,7 @@ def write_events(
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise SsplError(
-            "TensorBoard is not installed; run: pip install 'sspl[tensorboard]'."
+            "TensorBoard is not installed; run in the clone of sspl: pip install '.[tensorboard]'."
         ) from None
     names = [run.resolve().name for run in runs]
     if len(set(names)) < len(names):

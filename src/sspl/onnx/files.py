@@ -18,7 +18,7 @@ def not_installed(absent: ImportError) -> SsplError:
     """Return the error for a package of the extra that is not there."""
     return SsplError(
         f"ONNX files need a package that is not installed ({absent.name}); "
-        "run: pip install 'sspl[export]'."
+        "run in the clone of sspl: pip install '.[export]'."
     )
 
 

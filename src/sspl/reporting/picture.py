@@ -20,7 +20,8 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise SsplError(
-            "pictures need matplotlib, which is not installed; run: pip install 'sspl[plots]'."
+            "pictures need matplotlib, which is not installed; run in the clone of sspl: "
+            "pip install '.[plots]'."
         ) from None
 
 

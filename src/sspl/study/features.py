@@ -112,7 +112,7 @@ def _hog(settings: HogSettings, size: int) -> Extractor:
     except ImportError:
         raise SsplError(
             "the features 'hog' need scikit-image, which is not installed; "
-            "run: pip install 'sspl[study]'."
+            "run in the clone of sspl: pip install '.[study]'."
         ) from None
     grid, cell = settings.colour_grid, settings.cell
 

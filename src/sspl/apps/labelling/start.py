@@ -65,7 +65,7 @@ def run_labelling(
     except ImportError as absent:
         raise SsplError(
             f"labelling needs a package that is not installed ({absent.name}); "
-            "run: pip install 'sspl[serve]'."
+            "run in the clone of sspl: pip install '.[serve]'."
         ) from None
     _check_names(attributes)
     faces = readable(unlabelled(data.open()), on_error, out)

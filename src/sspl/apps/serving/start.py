@@ -22,7 +22,7 @@ def run_server(
     except ImportError as absent:
         raise SsplError(
             f"serving needs a package that is not installed ({absent.name}); "
-            "run: pip install 'sspl[serve,faces]'."
+            "run in the clone of sspl: pip install '.[serve,faces]'."
         ) from None
     return_freed_memory()
     detector = make_detector("yunet", MIN_SCORES["yunet"]) if detect else None

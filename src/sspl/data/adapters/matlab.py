@@ -188,7 +188,8 @@ def _read_hdf5(path: Path, keys: Sequence[str]) -> dict[str, Any]:
         import h5py
     except ImportError:
         raise SsplError(
-            f"{path} is a MATLAB 7.3 file, which needs h5py; run pip install 'sspl[lfwa]'."
+            f"{path} is a MATLAB 7.3 file, which needs h5py; run in the clone of sspl: "
+            "pip install '.[lfwa]'."
         ) from None
 
     def numbers(dataset: Any) -> np.ndarray:

@@ -91,8 +91,8 @@ def _create(name: str) -> Any:
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(
-            f"backbone.timm: timm cannot be imported ({reason}); install 'sspl[timm]' with a "
-            "torchvision that fits your torch."
+            f"backbone.timm: timm cannot be imported ({reason}); run in the clone of sspl: "
+            "pip install '.[timm]', with a torchvision that fits your torch."
         ) from None
     try:
         return timm.create_model(name, pretrained=False, features_only=True)
