@@ -70,11 +70,8 @@ class RankSampler(Sequence[int]):
     def __getitem__(self, place: int | slice) -> int | list[int]:
         """Return the faces at a place or at a slice of places."""
         if isinstance(place, slice):
-            return [self._face(i) for i in range(*place.indices(len(self)))]
-        return self._face(range(len(self))[place])
-
-    def _face(self, place: int) -> int:
-        number, row = divmod(place, self.micro.size)
+            return [self[i] for i in range(*place.indices(len(self)))]
+        number, row = divmod(range(len(self))[place], self.micro.size)
         batch, part = divmod(number, self.micro.parts)
         face: int = self.order[batch * self.micro.batch + self.micro.rows(part).start + row]
         return face

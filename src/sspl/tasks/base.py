@@ -1,8 +1,8 @@
 """What a stage-1 task is: a module that turns views of faces into a loss and its metrics."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -161,19 +161,15 @@ def accuracy_tally(logits: Tensor, target: Tensor, ignore: int = -100) -> Mean:
     return Mean(float(hits.sum()), float(known.sum()))
 
 
-class frozen_running_averages:  # noqa: N801 - used like a function
-    """Context in which a module's BatchNorm layers leave their running averages alone."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.layers = [m for m in module.modules() if isinstance(m, _BatchNorm)]
-
-    def __enter__(self) -> None:
-        """Set the weight of new statistics to 0."""
-        self.momenta = [layer.momentum for layer in self.layers]
-        for layer in self.layers:
-            layer.momentum = 0.0
-
-    def __exit__(self, *exception: object) -> None:
-        """Put the weights back."""
-        for layer, momentum in zip(self.layers, self.momenta, strict=True):
+@contextmanager
+def frozen_running_averages(module: nn.Module) -> Iterator[None]:
+    """Let a module's BatchNorm layers leave their running averages alone."""
+    layers = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum

@@ -62,11 +62,11 @@ def draw_offsets(
     slack = edges[1:] - edges[:-1] - patch_side(canvas, grid)
     rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
 
-    def draw(cells: Tensor) -> Tensor:
+    offsets = []
+    for cells in (rows.flatten(), columns.flatten()):
         room = slack[cells].expand(n, -1) + 1
-        return edges[cells] + (rand(room.shape, generator) * room).long()
-
-    return draw(rows.flatten()), draw(columns.flatten())
+        offsets.append(edges[cells] + (rand(room.shape, generator) * room).long())
+    return offsets[0], offsets[1]
 
 
 def choose_patches(background: Tensor, limit: float, generator: torch.Generator) -> Tensor:

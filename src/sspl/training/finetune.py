@@ -199,9 +199,8 @@ class Finetuning(Stage[CanvasBatch]):
         with autocast(self.device, settings.runtime.precision):
             logits = self.engine(torch.cat(views).contiguous(memory_format=torch.channels_last))
         truth = self.labels[batch.index].to(self.device)
-        total = loss = attribute_loss(
-            logits[:faces], truth, self.log_odds, settings.loss, self.groups
-        )
+        own = logits[:faces]
+        total = loss = attribute_loss(own, truth, self.log_odds, settings.loss, self.groups)
         terms, tallies = {"labelled faces": loss}, {"loss": _mean(loss, faces)}
         if self.unlabelled:
             how = settings.consistency
@@ -239,12 +238,8 @@ class Finetuning(Stage[CanvasBatch]):
         """Return logits float32 (n, attributes) of the judged network."""
         if not len(canvases):
             return np.empty((0, len(self.parts.val.schema)), np.float32)
-        settings, places = self.settings, own_places(len(canvases))
-        size, mirrored, precision = (
-            settings.input_size,
-            settings.flip_average,
-            settings.runtime.precision,
-        )
+        how, places = self.settings, own_places(len(canvases))
+        size, mirrored, precision = how.input_size, how.flip_average, how.runtime.precision
         logits = face_logits(
             self.judged, canvases, places, size, mirrored, self.device, precision, title="validate"
         )

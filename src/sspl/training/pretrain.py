@@ -76,6 +76,7 @@ class Pretraining(Stage[CanvasBatch]):
         self.device = begin(settings.runtime.device, settings.seed)
         self.network = build_network(settings, self.taxonomy)
         self.draws = placed(self.network, self.device, optim.sync_batchnorm)
+        self.loss_weights = settings.weights | {"adversarial": settings.adversarial.weight}
         self.adversary = None
         if self.network.fusion is not None:
             features = self.network.backbone.widths[-1]
@@ -153,7 +154,7 @@ class Pretraining(Stage[CanvasBatch]):
         if self.adversary is not None:
             results["adversarial"] = self.adversary.term(compared)
             self._seen.append({name: feature.detach() for name, feature in compared.items()})
-        weights = settings.loss_weights()
+        weights = self.loss_weights
         total = torch.stack([weights.get(n, 1.0) * r.loss for n, r in results.items()]).sum()
         figures = _figures(results, total, len(batch.index))
         return Losses(total, figures, {name: result.loss for name, result in results.items()})

@@ -138,10 +138,6 @@ class PretrainSettings(Settings):
             )
         return self
 
-    def loss_weights(self) -> dict[str, float]:
-        """Return the weight of each term of the loss by its name; 1 for one without an entry."""
-        return self.weights | {"adversarial": self.adversarial.weight}
-
 
 class LabelSettings(Settings):
     """Which training faces are labelled; all when neither count nor fraction is given."""
