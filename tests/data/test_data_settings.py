@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from sspl.cli.check import check
-from sspl.data.data_settings import CELEBA_BOX, DataSettings, parse_data_spec
+from sspl.data.data_settings import CELEBA_BOX, DataSettings, parse_data_spec, read_once
 from sspl.errors import DataError, SettingsError
 
 
@@ -183,3 +183,15 @@ def test_the_unknown_value_is_a_word_or_the_number_that_yaml_reads(tmp_path):
         parse_data_spec("csv:t.csv,unknown=2")
     with pytest.raises(SettingsError, match=r"'folder' takes no 'unknown'"):
         parse_data_spec(f"folder:{tmp_path},unknown=0").open()
+
+
+def test_faces_are_read_once_for_as_long_as_a_block_runs(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jpg").touch()
+        (tmp_path / f"{name}.csv").write_text(f"image,Smiling\n{name}.jpg,1\n")
+    one, other = (parse_data_spec(f"csv:{tmp_path / name}.csv") for name in ("a", "b"))
+    with read_once():
+        first = one.open()
+        assert one.model_copy().open() is first
+        assert other.open().names == ("b.jpg",)
+    assert one.open() is not first

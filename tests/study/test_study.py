@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from shared import refused, sspl
+from sspl.data.subsets import every_kth
 from sspl.data.synthetic import write_synthetic
 from sspl.errors import SettingsError, SsplError
 from sspl.evaluation.predictions import Predictions, load_predictions
@@ -177,6 +180,92 @@ def test_packaged_studies_resolve(name: str) -> None:
     assert study.name == name
     assert load_study(name, ["seed=5"]).seed == 5
     assert [plan(study, cell).minutes for cell in list_cells(study)]
+
+
+def test_the_papers_subset_and_repeats_are_cells_of_their_own() -> None:
+    section = {
+        "methods": ["scratch", "sspl"], "labels": [12], "subsets": ["every_kth", 4], "repeats": 2,
+    }  # fmt: skip
+    study = settings(seed=5, sections=[section])
+    cells = list_cells(study)
+    assert [c.name for c in cells if c.method == "sspl"] == [
+        f"sspl/finetune/labels-12/{draw}"
+        for draw in ("every-kth", "subset-4", "every-kth-repeat-1", "subset-4-repeat-1")
+    ]
+    plans = {c.name.rpartition("/")[2]: plan(study, c) for c in cells if c.method == "sspl"}
+    kth, again = plans["every-kth"], plans["every-kth-repeat-1"]
+    assert (kth.finetune.labels.rule, kth.finetune.labels.count) == ("every_kth", 12)
+    drawn = plans["subset-4"].finetune.labels
+    assert (drawn.rule, drawn.subset_seed) == ("seeded", 4)
+    # The next seed, of both stages.
+    assert (kth.finetune.seed, again.finetune.seed) == (5, 6)
+    assert kth.pretrain is not None
+    assert again.pretrain is not None
+    assert (kth.pretrain.seed, again.pretrain.seed) == (5, 6)
+    assert kth.stage1 != again.stage1
+    assert len({p.settings_hash for p in plans.values()}) == 4
+    # By its percentage the paper's subset is a fraction, of however many faces there are.
+    share = settings(sections=[section], counts={12: {"percent": 20}})
+    labels = plan(share, cells[0]).finetune.labels
+    assert (labels.rule, labels.fraction, labels.count) == ("every_kth", 0.2, None)
+    with pytest.raises(SettingsError, match=r"sections\.0\.subsets\.1"):
+        settings(sections=[section | {"subsets": [0, "every"]}])
+
+
+def test_a_method_may_have_masks_of_its_own() -> None:
+    methods = {"other": {"pretrain": {}, "unlabelled": ["celeba:${TOY_FACES},masks=elsewhere"]}}
+    section = {"methods": ["sspl", "other"], "labels": [12], "subsets": [0]}
+    study = settings(methods=methods, sections=[section])
+    one, other = (plan(study, cell) for cell in list_cells(study))
+    assert one.pretrain == other.pretrain
+    assert one.stage1 != other.stage1
+    assert one.settings_hash != other.settings_hash
+
+
+def test_masks_of_a_methods_own_are_asked_for_when_it_has_cells(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And looked at each time, whichever other methods are run with it."""
+    own = tmp_path / "own"
+    shutil.copytree(faces / "masks", own)
+    spec = f"celeba:${{TOY_FACES}},masks={own}"
+    methods = {"other": {"pretrain": {}, "unlabelled": [spec]}}
+    section = {"methods": ["scratch", "other"], "labels": [12], "subsets": [0]}
+    study = Study(settings(methods=methods, sections=[section]), tmp_path / "out")
+    monkeypatch.setattr(study, "attempt", lambda each: study_run.Attempt.DONE)
+    scratch, other = list_cells(study.settings)
+    for cells in ([scratch], [scratch, other], [scratch]):
+        assert study.run(cells) == {}
+    first = sorted(own.iterdir())[0]
+    Image.new("L", (48, 48)).save(first)
+    assert study.run([scratch]) == {}
+    with pytest.raises(SsplError, match=f"{first.stem}.* has changed"):
+        study.run([other])
+
+
+def test_the_papers_studies_have_its_label_counts() -> None:
+    counts = {
+        "paper-celeba": {0.2: 326, 0.5: 814, 1: 1628, 2: 3256, 100: 162_770},
+        "paper-lfwa": {5: 314, 10: 627, 20: 1253, 50: 3132, 100: 6263},
+    }
+    faces = {"paper-celeba": 162_770, "paper-lfwa": 6263}
+    for name, shares in counts.items():
+        study = load_study(name)
+        assert {c.percent: n for n, c in study.counts.items()} == shares
+        assert {cell.labels for cell in list_cells(study)} == set(shares.values())
+        for share, count in shares.items():
+            assert len(every_kth(faces[name], fraction=share / 100)) == count
+    for name in ("paper-lfwa", "paper-maad"):
+        study = load_study(name)
+        for cell in list_cells(study):
+            stage2 = plan(study, cell).finetune
+            assert (stage2.labels.val_fraction, stage2.select_by) == (0, "last")
+    celeba = load_study("paper-celeba")
+    assert {plan(celeba, cell).finetune.select_by for cell in list_cells(celeba)} == {"accuracy"}
+    # One stage 1 serves all three: --stage1.
+    used = {n: {plan(s, c).stage1 for c in list_cells(s)} for n in ("paper-celeba", "paper-lfwa")
+            for s in [load_study(n)]}  # fmt: skip
+    assert used["paper-lfwa"] < used["paper-celeba"]
 
 
 @pytest.mark.parametrize("name", ["celeba10k", "lfw", "utkface"])

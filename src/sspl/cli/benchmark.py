@@ -17,7 +17,7 @@ from sspl.cli.values import at_least, folder_in, folder_out
     "--config",
     required=True,
     shell_complete=study_names,
-    help="A study: a YAML file, or celeba10k, lfw, utkface.",
+    help="A study: a YAML file, or celeba10k, lfw, utkface, paper-celeba, paper-lfwa, paper-maad.",
 )
 @click.option("--out", type=folder_out, required=True, help="Folder of the study.")
 @click.option("--data", "spec", help="Labelled faces, instead of those in the study.")
@@ -53,6 +53,7 @@ def benchmark(
     processes may work on one folder. Settings follow as key=value, such as seed=1.
     """
     from sspl.errors import SsplError
+    from sspl.reporting.paper_tables import TABLES_FOLDER, write_tables
     from sspl.study.cells import list_cells
     from sspl.study.estimate import report, survey
     from sspl.study.results import RESULTS_FILE, results_table
@@ -72,8 +73,10 @@ def benchmark(
         return
     failures = study.run(cells)
     done, table = len(cells) - len(failures), out / RESULTS_FILE
+    write_tables(settings, out)
     say(
-        f"{results_table(out)}\n\n{done} of {len(cells)} cells are in {table}",
+        f"{results_table(out)}\n\n{done} of {len(cells)} cells are in {table}, and as tables for a "
+        f"paper in {out / TABLES_FOLDER}",
         {"cells": len(cells), "done": done, "failed": failures, "table": str(table)},
         as_json,
     )

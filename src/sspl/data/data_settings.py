@@ -2,7 +2,9 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -142,8 +144,17 @@ class DataSettings(BaseModel):
         return faces.select(chosen)
 
     def open(self) -> FaceSet:
-        """Read the faces as `read` does; the log says what a folder holds that is not read."""
-        return remark_on_rest(self.read())
+        """Read the faces as `read` does; the log says what a folder holds that is not read.
+
+        Within `read_once` what was read before is returned again.
+        """
+        kept = _kept.get()
+        if kept is None:
+            return remark_on_rest(self.read())
+        key = self.model_dump_json()
+        if key not in kept:
+            kept[key] = remark_on_rest(self.read())
+        return kept[key]
 
     def read(self) -> FaceSet:
         """Read the faces, with their masks where `masks` is set.
@@ -166,6 +177,22 @@ class DataSettings(BaseModel):
                 f"data format '{adapter.name}' takes no 'masks'; they come with its faces."
             )
         return adapter
+
+
+_kept: ContextVar[dict[str, FaceSet] | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Read each set of faces once for as long as the block runs, however often it is opened.
+
+    A label file of millions of rows takes long to read. What changes on disk meanwhile is not seen.
+    """
+    before = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(before)
 
 
 def parse_data_spec(text: str) -> DataSettings:

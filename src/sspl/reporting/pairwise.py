@@ -10,7 +10,7 @@ from sspl.evaluation.paired import Sampled, differences, on_the_same_faces, samp
 from sspl.evaluation.predictions import Predictions, load_predictions, predictions_file
 from sspl.evaluation.statistics import Resampling, resampling_of
 from sspl.io.progress import watched
-from sspl.reporting.result_table import PROTOCOLS, Group, in_order
+from sspl.reporting.result_table import PROTOCOLS, Draw, Group, in_order
 from sspl.study.cells import Cell, cell_folder
 from sspl.study.study_settings import Protocol
 
@@ -31,7 +31,7 @@ class PairedComparison:
     b: str
     protocol: str
     labels: int
-    subsets: tuple[int, ...]
+    subsets: tuple[Draw, ...]
     summary: dict[str, Any]
 
 
@@ -52,7 +52,8 @@ class Cells:
         self.groups, self.resamples = groups, resamples
         self.predictions: dict[Cell, Predictions] = {}
         self.first: Predictions | None = None
-        for cell in (_cell(group, row.subset) for group in groups for row in group.rows):
+        self.seed = min(row.seed for group in groups for row in group.rows)
+        for cell in (self._cell(group, row.draw) for group in groups for row in group.rows):
             file = predictions_file(cell_folder(study, cell), "test")
             if file.is_file():
                 found = load_predictions(file)
@@ -88,18 +89,18 @@ class Cells:
             for other in self.groups:
                 same = (other.protocol, other.labels) == (group.protocol, group.labels)
                 wanted = other.method in others and (labels is None or group.labels in labels)
-                subsets = tuple(sorted(self._subsets(group) & self._subsets(other)))
-                if same and subsets and wanted:
-                    meetings.append((group, other, subsets))
+                draws = tuple(sorted(self._draws(group) & self._draws(other)))
+                if same and draws and wanted:
+                    meetings.append((group, other, draws))
         if self.counted is None or self.ranked is None:
             return []
         self._sample(
-            _cell(group, subset)
-            for one, other, subsets in meetings
+            self._cell(group, draw)
+            for one, other, draws in meetings
             for group in (one, other)
-            for subset in subsets
+            for draw in draws
         )
-        found = [_compared(*each, self.sampled, self.counted, self.ranked) for each in meetings]
+        found = [self._compared(*each) for each in meetings]
         order = protocols_of(self.groups)
         return sorted(found, key=lambda d: (order.index(d.protocol), others.index(d.b), d.labels))
 
@@ -113,61 +114,54 @@ class Cells:
                 sample(given, self.counted, COUNTED), sample(given, self.ranked, RANKED)
             )
 
-    def _subsets(self, group: Group) -> set[int]:
-        return {r.subset for r in group.rows if _cell(group, r.subset) in self.predictions}
+    def _cell(self, group: Group, draw: Draw) -> Cell:
+        subset, seed = draw
+        protocol = _protocol(group.protocol)
+        return Cell(group.method, protocol, group.labels, subset, seed - self.seed)
+
+    def _draws(self, group: Group) -> set[Draw]:
+        return {r.draw for r in group.rows if self._cell(group, r.draw) in self.predictions}
+
+    def _compared(self, one: Group, other: Group, draws: tuple[Draw, ...]) -> PairedComparison:
+        assert self.counted is not None
+        assert self.ranked is not None
+        a, b = ([self.sampled[self._cell(g, draw)] for draw in draws] for g in (one, other))
+        parts = (
+            differences([s.counted for s in a], [s.counted for s in b], self.counted),
+            differences([s.ranked for s in a], [s.ranked for s in b], self.ranked),
+        )
+        summary = {
+            "mean": parts[0]["mean"] | parts[1]["mean"],
+            "attributes": {
+                name: found | parts[1]["attributes"][name]
+                for name, found in parts[0]["attributes"].items()
+            },
+        }
+        return PairedComparison(one.method, other.method, one.protocol, one.labels, draws, summary)
 
     def both(
         self, comparisons: Sequence[PairedComparison], pair: tuple[str, str]
     ) -> list[tuple[str, Predictions]]:
         """Return the predictions of both methods in the first of `comparisons`, on one subset."""
-        return [
-            (
-                f"{method}, {comparison.labels:,} labels, subset {comparison.subsets[0]}",
-                self.predictions[
-                    Cell(
-                        method,
-                        _protocol(comparison.protocol),
-                        comparison.labels,
-                        comparison.subsets[0],
-                    )
-                ],
-            )
-            for comparison in comparisons[:1]
-            for method in pair
-        ]
+        found = []
+        for comparison in comparisons[:1]:
+            for method in pair:
+                group = next(g for g in self.groups if _is_of(g, comparison, method))
+                cell = self._cell(group, comparison.subsets[0])
+                title = f"{method}, {comparison.labels:,} labels, subset {cell.subset_text}"
+                found.append((title, self.predictions[cell]))
+        return found
 
 
-def _cell(group: Group, subset: int) -> Cell:
-    return Cell(group.method, _protocol(group.protocol), group.labels, subset)
+def _is_of(group: Group, comparison: PairedComparison, method: str) -> bool:
+    there = (group.method, group.protocol, group.labels)
+    return there == (method, comparison.protocol, comparison.labels)
 
 
 def _protocol(name: str) -> Protocol:
     (found,) = (p for p in get_args(Protocol) if p == name)
     protocol: Protocol = found
     return protocol
-
-
-def _compared(
-    one: Group,
-    other: Group,
-    subsets: tuple[int, ...],
-    sampled: dict[Cell, Both],
-    counted: Resampling,
-    ranked: Resampling,
-) -> PairedComparison:
-    a, b = ([sampled[_cell(group, subset)] for subset in subsets] for group in (one, other))
-    parts = (
-        differences([s.counted for s in a], [s.counted for s in b], counted),
-        differences([s.ranked for s in a], [s.ranked for s in b], ranked),
-    )
-    summary = {
-        "mean": parts[0]["mean"] | parts[1]["mean"],
-        "attributes": {
-            name: found | parts[1]["attributes"][name]
-            for name, found in parts[0]["attributes"].items()
-        },
-    }
-    return PairedComparison(one.method, other.method, one.protocol, one.labels, subsets, summary)
 
 
 def middle_first(comparisons: Sequence[PairedComparison]) -> list[PairedComparison]:

@@ -9,7 +9,9 @@ import numpy as np
 
 from sspl.data.adapters.dialect import read_csv
 from sspl.errors import DataError
+from sspl.study.cells import KTH
 from sspl.study.results import FIGURE_COLUMNS, RESULT_COLUMNS
+from sspl.study.study_settings import EVERY_KTH
 
 RESULT_FIGURES: Final = tuple(FIGURE_COLUMNS)
 TITLES: Final = {
@@ -30,7 +32,10 @@ PROTOCOLS: Final = {
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One finished cell, judged on one split; figures are shares, None where not defined."""
+    """One finished cell, judged on one split; figures are shares, None where not defined.
+
+    `subset` is the seed of a random subset, or `KTH`.
+    """
 
     method: str
     protocol: str
@@ -41,6 +46,19 @@ class ResultRow:
     split: str
     figures: dict[str, float | None]
     train_seconds: float | None
+
+    @property
+    def draw(self) -> "Draw":
+        """Which of the cells that differ in chance alone it is: subset and seed."""
+        return self.subset, self.seed
+
+    @property
+    def subset_text(self) -> str:
+        """The subset as tables name it."""
+        return "every k-th" if self.subset == KTH else str(self.subset)
+
+
+Draw = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -132,7 +150,7 @@ def _row(path: Path, line: int, values: dict[str, str]) -> ResultRow:
         values["protocol"],
         values["data"],
         whole("labels"),
-        whole("subset"),
+        KTH if values["subset"] == EVERY_KTH else whole("subset"),
         whole("seed"),
         values["split"],
         figures,
@@ -145,7 +163,7 @@ def group_rows(rows: Iterable[ResultRow]) -> list[Group]:
     found: dict[tuple[str, str, str, int], list[ResultRow]] = {}
     for row in rows:
         found.setdefault((row.method, row.protocol, row.data, row.labels), []).append(row)
-    return [Group(*key, tuple(sorted(some, key=lambda r: r.subset))) for key, some in found.items()]
+    return [Group(*key, tuple(sorted(some, key=lambda r: r.draw))) for key, some in found.items()]
 
 
 def in_order(names: Iterable[str], first: Sequence[str]) -> list[str]:

@@ -13,7 +13,13 @@ from sspl.errors import SettingsError
 from sspl.io.user_code import is_user_code
 from sspl.io.weight_headers import stated_checksum
 from sspl.settings import build, merge
-from sspl.study.study_settings import MethodSettings, Protocol, StudySettings
+from sspl.study.study_settings import (
+    EVERY_KTH,
+    CountSettings,
+    MethodSettings,
+    Protocol,
+    StudySettings,
+)
 from sspl.training.inheriting import read_start, taken_over
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 from sspl.training.starts import weights_file
@@ -23,6 +29,9 @@ FAILURE_FILE: Final = "failure.json"
 STAGE2: Final[dict[str, Any]] = {"select_by": "accuracy"}
 """What all cells of stage 2 have in common unless the study says otherwise: one way to select."""
 
+KTH: Final = -1
+"""In place of a subset's seed: every k-th face."""
+
 S = TypeVar("S", PretrainSettings, FinetuneSettings)
 
 _MACHINE: Final = {"data", "runtime", "pretrained"}
@@ -31,17 +40,31 @@ _MACHINE: Final = {"data", "runtime", "pretrained"}
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One method at one label count on one label subset under one protocol."""
+    """One method at one label count on one label subset under one protocol.
+
+    Args:
+        method, protocol, labels: which.
+        subset: seed of a random subset, or `KTH` for every k-th face.
+        repeat: added to the study's seed.
+    """
 
     method: str
     protocol: Protocol
     labels: int
     subset: int
+    repeat: int = 0
 
     @property
     def name(self) -> str:
         """Its folder below `cells`."""
-        return f"{self.method}/{self.protocol}/labels-{self.labels}/subset-{self.subset}"
+        drawn = "every-kth" if self.subset == KTH else f"subset-{self.subset}"
+        drawn += f"-repeat-{self.repeat}" if self.repeat else ""
+        return f"{self.method}/{self.protocol}/labels-{self.labels}/{drawn}"
+
+    @property
+    def subset_text(self) -> str:
+        """The subset as tables name it."""
+        return EVERY_KTH if self.subset == KTH else str(self.subset)
 
 
 @dataclass(frozen=True)
@@ -75,15 +98,18 @@ def list_cells(
     """Return the study's cells in the order of its sections, each once.
 
     `only` and `labels` pick methods and label counts; raises `SettingsError` for one of which
-    the study has no cell.
+    the study has no cell. Repeats come last.
     """
+    most = max(section.repeats for section in study.sections)
     cells = dict.fromkeys(
-        Cell(method, protocol, count, subset)
+        Cell(method, protocol, count, KTH if subset == EVERY_KTH else int(subset), repeat)
+        for repeat in range(most)
         for section in study.sections
         for count in section.labels
         for protocol in section.protocols
         for method in section.methods
         for subset in section.subsets
+        if repeat < section.repeats
     )
     methods, counts = {c.method for c in cells}, {c.labels for c in cells}
     for method in only:
@@ -107,6 +133,7 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
     method = study.methods[cell.method]
     count = study.counts.get(cell.labels)
     where = f"methods.{cell.method}"
+    seed = {"seed": study.seed + cell.repeat}
     pretrain = None
     if method.pretrain is not None:
         pretrain = _built(
@@ -114,7 +141,7 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
             where,
             _preset(study.preset, "pretrain"),
             study.pretrain,
-            {"seed": study.seed},
+            seed,
             method.pretrain,
         )
     finetune = _built(
@@ -124,11 +151,11 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
         _stage2_preset(study.preset, method.start),
         study.finetune,
         count.finetune if count else {},
-        {"seed": study.seed},
+        seed,
         method.finetune,
-        {"labels": {"count": cell.labels, "subset_seed": cell.subset}},
+        {"labels": _labels(cell, count)},
     )
-    unlabelled = study.unlabelled or (study.data,)
+    unlabelled = unlabelled_of(study, method)
     stage1 = {"pretrain": _dump(pretrain), "unlabelled": unlabelled}
     identity = {
         "protocol": cell.protocol,
@@ -157,6 +184,19 @@ def _stage2_preset(name: str, start: Path | None) -> dict[str, Any]:
     """Return the preset of stage 2, with what weights that are there already have in its place."""
     content = _preset(name, "finetune")
     return content if start is None else taken_over(content, read_start(start))
+
+
+def _labels(cell: Cell, count: CountSettings | None) -> dict[str, Any]:
+    if cell.subset != KTH:
+        return {"count": cell.labels, "subset_seed": cell.subset}
+    share = count.percent if count else None
+    drawn = {"count": cell.labels} if share is None else {"fraction": share / 100}
+    return {"rule": EVERY_KTH} | drawn
+
+
+def unlabelled_of(study: StudySettings, method: MethodSettings) -> tuple[str, ...]:
+    """Return the data specs of a method's stage 1."""
+    return method.unlabelled or study.unlabelled or (study.data,)
 
 
 @cache

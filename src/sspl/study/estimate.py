@@ -17,7 +17,8 @@ from sspl.study.cells import (
     plan,
     read_json,
 )
-from sspl.study.results import read_results
+from sspl.study.cost import cell_minutes, stage1_minutes
+from sspl.study.results import cell_of, read_results
 from sspl.study.runner import SECONDS_FILE, Study
 
 State = Literal["done", "running", "failed", "to do"]
@@ -43,14 +44,14 @@ class Piece:
 def survey(study: Study, cells: list[Cell]) -> list[Piece]:
     """Return every piece of work of these cells, stage 1 before the cells that need it."""
     plans = [plan(study.settings, cell) for cell in cells]
-    pieces = {f"pretrained/{p.stage1}": _stage1(study, p) for p in plans if p.stage1}
     times = _Times(study)
+    pieces = {f"pretrained/{p.stage1}": _stage1(study, p, times) for p in plans if p.stage1}
     for each in plans:
         seconds = times.of(each.cell)
         state = _state(study, each)
         known = seconds is not None
         pieces[each.cell.name] = Piece(
-            each.cell.name, state, 60 * each.minutes if seconds is None else seconds, known
+            each.cell.name, state, times.planned(each) if seconds is None else seconds, known
         )
     return list(pieces.values())
 
@@ -78,28 +79,55 @@ def _state(study: Study, each: StudyPlan) -> State:
     return "failed" if (folder / FAILURE_FILE).exists() else "to do"
 
 
-def _stage1(study: Study, each: StudyPlan) -> Piece:
+def _stage1(study: Study, each: StudyPlan, times: "_Times") -> Piece:
     folder = study.stage1 / each.stage1
     state: State = "done" if finished(folder) else "to do"
     if state != "done" and is_locked(study.stage1_lock(each)):
         state = "running"
     took = (read_json(folder / SECONDS_FILE) or {}).get("train_seconds")
-    planned = 60 * each.stage1_minutes
-    return Piece(f"pretrained/{each.stage1}", state, took or planned, took is not None)
+    return Piece(
+        f"pretrained/{each.stage1}", state, took or times.planned_stage1(each), took is not None
+    )
 
 
 class _Times:
-    """Measured seconds of cells: of the method's own like cells, else of any method's."""
+    """Measured seconds of cells, and planned ones.
+
+    Measured are those of the method's own like cells. Where the study says what its cells cost,
+    others are planned by that, corrected by how long the finished ones took; else by like cells of
+    any method, and then by the budget.
+    """
 
     def __init__(self, study: Study) -> None:
+        self.settings, self.cost = study.settings, study.settings.cost
         self.seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        ratios = []
         for result in read_results(study.out):
-            if result["train_seconds"] is not None:
-                like = (result["protocol"], str(result["labels"]))
-                for key in (like, (*like, result["method"])):
-                    self.seconds[key].append(result["train_seconds"])
+            if result["train_seconds"] is None:
+                continue
+            like = (result["protocol"], str(result["labels"]))
+            for key in (like, (*like, result["method"])):
+                self.seconds[key].append(result["train_seconds"])
+            if self.cost is not None and result["method"] in self.settings.methods:
+                each = plan(self.settings, cell_of(result))
+                ratios.append(result["train_seconds"] / self._counted(each))
+        self.ratio = median(ratios) if ratios else 1.0
 
     def of(self, cell: Cell) -> float | None:
         like = (cell.protocol, str(cell.labels))
-        found = self.seconds.get((*like, cell.method)) or self.seconds.get(like)
+        found = self.seconds.get((*like, cell.method))
+        if found is None and self.cost is None:
+            found = self.seconds.get(like)
         return median(found) if found else None
+
+    def planned(self, each: StudyPlan) -> float:
+        return 60 * each.minutes if self.cost is None else self.ratio * self._counted(each)
+
+    def planned_stage1(self, each: StudyPlan) -> float:
+        if self.cost is None:
+            return 60 * each.stage1_minutes
+        return self.ratio * 60 * stage1_minutes(each, self.cost)
+
+    def _counted(self, each: StudyPlan) -> float:
+        assert self.cost is not None
+        return 60 * cell_minutes(each, self.cost)

@@ -7,7 +7,8 @@ from typing import Any, Final
 from sspl.evaluation.comparison import spread
 from sspl.io.files import write_csv
 from sspl.io.locks import locked
-from sspl.study.cells import RESULT_FILE, StudyPlan, read_json
+from sspl.study.cells import KTH, RESULT_FILE, Cell, StudyPlan, read_json
+from sspl.study.study_settings import EVERY_KTH
 
 RESULTS_FILE: Final = "results.csv"
 FIGURE_COLUMNS: Final = {
@@ -30,7 +31,6 @@ RESULT_COLUMNS: Final = (
 def cell_result(
     plan: StudyPlan,
     name: str,
-    seed: int,
     figures: Mapping[str, Mapping[str, Any]],
     seconds: float | None,
     details: Mapping[str, Any],
@@ -42,13 +42,21 @@ def cell_result(
         "protocol": cell.protocol,
         "data": name,
         "labels": cell.labels,
-        "subset": cell.subset,
-        "seed": seed,
+        "subset": EVERY_KTH if cell.subset == KTH else cell.subset,
+        "repeat": cell.repeat,
+        "seed": plan.finetune.seed,
         "train_seconds": None if seconds is None else round(seconds, 1),
         "settings_hash": plan.settings_hash,
         **details,
         "figures": figures,
     }
+
+
+def cell_of(result: Mapping[str, Any]) -> Cell:
+    """Return the cell that a result is of."""
+    subset = KTH if result["subset"] == EVERY_KTH else result["subset"]
+    names = (result["method"], result["protocol"], result["labels"])
+    return Cell(*names, subset, result.get("repeat", 0))
 
 
 def read_results(out: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Run a study cell by cell, so that it can be killed, gone on with, and shared by processes."""
 
+import hashlib
 import logging
 import time
 import traceback
@@ -7,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from sspl.data.data_settings import DataSettings
+from sspl.data.data_settings import DataSettings, read_once
 from sspl.data.inputs import of_faces, require_same_inputs
 from sspl.data.records import SPLITS
 from sspl.errors import SettingsError, SsplError
@@ -25,6 +26,7 @@ from sspl.study.cells import (
     cell_folder,
     plan,
     read_json,
+    unlabelled_of,
 )
 from sspl.study.probe_settings import KNNSettings
 from sspl.study.results import cell_result, write_results
@@ -65,9 +67,13 @@ class Study:
         the others go on. Raises `SsplError` when a finished cell had other settings, or when the
         data cannot be read or have no test split.
         """
+        with read_once():
+            return self._run(cells)
+
+    def _run(self, cells: list[Cell]) -> dict[str, str]:
         plans = [plan(self.settings, cell) for cell in cells]
         self._require_same_settings(plans)
-        self._require_data()
+        self._require_data(plans)
         write_text(self.out / STUDY_FILE, dump_yaml(self.settings))
         ended: dict[Cell, Attempt] = {}
         while len(ended) < len(plans):
@@ -100,15 +106,18 @@ class Study:
                     "cell again."
                 )
 
-    def _require_data(self) -> None:
+    def _require_data(self, plans: list[StudyPlan]) -> None:
         faces = self.data().open()
         faces.split("test")
         entries = of_faces(faces, labelled=True)
         for spec in self.settings.unlabelled:
-            more = of_faces(open_spec(spec).stream(SPLITS))
-            entries += [(f"{spec}: {name}", about) for name, about in more]
+            entries += _entries(spec)
         with locked(self.lock("inputs"), wait=True):
             require_same_inputs(self.out, entries, resumed=True)
+            # Of a method's own faces by themselves: it need not be among the cells each time.
+            for spec in dict.fromkeys(s for p in plans if p.pretrain for s in p.method.unlabelled):
+                digest = hashlib.sha256(spec.encode()).hexdigest()[:8]
+                require_same_inputs(self.out / "inputs" / digest, _entries(spec), resumed=True)
 
     def data(self) -> DataSettings:
         """Return the labelled faces' settings."""
@@ -181,14 +190,14 @@ class Study:
 
     def _pretrain(self, each: StudyPlan, folder: Path) -> None:
         assert each.pretrain is not None
-        specs = self.settings.unlabelled or (self.settings.data,)
+        specs = unlabelled_of(self.settings, each.method)
         settings = each.pretrain.model_copy(update={"data": tuple(open_spec(s) for s in specs)})
         resumed, begun = (folder / SETTINGS_FILE).exists(), time.monotonic()
         pretrain(settings, folder, resume=resumed)
         if not resumed:
             seconds = round(time.monotonic() - begun, 1)
             write_json(folder / SECONDS_FILE, {"train_seconds": seconds})
-            _report_overrun(each.stage1, seconds, each.stage1_minutes)
+            self._report_overrun(each.stage1, seconds, each.stage1_minutes)
         remove_state(folder)
 
     def _run_cell(self, each: StudyPlan, folder: Path) -> None:
@@ -204,14 +213,12 @@ class Study:
             for split, p in found.predictions.items()
         }
         save_predictions(predictions_file(folder, "test"), found.predictions["test"])
-        result = cell_result(
-            each, self.settings.name, self.settings.seed, figures, found.seconds, found.details
-        )
+        result = cell_result(each, self.settings.name, figures, found.seconds, found.details)
         (folder / FAILURE_FILE).unlink(missing_ok=True)
         write_json(folder / RESULT_FILE, result)
         write_results(self.out)
         if found.seconds is not None:
-            _report_overrun(each.cell.name, found.seconds, each.minutes)
+            self._report_overrun(each.cell.name, found.seconds, each.minutes)
 
     def _probe(self, each: StudyPlan) -> LinearSettings | KNNSettings:
         return self.settings.linear if each.cell.protocol == "linear" else self.settings.knn
@@ -222,7 +229,10 @@ class Study:
             source = (self.stage1 / each.stage1).absolute()
         return each.finetune.model_copy(update={"data": self.data(), "pretrained": source})
 
+    def _report_overrun(self, name: str, seconds: float, minutes: float) -> None:
+        if self.settings.cost is None and seconds > 60 * minutes:
+            log.warning("%s took %.1f minutes of %.1f", name, seconds / 60, minutes)
 
-def _report_overrun(name: str, seconds: float, minutes: float) -> None:
-    if seconds > 60 * minutes:
-        log.warning("%s took %.1f minutes of %.1f", name, seconds / 60, minutes)
+
+def _entries(spec: str) -> list[tuple[str, str]]:
+    return [(f"{spec}: {name}", about) for name, about in of_faces(open_spec(spec).stream(SPLITS))]

@@ -18,6 +18,8 @@ from sspl.study.probe_settings import FeatureSettings, KNNSettings
 from sspl.training.feature_settings import LinearSettings
 
 Protocol = Literal["finetune", "linear", "knn"]
+EVERY_KTH: Final = "every_kth"
+"""The paper's label subset, in place of a seed."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -28,7 +30,7 @@ class MethodSettings(Settings):
     `start` names weights that are there already, in the place of a stage 1 of its own. `pretrain`
     and `finetune` are settings of the two stages, laid over those of the study; without `pretrain`
     there is no stage 1. `features` takes the place of the backbone. `minutes` is the budget of
-    stage 1, where it is not that of the study.
+    stage 1, where it is not that of the study, as `unlabelled` are its faces.
     """
 
     pretrain: dict[str, Any] | None = Field(
@@ -46,6 +48,9 @@ class MethodSettings(Settings):
     minutes: float | None = Field(
         None, gt=0, description="budget of stage 1, where it is not that of the study"
     )
+    unlabelled: tuple[str, ...] = Field(
+        (), description="faces of stage 1 where they, or their masks, are not those of the study"
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> "MethodSettings":
@@ -59,14 +64,20 @@ class MethodSettings(Settings):
 
 
 class SectionSettings(Settings):
-    """Some cells: every method at every count under every protocol on every label subset."""
+    """Some cells: every method at every count under every protocol on every label subset.
+
+    With `repeats` all of it is done so often, stage 1 too, each time with the next seed.
+    """
 
     methods: tuple[str, ...] = Field(min_length=1, description="names of methods")
     labels: tuple[int, ...] = Field(min_length=1, description="numbers of labelled faces")
     protocols: tuple[Protocol, ...] = Field(
         ("finetune",), min_length=1, description="what is done with the features"
     )
-    subsets: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="subset seeds")
+    subsets: tuple[NonNegativeInt | Literal["every_kth"], ...] = Field(
+        (0, 1, 2), min_length=1, description="seeds of random subsets, or every_kth, the paper's"
+    )
+    repeats: int = Field(1, ge=1, description="seeds of stage 1 and of fine-tuning")
 
     @field_validator("labels")
     @classmethod
@@ -96,6 +107,22 @@ class CountSettings(Settings):
         default_factory=dict, description="settings of stage 2 at this label count"
     )
     minutes: float | None = Field(None, gt=0, description="budget of a cell at this label count")
+    percent: float | None = Field(
+        None, gt=0, le=100, description="share of the training faces that tables call it by"
+    )
+
+
+class CostSettings(Settings):
+    """What a study is planned by: the operations of each network, and how fast they are done.
+
+    `--dry-run` counts them for each cell. `gflops` is what the device reaches in training, not its
+    peak; once cells are done, their measured time corrects it.
+    """
+
+    gflops: float = Field(gt=0, description="billions of operations a second reached in training")
+    unlabelled: int = Field(ge=1, description="faces of stage 1")
+    val: int = Field(0, ge=0, description="validation faces")
+    test: int = Field(ge=1, description="test faces")
 
 
 class StudySettings(Settings):
@@ -128,6 +155,12 @@ class StudySettings(Settings):
     linear: LinearSettings = LinearSettings()
     knn: KNNSettings = KNNSettings()
     minutes: MinutesSettings = MinutesSettings()
+    cost: CostSettings | None = Field(
+        None, description="plan each cell by its operations; none: by minutes"
+    )
+    published: Literal["CelebA", "LFWA"] | None = Field(
+        None, description="set whose published figures stand in the tables"
+    )
     keep_models: bool = Field(True, description="keep the weights of fine-tuned cells")
 
     @model_validator(mode="after")
@@ -166,7 +199,9 @@ def load_study(
 
 def packaged_studies() -> list[str]:
     """Return the names of the studies that come with the package."""
-    return sorted(file.stem for file in _folder().glob("*.yaml") if file.stem != "base")
+    return sorted(
+        file.stem for file in _folder().glob("*.yaml") if not file.stem.startswith("base")
+    )
 
 
 def _folder() -> Path:
