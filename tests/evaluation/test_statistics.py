@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given as given_
+from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score
 from sklearn.metrics import roc_auc_score as auc_score
 
 from shared import refused, sspl
 from sspl.errors import DataError, SettingsError
-from sspl.evaluation.paired import paired_summary, verdicts
+from sspl.evaluation.paired import holm, p_value, paired_summary, verdicts
 from sspl.evaluation.predictions import Predictions, save_predictions
 from sspl.evaluation.statistics import (
     RESAMPLED,
@@ -325,6 +327,9 @@ def test_one_is_better_only_where_the_interval_excludes_zero() -> None:
     assert paired_summary([poor], [good], "x", 500)["mean"]["accuracy"]["better"] == "b"
     assert paired_summary([good], [near], "x", 500)["mean"]["accuracy"]["better"] is None
     assert verdicts(summary, "accuracy") == {"a": ["A"], "b": [], None: []}
+    assert found["p"] < 1e-6
+    attribute = summary["attributes"]["A"]["accuracy"]
+    assert attribute["holm"] == attribute["p"]  # of one comparison
     same = paired_summary([good], [good], "x", 100)["mean"]
     assert all(row["interval"] == (0, 0) and row["better"] is None for row in same.values())
 
@@ -367,6 +372,7 @@ def test_compare_prints_what_it_writes(tmp_path: Path) -> None:
     low, high = summary["mean"]["accuracy"]["interval"]
     assert f"90.00    60.00    30.00    [{100 * low:.2f}, {100 * high:.2f}]  A is better" in printed
     assert "A is better on 1 attributes, B on 0; no difference is shown on 0" in printed
+    assert "With Holm's correction for them all A is better on 1, B on 0." in printed
     one = tmp_path / "b" / "predictions-test.npz"
     assert "A is better" not in sspl("compare", one, one).output.replace("A is better on 0", "")
     assert "sspl evaluate" in refused("compare", tmp_path / "a", tmp_path / "b", "--split", "val")
@@ -375,3 +381,28 @@ def test_compare_prints_what_it_writes(tmp_path: Path) -> None:
 def test_units_are_counted() -> None:
     assert Resampling(np.array([0, 1, 1, 2])).units == 3
     assert Resampling(np.arange(4)).unit_name == "faces"
+
+
+def test_holm_by_hand() -> None:
+    assert holm([]) == []
+    assert holm([0.2]) == [0.2]
+    # Sorted 0.005, 0.01, 0.03, 0.04: times 4, 3, 2, 1, and never below the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@given_(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_rejects_what_the_procedure_does_step_by_step(p_values: list[float]) -> None:
+    rejected, order = set(), sorted(range(len(p_values)), key=p_values.__getitem__)
+    for rank, place in enumerate(order):
+        if p_values[place] * (len(order) - rank) >= 0.05:
+            break
+        rejected.add(place)
+    assert {i for i, p in enumerate(holm(p_values)) if p < 0.05} == rejected
+
+
+def test_p_of_resamples_is_that_of_a_normal_difference() -> None:
+    samples = np.random.default_rng(0).normal(0.3, 0.1, 20_000)
+    assert p_value(0.196, samples) == pytest.approx(0.05, rel=0.05)
+    assert p_value(-0.196, samples) == p_value(0.196, samples)
+    assert (p_value(0.0, np.zeros(9)), p_value(0.1, np.full(9, 0.1))) == (1.0, 0.0)

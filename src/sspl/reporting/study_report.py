@@ -9,7 +9,7 @@ from markupsafe import Markup
 from sspl.data.images import Box
 from sspl.data.records import FaceSet
 from sspl.errors import DataError, SettingsError
-from sspl.evaluation.paired import verdicts
+from sspl.evaluation.paired import holm, surely_better, verdicts
 from sspl.evaluation.predictions import Predictions
 from sspl.evaluation.statistics import LEVEL, RESAMPLES, Resampling
 from sspl.evaluation.subgroups import groupings, subgroup_summary
@@ -83,7 +83,7 @@ def study_report(
         b=b,
         protocols=[_protocol_content(p, groups, methods, (a, b)) for p in protocols_of(groups)],
         over=_over(over),
-        sentences=verdict_sentences(found),
+        sentences=[*verdict_sentences(found), *_after_holm(comparisons)],
         matrices=_matrices(comparisons),
         comparisons=[_pairwise_row(comparison) for comparison in comparisons],
         gains=[_gains(comparison) for comparison in shown],
@@ -287,6 +287,21 @@ def _differences(comparisons: Sequence[PairedComparison]) -> list[Difference]:
                 )
             )
     return rows
+
+
+def _after_holm(comparisons: Sequence[PairedComparison]) -> list[str]:
+    """Say of each figure how many comparisons are left when all of them are corrected for."""
+    sentences = []
+    for figure in MAIN:
+        means = [c.summary["mean"][figure] for c in comparisons]
+        found = [f for f in means if f is not None and f["interval"] is not None]
+        if len(found) > 1:
+            surely = surely_better(found, holm([f["p"] for f in found]), 1 - LEVEL)
+            sentences.append(
+                f"With Holm's correction for all {len(found)} comparisons of {TITLES[figure]}: "
+                f"better in {surely['a']}, worse in {surely['b']}."
+            )
+    return sentences
 
 
 def _gains(comparison: PairedComparison) -> dict[str, Any]:
