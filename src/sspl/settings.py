@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_origin
+from typing import Any, Final, Literal, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,6 +23,9 @@ class Settings(BaseModel):
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
 
+
+REPLACING: Final = frozenset({"timm"})
+"""Settings beside which those of a layer below have no meaning: a timm model has its own sizes."""
 
 S = TypeVar("S", bound=Settings)
 
@@ -67,10 +70,20 @@ def apply_override(content: dict[str, Any], override: str) -> None:
 
 
 def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """Return `base` with `top` laid over it, mappings merged key by key."""
+    """Return `base` with `top` laid over it, mappings merged key by key.
+
+    A mapping that names what brings all of it (`REPLACING`) takes the place of the one below.
+
+    Examples:
+        >>> merge({"backbone": {"width": 0.5, "depth": 18}}, {"backbone": {"width": 1}})
+        {'backbone': {'width': 1, 'depth': 18}}
+        >>> merge({"backbone": {"width": 0.5}}, {"backbone": {"timm": "resnet18"}})
+        {'backbone': {'timm': 'resnet18'}}
+    """
     merged = dict(base)
     for key, value in top.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+        laid = isinstance(value, dict) and not REPLACING & value.keys()
+        if laid and isinstance(merged.get(key), dict):
             value = merge(merged[key], value)
         merged[key] = value
     return merged

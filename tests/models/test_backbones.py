@@ -14,11 +14,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from shared import changed_by_a_step
+from sspl.cli.train import gather
 from sspl.errors import DataError, SettingsError
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.backbones import BACKBONES, build_backbone
 from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.settings import build
+from sspl.study.cells import list_cells, plan
+from sspl.study.study_settings import load_study
 from sspl.training.backbone_weights import load_backbone
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 
@@ -245,6 +248,88 @@ def test_a_timm_file_bears_the_names_of_the_uncut_model(
     assert report.left == ("head.fc.weight",)
     for name, tensor in backbone.body().state_dict().items():
         assert torch.equal(tensor, tensors[name]), name
+
+
+def saved_by_torch(tmp_path: Path, content: Any) -> Path:
+    torch.save(content, tmp_path / "weights.pth")
+    return tmp_path / "weights.pth"
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda t: t,
+        lambda t: {"epoch": 3, "state_dict": {f"module.{n}": x for n, x in t.items()}},
+        lambda t: {"model": {"state_dict": t}, "optimizer": {"lr": 0.1}},
+    ],
+)
+def test_a_file_of_torch_fills_the_whole_backbone(wrapped: Any, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    there, here = build_backbone(SMALL), build_backbone(SMALL)
+    tensors = dict(there.state_dict()) | {"fc.bias": torch.zeros(3)}
+    report = load_backbone(here, saved_by_torch(tmp_path, wrapped(tensors)))
+    for name, tensor in there.state_dict().items():
+        assert torch.equal(here.state_dict()[name], tensor), name
+    assert report.left == ("fc.bias",)
+
+
+class Code:
+    """What a pickle can do to whoever opens it."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (open, ("touched",))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"x": Code()}, "cannot be read as tensors alone .* save its state_dict"),
+        (nn.Linear(2, 2), "cannot be read as tensors alone"),
+        ([1, 2], "holds no state_dict, which has a tensor for each name"),
+        ({"epoch": 1}, "holds no state_dict"),
+    ],
+)
+def test_a_file_of_torch_that_is_no_state_dict_is_refused(
+    content: Any, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = saved_by_torch(tmp_path, content)
+    (tmp_path / "touched").unlink(missing_ok=True)
+    with pytest.raises(DataError, match=reason):
+        load_backbone(build_backbone(SMALL), path)
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_refusal_says_how_much_fits(tmp_path: Path) -> None:
+    tensors = dict(build_backbone(SMALL).state_dict())
+    whole = len(tensors)
+    tensors.pop("norm.weight")
+    tensors["norm.bias"] = torch.zeros(3)
+    tensors["fc.bias"] = torch.zeros(3)
+    with pytest.raises(DataError) as caught:
+        load_backbone(build_backbone(SMALL), saved_by_torch(tmp_path, tensors))
+    assert f"{whole - 2} of the backbone's {whole} tensors fit" in str(caught.value)
+    assert f"1 of the file's {whole} are of other parts" in str(caught.value)
+
+
+def test_a_timm_model_in_a_file_takes_the_place_of_the_presets_sizes(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("backbone: {timm: net}\nhead: {dropout: 0.3}\n")
+    content = gather("finetune", "small", tmp_path / "s.yaml", {})
+    settings = build(FinetuneSettings, content)
+    assert settings.backbone == NET
+    assert (settings.head.dropout, settings.head.pooling) == (0.3, "regions")
+    back = gather("finetune", "small", None, {"backbone": {"width": 0.25}})
+    assert build(FinetuneSettings, back).backbone.width == 0.25
+
+
+def test_a_timm_model_in_a_study() -> None:
+    named = {"backbone": {"timm": "net"}}
+    methods = {"net": {"pretrain": {"tasks": ["pst"], **named}, "finetune": named}}
+    sections = [{"methods": ["net"], "labels": [55]}]
+    study = load_study("celeba10k", (), {"methods": methods, "sections": sections})
+    each = plan(study, list_cells(study)[0])
+    assert each.pretrain is not None
+    assert each.pretrain.backbone == each.finetune.backbone == NET
 
 
 def test_two_starts_are_refused() -> None:

@@ -6,17 +6,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sspl.errors import DataError
+from sspl.errors import DataError, first_line
 from sspl.io.early_files import renamed_keys, renamed_tensors
 from sspl.io.files import atomic_path, parse_json
 from sspl.io.weight_headers import CHECKSUM_KEY, METADATA_KEY, check_header
+
+WITHIN: Final = ("state_dict", "model_state_dict", "model", "network")
+"""Under which keys training scripts leave a state dict."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -109,6 +112,29 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     if isinstance(metadata, dict):
         metadata = renamed_keys(metadata)
     return renamed_tensors(tensors), metadata
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Return the tensors that torch saved in a file, by name; no code in the file is run.
+
+    A state dict that lies within others, as training scripts leave it, is found, and `module.` of
+    training on several devices is taken off its names. Raises `DataError` when there is none.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the file's pickle leads to
+        raise DataError(
+            f"{path}: cannot be read as tensors alone ({first_line(error)}); save its state_dict, "
+            "or convert that with safetensors.torch.save_file."
+        ) from None
+    found: dict[str, Tensor] = {}
+    while isinstance(content, dict) and not found:
+        tensors = {n: t for n, t in content.items() if isinstance(t, Tensor)}
+        found = {str(name).removeprefix("module."): t for name, t in tensors.items()}
+        content = next((content[key] for key in WITHIN if key in content), None)
+    if not found:
+        raise DataError(f"{path}: holds no state_dict, which has a tensor for each name.")
+    return found
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

@@ -24,12 +24,15 @@ OTHER_FOLDERS: Final = {
     "settings.yaml": "a run that has not come to its end (go on with it by --resume)",
     "list_attr_celeba.txt": "a set of faces",
 }
+TORCH_FILES: Final = (".pt", ".pth", ".ckpt", ".bin")
+"""Endings of files that torch saves; their tensors are read, and no code in them is run."""
+
 OTHER_FILES: Final = {
     ".onnx": "an exported model, which cannot learn any more",
     **dict.fromkeys(
-        (".pt", ".pth", ".ckpt", ".bin", ".pkl"),
-        "a file of torch, and those are not read, since they can run code (convert its tensors "
-        "with safetensors.torch.save_file, and give that as backbone_weights=FILE)",
+        (*TORCH_FILES, ".pkl"),
+        "a file of torch, which says nothing of its network (give it as backbone_weights=FILE to "
+        "start the backbone alone from its tensors)",
     ),
     ".tar": "a pack of faces, if anything",
     ".zip": "an archive (unpack it)",
