@@ -68,7 +68,7 @@ def pretraining_step(run: stage1.Pretraining) -> Work:
 
 
 def finetuning_step(run: stage2.Finetuning) -> Work:
-    run.train, run.unlabelled = run.labelled(run.parts.train), None
+    run.train, run.unlabelled = run.labelled(run.parts.train, run.settings.canvas), None
     run.start()
     return lambda: Loop(run, NOWHERE).epoch(0)
 

@@ -18,6 +18,7 @@ PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 USED: Final = {
     "pretrain": "`sspl pretrain`, stage 1",
     "finetune": "`sspl finetune`, stage 2",
+    "probe": "`sspl probe`, heads on frozen features",
     "parser": "`sspl parser train`",
     "benchmark": "`sspl benchmark`, a study",
 }

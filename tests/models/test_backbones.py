@@ -14,15 +14,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from shared import changed_by_a_step
-from sspl.cli.train import gather
 from sspl.errors import DataError, SettingsError
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.backbones import BACKBONES, build_backbone
 from sspl.models.network_settings import BackboneSettings, HeadSettings
-from sspl.settings import build
+from sspl.settings import build, read_settings
 from sspl.study.cells import list_cells, plan
 from sspl.study.study_settings import load_study
 from sspl.training.backbone_weights import load_backbone
+from sspl.training.inheriting import finetune_settings
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 
 WIDTHS = (4, 6, 8, 10, 12)
@@ -314,12 +314,10 @@ def test_a_refusal_says_how_much_fits(tmp_path: Path) -> None:
 
 def test_a_timm_model_in_a_file_takes_the_place_of_the_presets_sizes(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("backbone: {timm: net}\nhead: {dropout: 0.3}\n")
-    content = gather("finetune", "small", tmp_path / "s.yaml", {})
-    settings = build(FinetuneSettings, content)
+    settings = finetune_settings("small", read_settings(tmp_path / "s.yaml"))
     assert settings.backbone == NET
     assert (settings.head.dropout, settings.head.pooling) == (0.3, "regions")
-    back = gather("finetune", "small", None, {"backbone": {"width": 0.25}})
-    assert build(FinetuneSettings, back).backbone.width == 0.25
+    assert finetune_settings("small", {"backbone": {"width": 0.25}}).backbone.depth == 18
 
 
 def test_a_timm_model_in_a_study() -> None:

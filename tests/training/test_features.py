@@ -227,6 +227,12 @@ def test_features_of_a_run_are_what_its_heads_read(architecture: Any, tmp_path: 
             assert torch.allclose(wanted, pooled(network.backbone(view)), atol=1e-4)
 
 
+def test_the_weights_in_the_package_give_features() -> None:
+    extractor = opened("builtin")
+    assert extractor.about.name == "builtin"
+    assert extractor(pixels(1, extractor.about.side)).shape == (1, extractor.about.features)
+
+
 def test_a_word_on_the_command_line() -> None:
     assert parse_features("a/net.onnx,size=224,mean=1:2:3") == {
         "kind": "onnx",
@@ -236,6 +242,7 @@ def test_a_word_on_the_command_line() -> None:
     }
     assert parse_features("net.py:build,size=16")["kind"] == "torch"
     assert parse_features("runs/pre")["kind"] == "run"
+    assert parse_features("builtin") == {"kind": "run", "path": "builtin"}
 
 
 def test_a_comma_is_part_of_a_path_that_is_there(tmp_path: Path) -> None:

@@ -59,16 +59,11 @@ def evaluate(
     one person kept together where the data says who is in them.
     """
     from sspl.errors import SettingsError
-    from sspl.io.run_files import SETTINGS_FILE
     from sspl.models.model_metadata import read_metadata
-    from sspl.settings import build, read_settings
-    from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
+    from sspl.training.stage_settings import RuntimeSettings, data_of
 
     read_metadata(run)
-    if spec:
-        data: DataSettings | None = data_of_model(spec, run)
-    else:
-        data = build(FinetuneSettings, read_settings(run / SETTINGS_FILE)).data
+    data: DataSettings | None = data_of_model(spec, run) if spec else data_of(run)
     if data is None:
         raise SettingsError("data: give the labelled faces with --data FORMAT:PATH.")
     faces = data.open()

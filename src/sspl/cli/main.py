@@ -22,6 +22,7 @@ from sspl.cli.label import label, suggest
 from sspl.cli.model import model
 from sspl.cli.options import complete, lets_models_run_code
 from sspl.cli.parser import parser
+from sspl.cli.probe import probe
 from sspl.cli.report import report
 from sspl.cli.results import results
 from sspl.cli.serve import serve
@@ -59,6 +60,7 @@ for command in (
     parser,
     pretrain,
     finetune,
+    probe,
     evaluate,
     compare,
     report,

@@ -11,7 +11,7 @@ from sspl.cli.options import json_option, say
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-COMMANDS = ("pretrain", "finetune", "parser", "benchmark")
+COMMANDS = ("pretrain", "finetune", "probe", "parser", "benchmark")
 
 
 @click.command()
@@ -56,6 +56,8 @@ def settings_of(command: str, preset: str | None = None) -> "BaseModel | type[Ba
         return build(stage_settings.FinetuneSettings, stage_settings.preset(name, "finetune"))
     if preset is not None:
         raise SettingsError(f"--preset: {command} has none; leave it out.")
+    if command == "probe":
+        return stage_settings.ProbeSettings
     if command == "parser":
         from sspl.parsing.parser_settings import ParserSettings
 

@@ -17,10 +17,10 @@ from sspl.evaluation.predictions import Predictions, load_predictions, predictio
 from sspl.io.files import read_json, write_json
 from sspl.io.run_files import SETTINGS_FILE
 from sspl.models.bundle import AttributeModel, load_model, save_decisions
-from sspl.settings import build, read_settings
+from sspl.settings import read_settings
 from sspl.training.deciding import ThresholdRule, choose_decisions, never_sure
-from sspl.training.finetune import LABELLED_FILE, VALIDATION_FILE
-from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
+from sspl.training.run_inputs import LABELLED_FILE, VALIDATION_FILE
+from sspl.training.stage_settings import RuntimeSettings, data_of
 
 DECISIONS_FILE: Final = "decisions.json"
 
@@ -69,7 +69,7 @@ def validation_faces(run: Path) -> FaceSet:
             f"{run}: does not say which faces it was selected on; give labelled faces that it did "
             "not learn from with --data."
         )
-    data = build(FinetuneSettings, read_settings(settings)).data
+    data = data_of(run)
     if data is None:
         raise SettingsError(f"{settings}: names no data; give labelled faces with --data.")
     faces = data.open()
@@ -86,7 +86,7 @@ def other_faces(run: Path, data: DataSettings, split: str) -> FaceSet:
     faces = data.open()
     faces = faces if split == "all" else faces.split(split)
     if (run / SETTINGS_FILE).is_file() and (run / LABELLED_FILE).is_file():
-        learnt = build(FinetuneSettings, read_settings(run / SETTINGS_FILE)).data
+        learnt = data_of(run)
         if learnt is not None and learnt.absolute().root == data.absolute().root:
             whole = data.open()
             names = {whole.names[i] for i in load_subset(run / LABELLED_FILE, whole)}

@@ -26,6 +26,7 @@ from sspl.domain.sides import side_pairs
 from sspl.models.attributes import AttributeNetwork, RegionPooling
 from sspl.models.branches import Branches, RegionHeads
 from sspl.models.bundle import AttributeModel
+from sspl.models.frozen import with_backbone
 from sspl.models.splnet import AnyAttributeNetwork, BranchAttributeNetwork
 
 
@@ -129,7 +130,7 @@ def explain_canvases(model: AttributeModel, canvases: NDArray[np.uint8]) -> Part
     Where the model averages over the mirrored face, so do the parts, each in its place on the
     face as it is.
     """
-    network, size = model.network, model.input_size
+    network, size = with_backbone(model.network, "explain"), model.input_size
     device = next(network.parameters()).device
     pixels = torch.from_numpy(canvases).permute(0, 3, 1, 2).float().to(device)
     view = normalise(F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False))

@@ -9,6 +9,7 @@ from sspl.evaluation.statistics import drawn_text
 from sspl.evaluation.subgroups import is_clear
 from sspl.metrics.attributes import remarks
 from sspl.models.bundle import AttributeModel
+from sspl.models.extractor_settings import FROZEN
 
 CONTESTED: Final = {
     "Attractive": "is a labeller's taste",
@@ -89,6 +90,7 @@ class RunMetadata:
         evaluations: split to the content of its evaluation file.
         label_counts: attribute to its labelled faces that say `yes` and `no`; empty: not recorded.
         decided: what `sspl model decide` chose and on which faces; empty: nothing.
+        extractors: of each frozen network what it is, its bytes and what a face costs.
         kept: sentences on which epoch was kept and why, and what its figures leave open.
     """
 
@@ -106,6 +108,7 @@ class RunMetadata:
     label_counts: Mapping[str, Mapping[str, int]]
     decided: Mapping[str, Any]
     kept: Sequence[str] = ()
+    extractors: Sequence[Mapping[str, Any]] = ()
 
 
 def model_card(model: AttributeModel, metadata: RunMetadata) -> str:
@@ -114,6 +117,7 @@ def model_card(model: AttributeModel, metadata: RunMetadata) -> str:
         "What it predicts": _attributes(model, metadata),
         "How to use it": USE.format(name=metadata.name) + "\n" + _input(model),
         "What it was trained on": _training(metadata),
+        **({"What it reads": _extractors(metadata)} if metadata.extractors else {}),
         "How good it is": _figures(metadata),
         "Calibration and thresholds": _calibration(model, metadata),
         "Limits": LIMITS + _weak_spots(model, metadata),
@@ -139,10 +143,17 @@ def _quoted(text: str) -> str:
 def _lead(model: AttributeModel, metadata: RunMetadata) -> str:
     count = len(model.schema)
     labels = f" from {metadata.labelled:,} labelled faces" if metadata.labelled else ""
+    how = (
+        "with Spatial-Semantic Patch Learning (Shu et al., CVPR 2021; "
+        f"architecture `{model.network.architecture}`)"
+    )
+    if model.network.architecture == FROZEN:
+        how = "as linear heads on features of frozen networks"
+    elif metadata.extractors:
+        how += ", and as linear heads on features of frozen networks"
     return (
         f"Predicts {count} attribute{'s' * (count != 1)} of a face in a picture, learnt{labels} "
-        "with Spatial-Semantic Patch Learning (Shu et al., CVPR 2021; "
-        f"architecture `{model.network.architecture}`).\n\n"
+        f"{how}.\n\n"
         f"Licence of the weights: {metadata.licence or 'not stated; ask who gave you the model'}.\n"
     )
 
@@ -175,8 +186,13 @@ def _input(model: AttributeModel) -> str:
     left, top, right, bottom = (f"{100 * v:.1f} %" for v in model.box)
     return (
         f"One face a picture. The largest centred square between {left} and {right} of the width "
-        f"and {top} and {bottom} of the height is used, resized to {model.canvas} px and shown to "
-        f"the network at {model.input_size} px; pixels become (value - 127.5) / 127.5."
+        f"and {top} and {bottom} of the height is used, resized to {model.canvas} px"
+        + (
+            ", and each network is shown it at its own size."
+            if model.network.architecture == FROZEN
+            else f" and shown to the network at {model.input_size} px; pixels become "
+            "(value - 127.5) / 127.5."
+        )
         + (" Logits of the face and of its mirror image are averaged." * model.flip_average)
         + "\n"
     )
@@ -193,13 +209,34 @@ def _training(metadata: RunMetadata) -> str:
     labels = metadata.settings.get("labels", {})
     if labels.get("rule") == "seeded":
         lines.append(f"- The labelled faces were drawn with seed {labels['subset_seed']}.")
-    lines.append(f"- {_stage_one(metadata)}")
+    if "features" not in metadata.settings or "head" in metadata.settings:
+        lines.append(f"- {_stage_one(metadata)}")
     if metadata.kept:
         lines += [f"- {line}" for line in metadata.kept]
     elif "epoch" in metadata.best:
         epochs = metadata.settings.get("optim", {}).get("epochs", "?")
         lines.append(f"- The weights of epoch {metadata.best['epoch']} of {epochs} were kept.")
     return "\n".join(lines) + "\n"
+
+
+def extractor_lines(extractors: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence on each frozen network: what it is, its size and what a face costs."""
+    return [
+        f"{e['name']} ({'ONNX graph' if e['kind'] == 'onnx' else 'a run of this software'}, "
+        f"SHA-256 {e['sha256'][:16]}): {e['features']:,} features of a face at {e['side']} px, "
+        f"{e['bytes'] / 1e6:.1f} MB, {e['milliseconds']:g} ms a face on {e['cores']} "
+        f"core{'s' * (e['cores'] != 1)} ({e['device']})."
+        for e in extractors
+    ]
+
+
+def _extractors(metadata: RunMetadata) -> str:
+    lines = [f"- {line}\n" for line in extractor_lines(metadata.extractors)]
+    total = sum(e["bytes"] for e in metadata.extractors) / 1e6
+    return "".join(lines) + (
+        f"\nThese networks, {total:.1f} MB, are within the model's file. They are others' work: "
+        "see that their terms let you hand them on, and what faces they have learnt from.\n"
+    )
 
 
 def _stage_one(metadata: RunMetadata) -> str:

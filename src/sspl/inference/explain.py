@@ -31,6 +31,7 @@ from sspl.io.names import path_below
 from sspl.io.progress import watched
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.bundle import AttributeModel
+from sspl.models.frozen import with_backbone
 
 EXPLANATION_FILE: Final = "explanation.json"
 SHEET_FILE: Final = "sheet.png"
@@ -108,6 +109,7 @@ def _explain(
     attributes: Sequence[str],
     make: Callable[[], FaceDetector] | None,
 ) -> int:
+    with_backbone(scorer.model.network, "explain")
     wanted = [scorer.model.schema.index(name) for name in attributes]
     found = settings.detection
     make = make or (lambda: make_detector(found.detector, found.least))

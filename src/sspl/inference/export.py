@@ -14,6 +14,7 @@ from sspl.data.records import FaceSet
 from sspl.data.synthetic.render import render_face
 from sspl.data.transforms import normalise
 from sspl.errors import SsplError
+from sspl.inference.frozen_graph import frozen_graph
 from sspl.inference.graphs import split_prelus
 from sspl.inference.portable import (
     INPUT,
@@ -28,6 +29,7 @@ from sspl.io.files import write_bytes, write_json
 from sspl.io.locks import claimed
 from sspl.io.runs import versions
 from sspl.models.bundle import AttributeModel
+from sspl.models.frozen import frozen_part
 from sspl.models.scoring import logits_of
 from sspl.onnx.files import onnx, onnxruntime, start_session
 from sspl.onnx.writing import OPSET, trace_onnx
@@ -94,6 +96,8 @@ def _export(
     calibration: FaceSet | None,
     calibration_faces: int,
 ) -> PortableMetadata:
+    if calibration is not None and frozen_part(model.network) is not None:
+        raise SsplError("--int8: a model of frozen features is exported in float32 only.")
     proto = export_graph(model, opset)
     check_graph(proto, model)
     int8 = None
@@ -122,6 +126,8 @@ def export_graph(model: AttributeModel, opset: int) -> onnx.ModelProto:
 
     Raises `SsplError` when torch cannot write it at this opset.
     """
+    if frozen_part(model.network) is not None:
+        return frozen_graph(model, opset)
     example = torch.zeros(2, model.canvas, model.canvas, 3, dtype=torch.uint8)
     proto = trace_onnx(PredictionGraph(model), example, INPUT, OUTPUT, opset)
     split_prelus(proto)

@@ -16,14 +16,16 @@ FREE: Final = (
     "runtime.workers",
     "runtime.cache_gb",
     "device",
+    "kept_features",
     "save_every",
 )
 """Settings that may differ when a run goes on: they say where and how fast, not what is learnt."""
 
 PLACES: Final = (
     "data*.root", "data*.images", "data*.masks", "data*.schema_file", "data*.split_file",
-    "pretrained", "backbone_weights", "consistency.data*.root", "consistency.data*.images",
-    "consistency.data*.masks", "consistency.data*.schema_file", "consistency.data*.split_file",
+    "pretrained", "backbone_weights", "features*.path", "consistency.data*.root",
+    "consistency.data*.images", "consistency.data*.masks", "consistency.data*.schema_file",
+    "consistency.data*.split_file",
 )  # fmt: skip
 """Where inputs lie, which may have moved: the inputs themselves are compared."""
 

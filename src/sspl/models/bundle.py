@@ -18,6 +18,7 @@ from sspl.errors import DataError
 from sspl.io.files import write_json
 from sspl.io.weights import build_strictly, read_tensors, save_tensors
 from sspl.models.decisions import Decisions
+from sspl.models.frozen import AnyNetwork, any_network
 from sspl.models.model_metadata import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -27,7 +28,6 @@ from sspl.models.model_metadata import (
     read_config,
     stated,
 )
-from sspl.models.splnet import AnyAttributeNetwork, network_from_metadata
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class AttributeModel:
     """A stage-2 network and the metadata around it.
 
     Args:
-        network: in evaluation mode after `load_model`.
+        network: in evaluation mode after `load_model`; that of stage 2, heads on frozen features,
+            or both.
         schema: attributes in output order.
         box: part of each picture that is used, as fractions.
         canvas, input_size: sides in px.
@@ -52,7 +53,7 @@ class AttributeModel:
         [[0.5]]
     """
 
-    network: AnyAttributeNetwork
+    network: AnyNetwork
     schema: AttributeSchema
     box: Box
     canvas: int
@@ -136,7 +137,7 @@ def load_model(path: Path) -> AttributeModel:
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
     described = metadata.model_dump()
-    network = build_strictly(lambda: network_from_metadata(described, schema), tensors, str(file))
+    network = build_strictly(lambda: any_network(described, schema), tensors, str(file))
     return AttributeModel(
         network.eval(),
         schema,

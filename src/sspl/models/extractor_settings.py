@@ -17,6 +17,9 @@ Three = tuple[float, float, float]
 Positive = Annotated[float, Field(gt=0)]
 Layout = Literal["nchw", "nhwc"]
 
+FROZEN: Final = "frozen"
+"""What a network without a backbone of its own is called where others name their architecture."""
+
 MOST_BYTES: Final = 2**31 - 1
 
 

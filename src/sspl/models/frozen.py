@@ -1,27 +1,24 @@
 """Attribute heads on frozen features, alone or beside a fine-tuned network."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sspl.domain.attributes import AttributeSchema
-from sspl.errors import DataError
-from sspl.models.extractor_settings import FrozenSettings
+from sspl.models.extractor_settings import FROZEN, FrozenSettings
 from sspl.models.extractors import Extractor, build_extractor, shrunk
+from sspl.models.model_metadata import not_alone
 from sspl.models.splnet import AnyAttributeNetwork, network_from_metadata
 from sspl.settings import build
-
-FROZEN: Final = "frozen"
-"""What a network without a backbone of its own is called where others name their architecture."""
 
 
 class FrozenNetwork(nn.Module):
     """Linear heads on the features of frozen extractors, one after the other."""
 
-    architecture: Final = FROZEN
+    architecture: ClassVar[str] = FROZEN
 
     def __init__(self, extractors: Sequence[Extractor], attributes: int) -> None:
         super().__init__()
@@ -82,11 +79,6 @@ class JoinedNetwork(nn.Module):
 AnyNetwork = AnyAttributeNetwork | FrozenNetwork | JoinedNetwork
 
 
-def joined(own: Any, frozen: Any, share: float) -> Any:
-    """Return the mean of logits of two kinds, `share` of it from the frozen heads."""
-    return (1 - share) * own + share * frozen
-
-
 def frozen_part(network: AnyNetwork) -> FrozenNetwork | None:
     """Return the heads on frozen features, None where a network has none."""
     if isinstance(network, JoinedNetwork):
@@ -96,12 +88,9 @@ def frozen_part(network: AnyNetwork) -> FrozenNetwork | None:
 
 def with_backbone(network: AnyNetwork, where: str) -> AnyAttributeNetwork:
     """Return a network that is one backbone with its heads; raise `DataError` for another one."""
-    if isinstance(network, FrozenNetwork | JoinedNetwork):
-        raise DataError(
-            f"{where}: this model reads features of frozen networks, too, so that this cannot be "
-            "done with it; give a run of 'sspl pretrain', or one of 'sspl finetune' without "
-            "features."
-        )
+    if frozen_part(network) is not None:
+        raise not_alone(where)
+    assert isinstance(network, AnyAttributeNetwork)
     return network
 
 

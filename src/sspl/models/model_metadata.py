@@ -1,7 +1,7 @@
 """What a fine-tuned model says of itself, known without its network, and so without torch."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
@@ -12,6 +12,7 @@ from sspl.io.files import read_json
 from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weight_headers import stated_metadata
 from sspl.models.decisions import Decisions, check_decisions
+from sspl.models.extractor_settings import FROZEN, FrozenSettings
 from sspl.models.network_settings import (
     Architecture,
     BackboneSettings,
@@ -37,7 +38,8 @@ class ModelMetadata(Settings):
     """What a prediction needs besides the weights; other keys are let pass.
 
     Attributes:
-        architecture, backbone, head, segmentation, classes: as in `network_from_metadata`.
+        architecture, backbone, head, segmentation, classes, frozen: as in `any_network`;
+            a model of frozen features alone has no backbone and no head of that kind.
         attributes: name to face region, in output order.
         box, canvas, input_size, flip_average, training_rates, temperatures: as in
             `AttributeModel`.
@@ -47,9 +49,9 @@ class ModelMetadata(Settings):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    architecture: Architecture = "sspl"
-    backbone: BackboneSettings
-    head: HeadSettings
+    architecture: Architecture | Literal["frozen"] = "sspl"
+    backbone: BackboneSettings | None = None
+    head: HeadSettings | None = None
     segmentation: SegmentationSettings = SegmentationSettings()
     classes: tuple[str, ...] = ()
     attributes: dict[str, str] = Field(min_length=1)
@@ -63,13 +65,24 @@ class ModelMetadata(Settings):
     unsure: dict[str, tuple[float, float]] = Field(default_factory=dict)
     normalisation: Normalisation = Normalisation()
     pictures: tuple[PositiveInt, PositiveInt] | None = None
+    frozen: FrozenSettings | None = None
+
+    @model_validator(mode="after")
+    def _has_its_network(self) -> Self:
+        own = self.architecture != FROZEN
+        for key in ("backbone", "head") if own else ("frozen",):
+            if getattr(self, key) is None:
+                raise ValueError(f"{key}: is missing")
+        if self.frozen is not None and own == (self.frozen.own_canvas is None):
+            raise ValueError("frozen.own_canvas is for a model with a backbone of its own")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         left, top, right, bottom = self.box
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise ValueError("box needs left < right and top < bottom, as fractions from 0 to 1")
-        if self.head.pooling == "regions" and not self.classes:
+        if self.head and self.head.pooling == "regions" and not self.classes:
             raise ValueError("classes must be named where features are pooled by region")
         for key in ("training_rates", "temperatures"):
             if len(getattr(self, key)) != len(self.attributes):
@@ -82,6 +95,14 @@ class ModelMetadata(Settings):
     def decisions(self) -> Decisions:
         """Return what the model decides by."""
         return Decisions(thresholds=self.thresholds, unsure=self.unsure)
+
+
+def not_alone(where: object) -> DataError:
+    """Return the error for a model that is wanted as one backbone with its heads, and is not."""
+    return DataError(
+        f"{where}: the model reads features of frozen networks, and cannot be explained or gone on "
+        "from; give a run of 'sspl pretrain', or of 'sspl finetune' without features."
+    )
 
 
 def read_metadata(path: Path) -> ModelMetadata:

@@ -12,13 +12,14 @@ from sspl.data.transforms import identity_geometry, normalise, warp_images
 from sspl.device import autocast
 from sspl.io.progress import watched
 from sspl.models.bundle import AttributeModel
-from sspl.models.splnet import AnyAttributeNetwork
+from sspl.models.extractors import shrunk
+from sspl.models.frozen import AnyNetwork, FrozenNetwork, JoinedNetwork
 from sspl.settings import Precision
 
 
 @torch.inference_mode()
 def logits_of(
-    network: AnyAttributeNetwork,
+    network: AnyNetwork,
     canvas: Tensor,
     input_size: int,
     flip_average: bool,
@@ -28,6 +29,14 @@ def logits_of(
 
     With `flip_average` the logits of the face and of its mirror image are averaged.
     """
+    if isinstance(network, FrozenNetwork):
+        found: Tensor = network(canvas)
+        return (found + network(canvas.flip(3))) / 2 if flip_average else found
+    if isinstance(network, JoinedNetwork):
+        small = shrunk(canvas, network.own_canvas)
+        own = logits_of(network.own, small, input_size, flip_average, precision)
+        frozen = logits_of(network.frozen, canvas, input_size, flip_average, precision)
+        return (1 - network.share) * own + network.share * frozen
     view = normalise(
         warp_images(canvas, identity_geometry(len(canvas)).to(canvas.device), input_size)
     )
@@ -40,7 +49,7 @@ def logits_of(
 
 
 def face_logits(
-    network: AnyAttributeNetwork,
+    network: AnyNetwork,
     canvases: Canvases,
     order: Sequence[int],
     input_size: int,
@@ -49,13 +58,18 @@ def face_logits(
     precision: Precision,
     batch_size: int = 128,
     title: str = "predict",
+    shrink: int | None = None,
 ) -> NDArray[np.float32]:
-    """Return float32 (len(order), attributes) logits; the network is left in eval mode."""
+    """Return float32 (len(order), attributes) logits; the network is left in eval mode.
+
+    With `shrink`, canvases are first brought to that side, as within a `JoinedNetwork`.
+    """
     network.eval()
     rows = []
     bar = watched(total=len(order), desc=title, unit="face", leave=False)
     for batch in canvases.batches(order, batch_size):
         images = batch.images.to(device)
+        images = images if shrink is None else shrunk(images, shrink)
         rows.append(logits_of(network, images, input_size, flip_average, precision).cpu())
         bar.update(len(images))
     bar.close()

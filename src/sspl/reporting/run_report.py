@@ -14,7 +14,7 @@ from sspl.evaluation.decided import decided_mean
 from sspl.evaluation.predictions import load_predictions, predictions_file
 from sspl.evaluation.statistics import RESAMPLED, drawn_text
 from sspl.evaluation.subgroups import is_clear
-from sspl.inference.card import CONTESTED, RESPONSIBLE
+from sspl.inference.card import CONTESTED, RESPONSIBLE, extractor_lines
 from sspl.io.progress import counted
 from sspl.io.run_files import METRICS_CSV, METRICS_JSON, RUN_FILE, SETTINGS_FILE
 from sspl.io.tensorboard import read_rows
@@ -29,9 +29,13 @@ from sspl.training.selection import LAST
 
 KINDS: Final = {
     "finetune": "Fine-tuned model",
+    "probe": "Heads on frozen features",
     "pretrain": "Pre-training without labels",
     "parser": "Face parser",
 }
+LABELLED: Final = ("finetune", "probe")
+"""Kinds of run that learn from labelled faces."""
+
 MOST_BARS: Final = 14
 
 
@@ -55,7 +59,7 @@ def run_report(
     kind = about["kind"]
     settings = read_settings(run / SETTINGS_FILE)
     metrics = _json(run / METRICS_JSON)
-    found = _json(run / f"evaluation-{split}.json") if kind == "finetune" else {}
+    found = _json(run / f"evaluation-{split}.json") if kind in LABELLED else {}
     content = _evaluation_content(found, split) if found else {"groupings": [], "calibration": ""}
     mistakes = {}
     if found and predictions_file(run, split).is_file():
@@ -126,10 +130,12 @@ def without_folders(content: Any) -> Any:
 def _lead(
     kind: str, settings: Mapping[str, Any], metrics: Mapping[str, Any], found: Mapping[str, Any]
 ) -> str:
-    if kind == "finetune":
+    if kind in LABELLED:
         text = f"{len(found.get('attributes', {})) or 'Some'} attributes of a face"
         if "labelled" in metrics:
             text += f", learnt from {metrics['labelled']:,} labelled faces"
+        if kind == "probe":
+            return text + ", as linear heads on features of frozen networks."
         start = settings.get("pretrained")
         return text + (", after pre-training." if start else ", without pre-training.")
     if kind == "pretrain":
@@ -146,7 +152,7 @@ def _overview(
     overview = [("Started", str(about["started"])), ("Seed", str(about["seed"]))]
     if settings.get("data"):
         overview.append(("Data", _data_text(settings)))
-    if about["kind"] == "finetune":
+    if about["kind"] in LABELLED:
         overview += _stage_two_overview(settings, metrics, found)
     if "tasks" in settings:
         overview.append(("Tasks", ", ".join(Path(task).name for task in settings["tasks"])))
@@ -184,12 +190,15 @@ def _stage_two_overview(
     overview = [
         ("Labelled faces", f"{metrics.get('labelled', '?'):,} ({rule})"),
         ("Validation faces", _validation_text(settings, metrics)),
-        ("Started from", _start_text(settings)),
-        ("Pooling", str(settings["head"]["pooling"])),
     ]
-    if "epoch" in best:
-        kept = f"epoch {best['epoch']} of {settings['optim']['epochs']}"
-        overview.append(("Kept", metrics.get("kept") or kept))
+    if "head" in settings:
+        overview.append(("Started from", _start_text(settings)))
+        overview.append(("Pooling", str(settings["head"]["pooling"])))
+    overview += [("Reads", line) for line in extractor_lines(metrics.get("extractors", ()))]
+    if metrics.get("kept"):
+        overview.append(("Kept", metrics["kept"]))
+    elif "epoch" in best:
+        overview.append(("Kept", f"epoch {best['epoch']} of {settings['optim']['epochs']}"))
     said = remarks(metrics, len(metrics.get("label_counts", {})), "validation faces")
     overview += [("Mind", line) for line in said]
     if found:
@@ -223,7 +232,7 @@ def _data_text(settings: Mapping[str, Any]) -> str:
 
 
 def _curves(run: Path, kind: str, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = read_rows(run) if (run / METRICS_CSV).is_file() else []
+    rows = read_rows(run) if kind != "probe" and (run / METRICS_CSV).is_file() else []
     if not rows:
         return []
     step = next(iter(rows[0]))
@@ -392,6 +401,11 @@ def _commands(run: Path, kind: str, split: str, settings: Mapping[str, Any]) -> 
         source = Path(settings["pretrained"]).name if settings.get("pretrained") else "none"
         return (
             f"sspl finetune --settings {name}/{SETTINGS_FILE} --from {source} --out again\n"
+            f"sspl evaluate again --split {split}\nsspl report again --out report.html"
+        )
+    if kind == "probe":
+        return (
+            f"sspl probe --settings {name}/{SETTINGS_FILE} --out again\n"
             f"sspl evaluate again --split {split}\nsspl report again --out report.html"
         )
     if kind == "pretrain":

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from sspl.io.user_code import absolute, is_user_code
+from sspl.io import user_code
+from sspl.io.user_code import is_user_code
 from sspl.models.extractor_settings import Layout, PixelSettings
 from sspl.settings import Settings
+from sspl.weights import absolute
 
 ONNX_SUFFIX: Final = ".onnx"
 
@@ -60,8 +62,8 @@ FrozenFeatures = Annotated[OnnxSettings | TorchSettings | RunSettings, Field(dis
 def parse_features(text: str) -> dict[str, Any]:
     """Return the settings in `PATH[,key=value...]`, such as `net.onnx,size=224,channels=bgr`.
 
-    PATH is an ONNX file, FILE.py:FUNCTION or the folder or file of a run; numbers for each channel
-    have a colon between them. Raises `ValueError` for a piece that is no `key=value`.
+    PATH is an ONNX file, FILE.py:FUNCTION, the folder or file of a run, or `builtin`; numbers for
+    each channel have a colon between them. Raises `ValueError` for a piece that is no `key=value`.
 
     Examples:
         >>> parse_features("net.onnx,mean=104:117:123")["mean"]
@@ -77,9 +79,9 @@ def parse_features(text: str) -> dict[str, Any]:
             raise ValueError(f"'{key}{equals}{value}' in '{text}' is not key=value, each key once")
         given[key] = value
     if is_user_code(path):
-        return {"kind": "torch", "path": absolute(path), **given}
+        return {"kind": "torch", "path": user_code.absolute(path), **given}
     kind = "onnx" if Path(path).suffix.lower() == ONNX_SUFFIX else "run"
-    return {"kind": kind, "path": str(Path(path).absolute()), **given}
+    return {"kind": kind, "path": absolute(path), **given}
 
 
 def _is_there(path: str) -> bool:

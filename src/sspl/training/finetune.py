@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 from torch import Tensor, nn
 
 from sspl.data.canvases import CanvasBatch, Canvases
-from sspl.data.framing import usual_size
 from sspl.data.inputs import require_same_inputs
 from sspl.data.records import FaceSet, FaceSource
 from sspl.data.subsets import save_subset
@@ -37,6 +35,7 @@ from sspl.metrics.attributes import one_answer, positive_rates, remarks
 from sspl.metrics.tallies import Mean, Tally
 from sspl.models.branches import RegionHeads
 from sspl.models.bundle import AttributeModel, save_model
+from sspl.models.frozen import AnyNetwork
 from sspl.models.scoring import face_logits, logits_of
 from sspl.models.splnet import AnyAttributeNetwork
 from sspl.optim.averaging import averaged_model
@@ -47,19 +46,16 @@ from sspl.training.attribute_network import (
     parameter_groups,
     started_network,
 )
-from sspl.training.calibration import fit_temperatures
 from sspl.training.consistency import UnlabelledFaces, consistency_loss, seen_rows
-from sspl.training.deciding import choose_decisions
 from sspl.training.face_sources import unlabelled_sources
+from sspl.training.finished import finished_model
+from sspl.training.frozen_heads import HeadsBeside
 from sspl.training.loop import Epoch, LogRow, Loop, Losses, Place, Stage, begin, placed
 from sspl.training.losses import attribute_loss
 from sspl.training.partition import Partition, partition
-from sspl.training.run_inputs import finetune_inputs
+from sspl.training.run_inputs import LABELLED_FILE, VALIDATION_FILE, finetune_inputs
 from sspl.training.selection import selection, validation_figures
 from sspl.training.stage_settings import FinetuneSettings, extent_of
-
-LABELLED_FILE = "labelled.txt"
-VALIDATION_FILE = "validation.txt"
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +72,6 @@ class Finetuning(Stage[CanvasBatch]):
         self.epochs, self.clip = settings.optim.epochs, settings.optim.clip
         self.device = begin(settings.runtime.device, settings.seed)
         self.selection = selection(settings, self.parts)
-        self.pictures = usual_size(self.parts.train, settings.data.box_of(self.parts.train))
         self.rates = positive_rates(self.parts.train.labels)
         self.labels = torch.from_numpy(self.parts.train.labels)
         bias = log_odds(self.rates)
@@ -89,12 +84,13 @@ class Finetuning(Stage[CanvasBatch]):
         self.optimiser = make_optimiser(parameter_groups(self.network, settings), self.optim)
         self.engine: nn.Module = self.network
         self.one_answer: list[str] = []
+        self.heads: HeadsBeside | None = None
         self._more: Iterator[Tensor] = iter(())
 
     def open(self, out: Path, resume: bool) -> None:
         """Read the faces; make the run folder, or go on in it."""
         settings, optim = self.settings, self.optim
-        self.train, self.val = self.labelled(self.parts.train), self.labelled(self.parts.val)
+        self.train = self.labelled(self.parts.train, settings.canvas)
         self.unlabelled = self._unlabelled() if settings.consistency.weight else None
         micro_batches_of(optim.batch_size, len(self.train), optim.accumulate)
         if is_first():
@@ -107,11 +103,20 @@ class Finetuning(Stage[CanvasBatch]):
             self._remark({"left_out": self.selection.left_out})
             save_subset(out / LABELLED_FILE, self.parts.train.names)
             save_subset(out / VALIDATION_FILE, self.parts.val.names)
+        if settings.features:
+            self.heads = HeadsBeside(settings, self.parts, self.selection.figure, out)
+        self.val = self.labelled(self.parts.val, self.canvas)
 
-    def labelled(self, faces: FaceSet) -> Canvases:
+    @property
+    def canvas(self) -> int:
+        """Side in px of the canvas that the model reads: no frozen network wants a larger one."""
+        return self.settings.canvas if self.heads is None else self.heads.canvas
+
+    def labelled(self, faces: FaceSet, canvas: int) -> Canvases:
         """Return the canvases of faces of the labelled set."""
         assert self.settings.data is not None
-        return self._canvases([FaceSource(faces, self.settings.data.box_of(faces))])
+        source = FaceSource(faces, self.settings.data.box_of(faces))
+        return self._canvases([source], canvas)
 
     def _unlabelled(self) -> UnlabelledFaces:
         settings, optim, rest = self.settings, self.optim, self.parts.rest
@@ -124,15 +129,15 @@ class Finetuning(Stage[CanvasBatch]):
                 "consistency.weight: every training face is labelled and consistency.data names "
                 "no others; give unlabelled faces or set the weight to 0."
             )
-        canvases, size = self._canvases(sources), settings.input_size
+        canvases, size = self._canvases(sources, settings.canvas), settings.input_size
         return UnlabelledFaces(
             canvases, settings.consistency, size, optim.batch_size, optim.accumulate
         )
 
-    def _canvases(self, sources: Sequence[FaceSource]) -> Canvases:
+    def _canvases(self, sources: Sequence[FaceSource], canvas: int) -> Canvases:
         runtime = self.settings.runtime
         cache = runtime.cache_gb / local_count()
-        return Canvases(sources, self.settings.canvas, None, cache, runtime.workers)
+        return Canvases(sources, canvas, None, cache, runtime.workers)
 
     def start(self) -> None:
         """Compile where that is asked for, and bind the processes' networks together."""
@@ -223,10 +228,14 @@ class Finetuning(Stage[CanvasBatch]):
         if row["epoch"] % self.settings.evaluate_every and row["epoch"] != self.epochs:
             return False
         logits = self.scores(self.val)
+        network: AnyNetwork = self.judged
+        if self.heads is not None:
+            row["frozen_share"], logits = self.heads.joined(logits)
+            network = self.heads.beside(self.judged, row["frozen_share"])
         figures = validation_figures(val, logits, self.rates, self.selection.left_out)
         row |= {f"val/{name}": value for name, value in figures.items()}
         if self.selection.best(rows) is row:
-            model = self.model(logits)
+            model = self.model(network, logits)
             names = model.schema.names
             decisions, _ = model.decisions.decide(names, model.probabilities(logits))
             self.one_answer = one_answer(names, decisions)
@@ -240,38 +249,21 @@ class Finetuning(Stage[CanvasBatch]):
             return np.empty((0, len(self.parts.val.schema)), np.float32)
         how, places = self.settings, own_places(len(canvases))
         size, mirrored, precision = how.input_size, how.flip_average, how.runtime.precision
+        shrink = None if self.heads is None else how.canvas
         logits = face_logits(
-            self.judged, canvases, places, size, mirrored, self.device, precision, title="validate"
-        )
+            self.judged, canvases, places, size, mirrored, self.device, precision,
+            title="validate", shrink=shrink,
+        )  # fmt: skip
         return np.concatenate(gathered(logits))
 
-    def model(self, logits: NDArray[np.float32]) -> AttributeModel:
-        """Return the judged network as it is, with the metadata that a prediction needs.
+    def model(self, network: AnyNetwork, logits: NDArray[np.float32]) -> AttributeModel:
+        """Return a network as it is, with the metadata that a prediction needs.
 
         `logits` are those of the validation faces, float32 (n, attributes).
         """
-        settings, parts = self.settings, self.parts
-        assert settings.data is not None
-        temperatures = np.ones(logits.shape[1])
-        if settings.calibrate:
-            temperatures = fit_temperatures(logits.astype(np.float64), parts.val.labels)
-        return AttributeModel(
-            self.judged,
-            parts.train.schema,
-            settings.data.box_of(parts.train),
-            settings.canvas,
-            settings.input_size,
-            settings.flip_average,
-            self.rates,
-            temperatures,
-            choose_decisions(
-                parts.val.schema.names,
-                expit(logits / temperatures),
-                parts.val.labels,
-                settings.thresholds,
-                settings.sure_accuracy,
-            ),
-            self.pictures,
+        settings = self.settings
+        return finished_model(
+            settings, self.parts, network, self.canvas, settings.input_size, logits
         )
 
     def settled(self, rows: Sequence[LogRow]) -> bool:
@@ -309,6 +301,7 @@ class Finetuning(Stage[CanvasBatch]):
             "kept": self.selection.text(rows, self.epochs),
             "one_answer": self.one_answer,
             "transfer": self.transferred,
+            **({} if self.heads is None else {"extractors": self.heads.costs}),
         }
 
     def finish(self, rows: Sequence[LogRow], out: Path) -> LogRow:

@@ -12,7 +12,7 @@ from sspl.domain.taxonomy import BUILT_IN, built_in_taxonomy
 from sspl.errors import SettingsError
 from sspl.io.run_files import SETTINGS_FILE
 from sspl.io.weight_headers import checked_metadata, stated_metadata
-from sspl.models.model_metadata import CONFIG_FILE, ModelMetadata, read_metadata
+from sspl.models.model_metadata import CONFIG_FILE, ModelMetadata, not_alone, read_metadata
 from sspl.settings import build, merge, read_settings
 from sspl.training.stage_settings import FinetuneSettings, preset
 from sspl.training.starts import PretrainedMetadata, not_a_start, weights_file
@@ -56,6 +56,8 @@ def read_start(path: Path) -> Start:
         known = checked_metadata(PretrainedMetadata, content, file)
     elif kind == "attributes" or packed:
         known = read_metadata(file)
+        if known.frozen is not None:
+            raise not_alone(path)
     else:
         raise not_a_start(file, content)
     run = file.parent / SETTINGS_FILE
@@ -77,6 +79,7 @@ def _usual(
     known: PretrainedMetadata | ModelMetadata, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     if isinstance(known, ModelMetadata):
+        assert known.head is not None
         head = known.head.model_dump(mode="json", include={"pooling", "region_map"})
     else:
         regions = known.architecture == "sspl" and "pst" in known.tasks

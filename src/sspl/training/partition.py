@@ -8,7 +8,7 @@ import numpy as np
 from sspl.data.records import FaceSet
 from sspl.data.subsets import label_subset
 from sspl.errors import SettingsError
-from sspl.training.stage_settings import FinetuneSettings
+from sspl.training.stage_settings import LabelledSettings
 
 NO_FACES: Final = "data: no faces given; add --data FORMAT:FOLDER."
 
@@ -25,7 +25,7 @@ class Partition:
     rest: FaceSet
 
 
-def partition(settings: FinetuneSettings) -> Partition:
+def partition(settings: LabelledSettings) -> Partition:
     """Choose the labelled training faces and the validation faces.
 
     The validation split is used where the set has one; else a share of the chosen labelled
@@ -61,11 +61,11 @@ def partition(settings: FinetuneSettings) -> Partition:
     )
 
 
-def _require_none_needed(settings: FinetuneSettings) -> None:
+def _require_none_needed(settings: LabelledSettings) -> None:
     """Raise `SettingsError` naming a setting that validation faces are needed for."""
     needed = {
         "select_by=last": settings.select_by == "last",
-        "patience=null": settings.patience is None,
+        "patience=null": getattr(settings, "patience", None) is None,
         "thresholds=half": settings.thresholds == "half",
         "sure_accuracy=null": settings.sure_accuracy is None,
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from sspl.data.inputs import Entry, of_faces, of_file, of_values
 from sspl.data.records import FaceSource
@@ -9,9 +10,14 @@ from sspl.domain.taxonomy import load_taxonomy
 from sspl.io.user_code import is_user_code
 from sspl.io.weight_headers import stated_checksum
 from sspl.training.face_sources import unlabelled_sources
+from sspl.training.feature_settings import RunSettings, TorchSettings
 from sspl.training.partition import Partition
-from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
+from sspl.training.stage_settings import FinetuneSettings, LabelledSettings, PretrainSettings
 from sspl.weights import resolved
+
+LABELLED_FILE: Final = "labelled.txt"
+VALIDATION_FILE: Final = "validation.txt"
+"""Names of the faces that a run learnt from, and that it was selected on."""
 
 
 def pretrain_inputs(
@@ -33,13 +39,27 @@ def finetune_inputs(settings: FinetuneSettings, parts: Partition) -> list[Entry]
     if settings.pretrained is not None:
         files = _weights(settings.pretrained)
         entries += [_of_weights(f"pretrained {file.name}", file) for file in files]
-    entries += [*of_faces(parts.train, labelled=True), *of_faces(parts.val, labelled=True)]
+    entries += probe_inputs(settings, parts)
     if settings.consistency.weight:
         entries += of_faces(parts.rest)
         for number, source in enumerate(unlabelled_sources(settings.consistency.data, ("train",))):
             more = of_faces(source.faces)
             entries += [(f"consistency.data {number}: {n}", about) for n, about in more]
     return entries
+
+
+def probe_inputs(settings: LabelledSettings, parts: Partition) -> list[Entry]:
+    """Return what heads on frozen features learn from: networks, faces and labels."""
+    entries = []
+    for number, network in enumerate(settings.features):
+        what = f"features {number}"
+        if isinstance(network, RunSettings):
+            entries += [_of_weights(f"{what} {f.name}", f) for f in _weights(network.path)]
+        elif isinstance(network, TorchSettings):
+            entries.append(of_file(what, Path(network.path.rpartition(":")[0])))
+        else:
+            entries.append(of_file(what, network.path))
+    return [*entries, *of_faces(parts.train, labelled=True), *of_faces(parts.val, labelled=True)]
 
 
 def _taxonomy_and_backbone(settings: PretrainSettings | FinetuneSettings) -> list[Entry]:

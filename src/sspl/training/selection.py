@@ -12,7 +12,7 @@ from sspl.data.records import MISSING, FaceSet, Labels
 from sspl.errors import DataError
 from sspl.metrics.attributes import all_figures, lacking, lacking_text, means
 from sspl.training.partition import Partition
-from sspl.training.stage_settings import FinetuneSettings
+from sspl.training.stage_settings import LabelledSettings
 
 FEW: Final = 10
 """Faces of the rarer answer below which an attribute counts as rare."""
@@ -98,7 +98,7 @@ def _words(figure: str) -> str:
     return figure.replace("_", " ")
 
 
-def selection(settings: FinetuneSettings, parts: Partition) -> Selection:
+def selection(settings: LabelledSettings, parts: Partition) -> Selection:
     """Resolve by what the epochs of a run are compared.
 
     `auto` is average precision where at least half of the attributes are rare: fewer than `FEW`

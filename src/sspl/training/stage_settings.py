@@ -3,15 +3,23 @@
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from sspl.data.data_settings import DataSettings
 from sspl.data.skipping import OnError
 from sspl.data.view_settings import ColourSettings, GeometrySettings
 from sspl.errors import SettingsError
+from sspl.io.run_files import SETTINGS_FILE
 from sspl.io.user_code import absolute, is_user_code
 from sspl.models.network_settings import (
     Architecture,
@@ -20,9 +28,10 @@ from sspl.models.network_settings import (
     SegmentationSettings,
 )
 from sspl.optim.optim_settings import OptimSettings
-from sspl.settings import Precision, Settings, merge
+from sspl.settings import Precision, Settings, build, merge, read_settings
 from sspl.tasks.task_settings import BUILT_IN, task_settings
 from sspl.training.deciding import ThresholdRule
+from sspl.training.feature_settings import FeatureList, LinearSettings
 from sspl.training.loss_settings import AdversarialSettings, ConsistencySettings, LossSettings
 
 PRESETS: Final = (
@@ -93,7 +102,7 @@ class PretrainSettings(Settings):
     input_size: int = Field(96, ge=32, le=1024, description="side of the network's input, px")
     backbone: BackboneSettings = BackboneSettings()
     backbone_weights: Path | None = Field(
-        None, description="safetensors file the backbone starts from"
+        None, description="safetensors file, or one of torch, that the backbone starts from"
     )
     segmentation: SegmentationSettings = SegmentationSettings()
     task: dict[str, SerializeAsAny[Settings]] = Field(
@@ -164,53 +173,11 @@ class LabelSettings(Settings):
         return self
 
 
-class FinetuneSettings(Settings):
-    """Stage 2.
+class LabelledSettings(Settings):
+    """What is learnt from labelled faces, and chosen on validation faces, in whichever way."""
 
-    Examples:
-        >>> settings = FinetuneSettings(labels={"count": 100}, head={"pooling": "regions"})
-        >>> settings.labels.count, settings.loss.name
-        (100, 'bce')
-    """
-
-    seed: int = Field(0, ge=0, description="of initial weights, order and views")
     data: DataSettings | None = Field(None, description="labelled faces; --data gives them")
     labels: LabelSettings = LabelSettings()
-    pretrained: Path | None = Field(
-        None, description="run of stage 1 or of stage 2, or packed model; none: from scratch"
-    )
-    canvas: int = Field(112, ge=32, le=2048, description="side of the face picture, px")
-    input_size: int = Field(96, ge=32, le=1024, description="side of the network's input, px")
-    architecture: Architecture = Field(
-        "sspl", description="one feature, or four branches by region"
-    )
-    backbone: BackboneSettings = BackboneSettings()
-    backbone_weights: Path | None = Field(
-        None, description="safetensors file the backbone starts from"
-    )
-    taxonomy: str = Field(
-        "celebamask19", description="classes of the masks: a built-in list, or a file"
-    )
-    segmentation: SegmentationSettings = SegmentationSettings()
-    head: HeadSettings = HeadSettings()
-    geometry: GeometrySettings = GeometrySettings(scale=(0.8, 1.0), rotation=8)
-    colour: ColourSettings = ColourSettings()
-    loss: LossSettings = LossSettings()
-    consistency: ConsistencySettings = ConsistencySettings()
-    ema: float = Field(
-        0.0, ge=0, lt=1, description="decay of the averaged weights that are kept; 0: none"
-    )
-    optim: OptimSettings = OptimSettings()
-    layer_decay: float = Field(1.0, gt=0, le=1, description="lr factor per stage, last to first")
-    head_lr: float = Field(1.0, gt=0, description="lr factor of the attribute heads")
-    freeze: int = Field(
-        0,
-        ge=0,
-        le=5,
-        description="stem and stages, first to last, left as they are; 5: all that is pre-trained",
-    )
-    evaluate_every: int = Field(1, ge=1, description="epochs between looks at the validation split")
-    patience: int | None = Field(None, ge=1, description="stop after so many looks without gain")
     select_by: Literal["auto", "accuracy", "balanced_accuracy", "average_precision", "last"] = (
         Field(
             "auto",
@@ -230,6 +197,72 @@ class FinetuneSettings(Settings):
         description="accuracy on the validation faces outside a band of 'not sure'; none: no band",
     )
     runtime: RuntimeSettings = RuntimeSettings()
+    features: FeatureList = Field(
+        (), description="frozen networks, PATH[,key=value...] each; --features gives them"
+    )
+    linear: LinearSettings = LinearSettings()
+    kept_features: Path | None = Field(
+        None, description="where computed features are kept; none: features/ beside the run"
+    )
+
+
+class ProbeSettings(LabelledSettings):
+    """Linear heads on features of frozen networks.
+
+    Examples:
+        >>> ProbeSettings(features="net.onnx,size=112").features[0].size
+        112
+    """
+
+
+class FinetuneSettings(LabelledSettings):
+    """Stage 2.
+
+    Examples:
+        >>> settings = FinetuneSettings(labels={"count": 100}, head={"pooling": "regions"})
+        >>> settings.labels.count, settings.loss.name
+        (100, 'bce')
+    """
+
+    seed: int = Field(0, ge=0, description="of initial weights, order and views")
+    pretrained: Path | None = Field(
+        None, description="run of stage 1 or of stage 2, or packed model; none: from scratch"
+    )
+    canvas: int = Field(112, ge=32, le=2048, description="side of the face picture, px")
+    input_size: int = Field(96, ge=32, le=1024, description="side of the network's input, px")
+    architecture: Architecture = Field(
+        "sspl", description="one feature, or four branches by region"
+    )
+    backbone: BackboneSettings = BackboneSettings()
+    backbone_weights: Path | None = Field(
+        None, description="safetensors file, or one of torch, that the backbone starts from"
+    )
+    taxonomy: str = Field(
+        "celebamask19", description="classes of the masks: a built-in list, or a file"
+    )
+    segmentation: SegmentationSettings = SegmentationSettings()
+    head: HeadSettings = HeadSettings()
+    geometry: GeometrySettings = GeometrySettings(scale=(0.8, 1.0), rotation=8)
+    colour: ColourSettings = ColourSettings()
+    loss: LossSettings = LossSettings()
+    consistency: ConsistencySettings = ConsistencySettings()
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the averaged weights that are kept; 0: none"
+    )
+    frozen_share: Annotated[float, Field(ge=0, le=1)] | Literal["validation"] = Field(
+        0.5, description="weight of the heads on features; validation: chosen there, epoch by epoch"
+    )
+    optim: OptimSettings = OptimSettings()
+    layer_decay: float = Field(1.0, gt=0, le=1, description="lr factor per stage, last to first")
+    head_lr: float = Field(1.0, gt=0, description="lr factor of the attribute heads")
+    freeze: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="stem and stages, first to last, left as they are; 5: all that is pre-trained",
+    )
+    evaluate_every: int = Field(1, ge=1, description="epochs between looks at the validation split")
+    patience: int | None = Field(None, ge=1, description="stop after so many looks without gain")
 
     @model_validator(mode="after")
     def _one_start(self) -> "FinetuneSettings":
@@ -250,6 +283,19 @@ class FinetuneSettings(Settings):
         if self.architecture == "splnet" and self.head.pooling != "average":
             raise ValueError("architecture splnet has branches: set head.pooling=average")
         return self
+
+
+class _OfData(Settings):
+    """What settings of any run on labelled faces say of its faces."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    data: DataSettings | None = None
+
+
+def data_of(run: Path) -> DataSettings | None:
+    """Return the labelled faces of a run; raise `SettingsError` when it has no settings."""
+    return build(_OfData, read_settings(run / SETTINGS_FILE)).data
 
 
 def preset(name: str, stage: Literal["pretrain", "finetune"]) -> dict[str, Any]:

@@ -24,13 +24,13 @@ OTHER_FOLDERS: Final = {
     "settings.yaml": "a run that has not come to its end (go on with it by --resume)",
     "list_attr_celeba.txt": "a set of faces",
 }
-TORCH_FILES: Final = (".pt", ".pth", ".ckpt", ".bin")
+TORCH_FILES: Final = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 """Endings of files that torch saves; their tensors are read, and no code in them is run."""
 
 OTHER_FILES: Final = {
     ".onnx": "an exported model, which cannot learn any more",
     **dict.fromkeys(
-        (*TORCH_FILES, ".pkl"),
+        TORCH_FILES,
         "a file of torch, which says nothing of its network (give it as backbone_weights=FILE to "
         "start the backbone alone from its tensors)",
     ),

@@ -15,6 +15,7 @@ from sspl.io.weights import TransferReport, load_strictly, read_tensors
 from sspl.models.attributes import AttributeNetwork, RegionPooling
 from sspl.models.branches import Branches, RegionHeads
 from sspl.models.bundle import AttributeModel, load_model
+from sspl.models.frozen import with_backbone
 from sspl.models.model_metadata import CONFIG_FILE
 from sspl.models.splnet import AnyAttributeNetwork
 from sspl.training.starts import PretrainedMetadata, not_a_start, weights_file
@@ -101,7 +102,7 @@ def _load(
 def _from_stage_2(
     network: AnyAttributeNetwork, path: Path, model: AttributeModel, schema: AttributeSchema
 ) -> ContinuedReport:
-    before = model.network
+    before = with_backbone(model.network, str(path))
     _require_equal(path, "architecture", before.architecture, network.architecture)
     _require_equal(path, "backbone", before.backbone_settings, network.backbone_settings)
     pairs: list[tuple[str, str, nn.Module]] = [("backbone.", "backbone.", network.backbone)]

@@ -29,6 +29,7 @@ from sspl.inference.crops import FaceCrop
 from sspl.inference.heat import heat_map
 from sspl.io.cores import usable_cores
 from sspl.models.bundle import AttributeModel
+from sspl.models.frozen import frozen_part
 
 PICTURE_TYPES: Final = (
     "image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "image/heic", "image/avif",
@@ -247,6 +248,8 @@ class Service:
         model = self.reader.model
         if attribute not in model.schema.names:
             raise HTTPException(422, f"attribute: the model has no '{attribute}'.")
+        if frozen_part(model.network) is not None:
+            raise HTTPException(422, "this model reads features of which there is no map.")
         place = model.schema.index(attribute)
 
         async def explained(looked: LookedUpload) -> Explanation:
