@@ -1,8 +1,11 @@
 """Where arithmetic runs: what torch says is passed on as one sentence."""
 
-import pytest
+import os
 
-from sspl.device import compile_errors_explained
+import pytest
+import torch
+
+from sspl.device import compile_errors_explained, use_fixed_order
 from sspl.errors import SettingsError
 
 
@@ -21,3 +24,17 @@ def test_what_stops_the_compiler_is_one_sentence() -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="another"), compile_errors_explained():
         raise RuntimeError("another")
+
+
+def test_kernels_of_a_fixed_order_are_asked_for_and_left_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    use_fixed_order(False)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    use_fixed_order(True)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    use_fixed_order(False)
+    assert not torch.are_deterministic_algorithms_enabled()

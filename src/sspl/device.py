@@ -1,6 +1,7 @@
 """Where and in which precision the arithmetic runs."""
 
 import ctypes
+import os
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -81,6 +82,19 @@ def compile_errors_explained() -> Iterator[None]:
             f"runtime.compile: torch cannot compile the network here ({first_line(error)}); "
             "install a C++ compiler, or set runtime.compile=false."
         ) from None
+
+
+def use_fixed_order(deterministic: bool) -> None:
+    """Let torch use those kernels alone that give the same bits each time, or any.
+
+    On a GPU sums that many threads add to come out differently each time. CPUs need no telling.
+    Call it before the first product on a GPU, whose libraries read their environment then.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    # Nothing is read here before it is written: no memory needs to be filled first.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def seed_everything(seed: int) -> None:

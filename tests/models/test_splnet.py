@@ -616,6 +616,7 @@ TINY = (
     "backbone.stem_stride=2",
     "optim.batch_size=12",
     "runtime.precision=fp32",
+    "runtime.deterministic=true",
     "architecture=splnet",
 )
 

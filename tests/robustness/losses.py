@@ -23,6 +23,7 @@ STEPS: Final = 20
 TINY: Final = (
     "canvas=40", "input_size=32", "backbone.width=0.1", "backbone.stem_stride=2",
     "optim.batch_size=8", "optim.epochs=20", "runtime.precision=fp32", "runtime.device=cpu",
+    "runtime.deterministic=true",
 )  # fmt: skip
 
 

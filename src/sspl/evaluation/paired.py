@@ -104,7 +104,7 @@ def differences(
         for name in figures:
             samples[name] += share * (one.samples[name] - other.samples[name])
     points_a, points_b = _mean_points(a), _mean_points(b)
-    found = {
+    found: dict[str, Any] = {
         "mean": {
             name: _difference(
                 float(np.nanmean(points_a[name])),

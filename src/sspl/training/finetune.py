@@ -70,7 +70,8 @@ class Finetuning(Stage[CanvasBatch]):
         assert settings.data is not None
         self.settings, self.optim = settings, settings.optim
         self.epochs, self.clip = settings.optim.epochs, settings.optim.clip
-        self.device = begin(settings.runtime.device, settings.seed)
+        runtime = settings.runtime
+        self.device = begin(runtime.device, settings.seed, runtime.deterministic)
         self.selection = selection(settings, self.parts)
         self.rates = positive_rates(self.parts.train.labels)
         self.labels = torch.from_numpy(self.parts.train.labels)

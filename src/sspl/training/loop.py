@@ -20,6 +20,7 @@ from sspl.device import (
     keep_freed_memory,
     pick_device,
     seed_everything,
+    use_fixed_order,
 )
 from sspl.distributed.dropout import FaceDraws, drop_by_face
 from sspl.distributed.group import (
@@ -270,9 +271,13 @@ class Loop(Generic[B]):
         save_state(self.out, stage.weights(), stage.optimiser, metadata, stage.others())
 
 
-def begin(device: str, seed: int) -> torch.device:
-    """Seed every source of randomness and return the device that the settings name."""
+def begin(device: str, seed: int, deterministic: bool = False) -> torch.device:
+    """Seed every source of randomness and return the device that the settings name.
+
+    `deterministic` is as in `use_fixed_order`.
+    """
     keep_freed_memory()
+    use_fixed_order(deterministic)
     found = pick_device(device)
     seed_everything(seed)
     return found

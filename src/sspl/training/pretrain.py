@@ -73,7 +73,8 @@ class Pretraining(Stage[CanvasBatch]):
         self.sources = sources
         self.epochs, self.clip = optim.epochs, optim.clip
         self.taxonomy = load_taxonomy(settings.taxonomy)
-        self.device = begin(settings.runtime.device, settings.seed)
+        runtime = settings.runtime
+        self.device = begin(runtime.device, settings.seed, runtime.deterministic)
         self.network = build_network(settings, self.taxonomy)
         self.draws = placed(self.network, self.device, optim.sync_batchnorm)
         self.loss_weights = settings.weights | {"adversarial": settings.adversarial.weight}

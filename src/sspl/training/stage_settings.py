@@ -65,6 +65,10 @@ class RuntimeSettings(Settings):
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or the like")
     precision: Precision = Field("auto", description="auto: bf16 where that is fast")
+    deterministic: bool = Field(
+        False,
+        description="kernels that add in a fixed order alone: a GPU gives the same bits each time",
+    )
     compile: bool = Field(False, description="let torch compile the network; needs a C++ compiler")
     workers: int = Field(
         0, ge=0, description="decoding processes when faces do not fit the cache; 0: threads"
