@@ -30,7 +30,7 @@ LAYERS = (
     {"inference"},
     {"study"},
     {"apps", "reporting"},
-    {"demo"},
+    {"demo", "learn"},
     {"cli"},
     {"__main__"},
 )

@@ -19,6 +19,7 @@ from sspl.cli.export import export
 from sspl.cli.faces import faces
 from sspl.cli.judge import evaluate, predict
 from sspl.cli.label import label, suggest
+from sspl.cli.learn import learn
 from sspl.cli.model import model
 from sspl.cli.options import complete, lets_models_run_code
 from sspl.cli.parser import parser
@@ -54,6 +55,7 @@ def cli() -> None:
 
 data.add_command(check)
 for command in (
+    learn,
     demo,
     data,
     faces,

@@ -49,6 +49,19 @@ def counted(count: int, unit: str) -> str:
     return f"{count:,} {unit}" + ("" if count == 1 else "s")
 
 
+def spoken(seconds: float) -> str:
+    """Return a time as people say it, to a precision that they care for.
+
+    Examples:
+        >>> spoken(42.3), spoken(100), spoken(8000)
+        ('42 s', '2 min', '2 h 13 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 def note(unit: str, done: int, total: int, figures: Mapping[str, float | None]) -> None:
     """Write a line into the log of a long run where no bar is shown."""
     if _speaks() and not is_watched():

@@ -1,0 +1,101 @@
+"""Which steps there are, what each would be as a command of its own, and how long it takes."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sspl.io.progress import spoken
+from sspl.learn.learn_settings import LearnSettings
+
+START: Final = "builtin"
+CROP: Final = "celeba"
+"""How the crops that are made here are framed."""
+
+PER_SECOND: Final = {"faces": 10.0, "masks": 8.0, "stage1": 150.0, "stage2": 150.0}
+"""Pictures a second on two cores (docs/scale.md), by which the plan reckons."""
+
+ENOUGH_FACES: Final = 1000
+FEWEST_EPOCHS, MOST_EPOCHS = 10, 60
+"""Faces, and epochs over them, from which stage 1 on them is worth its time."""
+
+STAGE_2_EPOCHS: Final = 40
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: a word for it, the command that it is, and about how long it takes."""
+
+    title: str
+    command: str
+    seconds: float
+
+
+def stage_1_epochs(faces: int, minutes: float) -> int:
+    """Return how many epochs of stage 1 the budget pays for; 0 where that is not worth it."""
+    seconds = 60 * minutes - faces / PER_SECOND["masks"]
+    epochs = min(MOST_EPOCHS, int(seconds * PER_SECOND["stage1"] / max(1, faces)))
+    return epochs if faces >= ENOUGH_FACES and epochs >= FEWEST_EPOCHS else 0
+
+
+def plan(settings: LearnSettings, out: Path, faces: int, labelled: int) -> list[Step]:
+    """Return the steps for so many faces, of which so many are labelled."""
+    epochs = stage_1_epochs(faces, settings.minutes)
+    crops, table, fine = out / "faces", out / "labels.csv", out / "fine"
+    rate, start = PER_SECOND, START
+    steps = [
+        Step(
+            "find the faces",
+            _command("faces", "detect", settings.photographs, "--largest", "--on-error", "skip",
+                     "--out", crops),
+            faces / rate["faces"],
+        )
+    ]  # fmt: skip
+    if settings.labels is None:
+        names = ",".join(settings.attributes)
+        page = _command("label", crops, "--attributes", names, "--out", out / "answers.csv")
+        steps.append(Step("label faces on a local page, until you stop it", page, 0.0))
+    if epochs:
+        masks, start = out / "masks", str(out / "stage1")
+        steps += [
+            Step(
+                "parse the faces",
+                _command("parser", "run", "builtin", crops, "--out", masks),
+                faces / rate["masks"],
+            ),
+            Step(
+                f"stage 1 on the faces, {epochs} epochs",
+                _command("pretrain", "--data", f"folder:{crops},masks={masks},crop={CROP}",
+                         "--out", start, "tasks=[pst,pct]", f"optim.epochs={epochs}",
+                         "backbone_weights=builtin"),
+                epochs * faces / rate["stage1"],
+            ),
+        ]  # fmt: skip
+    data = f"csv:{table},images={crops},crop={CROP}"
+    return [
+        *steps,
+        Step(
+            f"stage 2 on the labels, held out for the test: {settings.test:.0%}",
+            _command("finetune", "--data", data, "--from", start, "--seed", settings.seed,
+                     "--out", fine),
+            STAGE_2_EPOCHS * labelled / rate["stage2"],
+        ),
+        Step("judge on the test faces", _command("evaluate", fine, "--split", "test"), 10.0),
+        Step("write the report", _command("report", fine, "--out", out / "report.html"), 5.0),
+        Step("pack the model", _command("model", "pack", fine, "--out", out / "model"), 1.0),
+    ]  # fmt: skip
+
+
+def plan_text(steps: list[Step]) -> str:
+    """Return the steps in words, and how long they take together."""
+    lines = [
+        f"{number}. {step.title}" + (f" (about {spoken(step.seconds)})" if step.seconds else "")
+        + f"\n   {step.command}"
+        for number, step in enumerate(steps, 1)
+    ]  # fmt: skip
+    total = spoken(sum(step.seconds for step in steps))
+    return "\n".join([*lines, f"About {total} on two cores, your own work apart."])
+
+
+def _command(*words: object) -> str:
+    return shlex.join(["sspl", *map(str, words)])

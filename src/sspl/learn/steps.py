@@ -1,0 +1,179 @@
+"""The steps of `sspl learn`: each calls what the command calls that it is named after."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sspl.data.adapters.folder import read_folder
+from sspl.data.data_settings import DataSettings
+from sspl.errors import SettingsError
+from sspl.evaluation.evaluate import Evaluation, evaluate, table, write_evaluation
+from sspl.faces.face import FaceDetector
+from sspl.faces.photographs import DetectSettings, detect_folder
+from sspl.inference.pack import pack_model
+from sspl.io.files import write_text
+from sspl.io.locks import claimed
+from sspl.io.progress import counted
+from sspl.io.run_files import SETTINGS_FILE, finished
+from sspl.learn.labels import largest_faces, read_labels, write_labels
+from sspl.learn.learn_settings import LearnSettings
+from sspl.learn.plan import CROP, START, plan, plan_text, stage_1_epochs
+from sspl.models.model_metadata import CONFIG_FILE
+from sspl.parsing.commands import open_parser
+from sspl.parsing.masks import make_masks
+from sspl.reporting.run_report import run_report
+from sspl.settings import build, dump_yaml, merge
+from sspl.training.finetune import finetune
+from sspl.training.inheriting import finetune_settings
+from sspl.training.pretrain import pretrain
+from sspl.training.stage_settings import PretrainSettings, RuntimeSettings, preset
+
+LEARN_FILE: Final = "learn.yaml"
+STEPS_FILE: Final = "steps.txt"
+MASKS_AT_ONCE: Final = 16
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What came of it: the judgement on the held-out faces, and how many faces each split had."""
+
+    out: Path
+    splits: dict[str, int]
+    evaluation: Evaluation
+
+    def text(self) -> str:
+        """Return what each attribute is worth, where things lie, and what to do next."""
+        bounds = self.evaluation.summary["intervals"]["attributes"]
+        lines = [f"On {counted(self.splits.get('test', 0), 'face')} held out for the test:"]
+        for found in self.evaluation.figures:
+            low, high = bounds[found.name]["accuracy"] or (None, None)
+            line = f"  {found.name}: {_percent(found.accuracy)} right"
+            line += "" if low is None else f" ({_percent(low)} to {_percent(high)})"
+            usual = _percent(found.majority_accuracy)
+            lines.append(f"{line}, always the commoner answer {usual}")
+        model = self.out / "model"
+        return "\n".join(
+            [
+                *lines,
+                f"Report: {self.out / 'report.html'}; model: {model}; the steps as commands: "
+                f"{self.out / STEPS_FILE}",
+                f"Next: sspl predict {model} NEW_PHOTOGRAPHS --detect --out predictions.csv",
+            ]
+        )
+
+    def result(self) -> dict[str, Any]:
+        """Return the same as JSON values."""
+        places = {name: str(self.out / name) for name in ("model", "report.html", STEPS_FILE)}
+        return {"splits": self.splits, "places": places} | self.evaluation.summary
+
+
+def learn(
+    settings: LearnSettings,
+    out: Path,
+    detector: FaceDetector | None = None,
+    overrides: tuple[str, ...] = (),
+) -> Learned:
+    """Run all steps into the folder `out`; what an interrupted call has done is not done again.
+
+    Args:
+        settings: what is asked for.
+        out: folder; the settings of every step are written into it.
+        detector: finds faces in place of the usual one.
+        overrides: settings of stage 2 as key=value.
+
+    Raises `SsplError` as the commands do, and where the folder holds another task's work.
+    """
+    with claimed(out, folder=True):
+        _note(settings, out)
+        crops, fine = out / "faces", out / "fine"
+        looked = DetectSettings(largest=True)
+        log.info("find the faces")
+        log.info(detect_folder(settings.photographs, crops, looked, "skip", detector).text(crops))
+        splits = _label(settings, out, crops)
+        total = len(read_folder(crops))
+        steps = plan(settings, out, total, sum(splits.values()))
+        write_text(out / STEPS_FILE, "".join(f"{step.command}\n" for step in steps))
+        log.info(plan_text(steps))
+        start = _stage_1(settings, out, crops, total)
+        data = DataSettings(format="csv", root=out / "labels.csv", images=crops, crop=CROP)
+        given = {
+            "pretrained": start,
+            "seed": settings.seed,
+            "data": data.absolute().model_dump(exclude_unset=True),
+        }
+        if not finished(fine):
+            stage_2 = finetune_settings("small", given, overrides)
+            finetune(stage_2, fine, resume=(fine / SETTINGS_FILE).is_file())
+        found = evaluate(fine, data.open().split("test"), RuntimeSettings())
+        write_evaluation(fine, "test", found)
+        log.info(table(found))
+        write_text(out / "report.html", run_report(fine))
+        if not (out / "model" / CONFIG_FILE).is_file():
+            pack_model(fine, out / "model", name=out.absolute().name)
+    return Learned(out, splits, found)
+
+
+def _note(settings: LearnSettings, out: Path) -> None:
+    """Write down what is asked for; refuse to mix it with another task's work."""
+    file, text = out / LEARN_FILE, dump_yaml(settings)
+    if file.is_file() and file.read_text(encoding="utf-8") != text:
+        raise SettingsError(f"{out}: holds the work of another 'sspl learn'; choose another --out.")
+    write_text(file, text)
+
+
+def _label(settings: LearnSettings, out: Path, crops: Path) -> dict[str, int]:
+    """Bring the labels to the faces; without any ask for them on the page, until it is stopped."""
+    if settings.labels is not None:
+        faces, names = read_labels(settings.labels, settings.photographs), largest_faces(crops)
+    else:
+        answers = out / "answers.csv"
+        if not answers.is_file():
+            _ask(settings, crops, answers)
+        faces = read_labels(answers, crops)
+        names = {name: name for name in faces.names}
+    return write_labels(
+        faces, names, settings.attributes, settings.test, settings.seed, out / "labels.csv"
+    )
+
+
+def _ask(settings: LearnSettings, crops: Path, answers: Path) -> None:
+    from sspl.apps.labelling.labelling_settings import LabellingSettings
+    from sspl.apps.labelling.start import run_labelling
+
+    data = DataSettings(format="folder", root=crops, crop=CROP)
+    log.info("label the faces that the page shows; then press Ctrl-C, and repeat this command")
+    run_labelling(data, settings.attributes, answers, LabellingSettings(), seed=settings.seed)
+
+
+def _stage_1(settings: LearnSettings, out: Path, crops: Path, faces: int) -> str:
+    """Learn from the faces without labels where that pays; return what stage 2 starts from."""
+    epochs, run, masks = stage_1_epochs(faces, settings.minutes), out / "stage1", out / "masks"
+    if not epochs:
+        log.info(
+            "stage 2 starts from the weights in the package: %s and %g minutes do not pay for "
+            "stage 1 on them",
+            counted(faces, "face"),
+            settings.minutes,
+        )
+        return START
+    data = DataSettings(format="folder", root=crops, masks=masks, crop=CROP)
+    if not finished(run):
+        make_masks(open_parser(START), DataSettings(format="folder", root=crops).open(), masks,
+                   MASKS_AT_ONCE, "skip")  # fmt: skip
+        given = {
+            "seed": settings.seed,
+            "data": [data.absolute().model_dump(exclude_unset=True)],
+            "tasks": ["pst", "pct"],
+            "backbone_weights": START,
+            "optim": {"epochs": epochs},
+        }
+        content = merge(preset("small", "pretrain"), given)
+        pretrain(build(PretrainSettings, content), run, resume=(run / SETTINGS_FILE).is_file())
+    return str(run.absolute())
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"

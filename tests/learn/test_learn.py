@@ -1,0 +1,148 @@
+"""`sspl learn` on drawn faces: its steps, what they leave, and that a second call adds nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shared import open_faces, refused
+from shared import sspl as command
+from sspl.data.records import FaceSet
+from sspl.data.synthetic import write_synthetic
+from sspl.errors import DataError, SettingsError
+from sspl.faces.face import Face, Pixels
+from sspl.io.progress import spoken
+from sspl.learn.labels import read_labels, write_labels
+from sspl.learn.learn_settings import LearnSettings
+from sspl.learn.plan import plan, stage_1_epochs
+from sspl.learn.steps import learn
+
+NAMES = ("Smiling", "Eyeglasses")
+PHOTOGRAPHS = 60
+
+
+class OneFace:
+    """A detector that takes the middle of every photograph for a face."""
+
+    calls = 0
+
+    def detect(self, image: Pixels) -> list[Face]:
+        self.calls += 1
+        height, width = image.shape[:2]
+        return [Face((0.1 * width, 0.1 * height, 0.9 * width, 0.9 * height), 1.0)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with drawn photographs and their labels, two for each person."""
+    folder = tmp_path_factory.mktemp("learn")
+    write_synthetic(folder / "drawn", PHOTOGRAPHS, seed=3, size=64)
+    faces = open_faces("celeba", folder / "drawn")
+    (folder / "drawn" / "img_align_celeba").rename(folder / "photos")
+    columns = [faces.schema.index(name) for name in NAMES]
+    rows = [
+        ",".join([name, f"p{i // 2}", *map(str, row)])
+        for i, (name, row) in enumerate(zip(faces.names, faces.labels[:, columns], strict=True))
+    ]
+    (folder / "labels.csv").write_text("\n".join(["image,identity,Smiling,Eyeglasses", *rows]))
+    return folder
+
+
+def test_photographs_become_a_model_and_a_second_call_adds_nothing(place: Path) -> None:
+    out, detector = place / "out", OneFace()
+    settings = LearnSettings(photographs=place / "photos", labels=place / "labels.csv")
+    found = learn(settings, out, detector, ("optim.epochs=1",))
+    assert detector.calls == PHOTOGRAPHS
+    assert found.splits == {"train": 48, "test": 12}
+    assert "Smiling: " in found.text()
+    assert f"Next: sspl predict {out / 'model'} NEW_PHOTOGRAPHS" in found.text()
+    assert (out / "report.html").is_file()
+    assert (out / "model" / "config.json").is_file()
+    steps = (out / "steps.txt").read_text()
+    assert [line.split()[1] for line in steps.splitlines()] == [
+        "faces", "finetune", "evaluate", "report", "model",
+    ]  # fmt: skip
+    weights = (out / "fine" / "model.safetensors").read_bytes()
+    again = learn(settings, out, detector, ("optim.epochs=1",))
+    assert detector.calls == PHOTOGRAPHS
+    assert (out / "fine" / "model.safetensors").read_bytes() == weights
+    assert again.evaluation.summary["mean"] == found.evaluation.summary["mean"]
+    with pytest.raises(SettingsError, match="holds the work of another 'sspl learn'"):
+        learn(settings.model_copy(update={"seed": 1}), out, detector)
+
+
+def labelled(place: Path) -> FaceSet:
+    return read_labels(place / "labels.csv", place / "photos")
+
+
+def test_people_are_on_one_side_of_the_test(place: Path, tmp_path: Path) -> None:
+    faces = labelled(place)
+    crops = {name: f"{name}_0.jpg" for name in faces.names}
+    counts = write_labels(faces, crops, NAMES[:1], 0.25, 0, tmp_path / "l.csv")
+    rows = [line.split(",") for line in (tmp_path / "l.csv").read_text().splitlines()]
+    assert rows[0] == ["image", "split", "Smiling"]
+    sides = [row[1] for row in rows[1:]]
+    assert sides[::2] == sides[1::2]
+    assert counts == {side: sides.count(side) for side in ("train", "test")}
+    assert 12 <= counts["test"] <= 18
+
+
+def test_without_people_faces_are_drawn_whatever_their_order(place: Path, tmp_path: Path) -> None:
+    lines = (place / "labels.csv").read_text().splitlines()
+    plain = [",".join(line.split(",")[::2]) for line in lines]
+    drawn = []
+    for number, rows in enumerate((plain[1:], plain[:0:-1])):
+        file = tmp_path / f"{number}.csv"
+        file.write_text("\n".join([plain[0], *rows]))
+        faces = read_labels(file, place / "photos")
+        out = tmp_path / f"out{number}.csv"
+        crops = {name: name for name in faces.names}
+        assert write_labels(faces, crops, (), 0.2, 0, out)["test"] == 12
+        drawn.append({line for line in out.read_text().splitlines() if ",test," in line})
+    assert drawn[0] == drawn[1]
+
+
+def test_labels_that_do_not_do_are_refused(place: Path, tmp_path: Path) -> None:
+    faces = labelled(place)
+    crops = {name: name for name in faces.names[:10]}
+    with pytest.raises(DataError, match="10 faces have labels"):
+        write_labels(faces, crops, (), 0.2, 0, tmp_path / "l.csv")
+    with pytest.raises(DataError, match="unknown attribute 'Bald'"):
+        write_labels(faces, crops, ("Bald",), 0.2, 0, tmp_path / "l.csv")
+    crops = {name: name for name in faces.names}
+    write_labels(faces, crops, (), 0.2, 0, tmp_path / "l.csv")
+    before = (tmp_path / "l.csv").read_text()
+    with pytest.raises(SettingsError, match="was made of other labels"):
+        write_labels(faces, crops, (), 0.2, 1, tmp_path / "l.csv")
+    assert (tmp_path / "l.csv").read_text() == before
+
+
+def test_stage_1_has_the_epochs_that_its_minutes_pay_for(tmp_path: Path) -> None:
+    """1,500 faces are parsed in 187.5 s; an epoch takes 10 s."""
+    assert stage_1_epochs(1500, minutes=15) == 60
+    assert stage_1_epochs(1500, minutes=5) == 11
+    assert stage_1_epochs(1500, minutes=4) == 0
+    assert stage_1_epochs(999, minutes=1000) == 0
+    settings = LearnSettings(photographs=tmp_path, attributes=("Smiling",), minutes=5)
+    titles = [step.title.split(",")[0] for step in plan(settings, tmp_path, 1500, 100)]
+    assert titles == [
+        "find the faces", "label faces on a local page", "parse the faces", "stage 1 on the faces",
+        "stage 2 on the labels", "judge on the test faces", "write the report", "pack the model",
+    ]  # fmt: skip
+
+
+def test_a_dry_run_says_the_steps_and_makes_nothing(place: Path) -> None:
+    given = ("learn", place / "photos", "--out", place / "new", "--dry-run")
+    said = command(*given, "--labels", place / "labels.csv").stdout
+    assert said.startswith("1. find the faces (about 6 s)\n   sspl faces detect")
+    assert said.rstrip().endswith("on two cores, your own work apart.")
+    steps = json.loads(command(*given, "--attributes", "Smiling", "--json").stdout)["steps"]
+    assert "--attributes Smiling" in steps[1]["command"]
+    assert "give --labels FILE.csv, or --attributes" in refused(*given)
+    assert not (place / "new").exists()
+
+
+def test_times_as_people_say_them() -> None:
+    assert [spoken(s) for s in (0.4, 59.4, 60, 3599, 3600, 9000)] == [
+        "0 s", "59 s", "1 min", "1 h 0 min", "1 h 0 min", "2 h 30 min",
+    ]  # fmt: skip
