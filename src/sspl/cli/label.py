@@ -17,6 +17,7 @@ from sspl.cli.options import (
 )
 from sspl.cli.values import (
     FileOut,
+    Finite,
     at_least,
     device_value,
     host_value,
@@ -115,6 +116,13 @@ def suggest(
 )
 @click.option("--order", type=path_in, help="CSV file with the faces to begin with.")
 @click.option("--without", type=path_in, help="CSV file with faces not to show.")
+@click.option(
+    "--test",
+    type=Finite(0, 0.9),
+    default=0,
+    show_default=True,
+    help="Share of the faces to hold out for the test: random ones among those shown.",
+)
 @click.option("--seed", type=seed_value, default=0, show_default=True)
 @click.option(
     "--host", type=host_value, default="127.0.0.1", show_default=True, help="Address to listen on."
@@ -130,6 +138,7 @@ def label(
     source: Path | None,
     order: Path | None,
     without: Path | None,
+    test: float,
     seed: int,
     host: str,
     port: int,
@@ -139,8 +148,8 @@ def label(
     """Label FACES by keyboard on a local page; every answer is saved at once.
 
     FACES is a folder, or FORMAT:PATH[,crop=celeba] as in --data. Without --from and --order the
-    faces come by chance, which is right for faces to judge a model by. Limits follow as key=value,
-    such as every=50.
+    faces come by chance, which is right for faces to judge a model by; --test 0.2 marks a fifth of
+    those shown as such, whatever is suggested. Limits follow as key=value, such as every=50.
     """
     from sspl.apps.labelling.labelling_settings import LabellingSettings
     from sspl.apps.labelling.start import run_labelling
@@ -154,6 +163,7 @@ def label(
         source=source,
         order=order,
         without=without,
+        test=test,
         seed=seed,
         host=host,
         port=port,

@@ -53,7 +53,9 @@ def plan(settings: LearnSettings, out: Path, faces: int, labelled: int) -> list[
     ]  # fmt: skip
     if settings.labels is None:
         names = ",".join(settings.attributes)
-        page = _command("label", crops, "--attributes", names, "--out", out / "answers.csv")
+        page = _command("label", f"folder:{crops},crop={CROP}", "--attributes", names,
+                        "--from", START, "--test", settings.test, "--seed", settings.seed,
+                        "--out", out / "answers.csv")  # fmt: skip
         steps.append(Step("label faces on a local page, until you stop it", page, 0.0))
     if epochs:
         masks, start = out / "masks", str(out / "stage1")

@@ -145,7 +145,15 @@ def _ask(settings: LearnSettings, crops: Path, answers: Path) -> None:
 
     data = DataSettings(format="folder", root=crops, crop=CROP)
     log.info("label the faces that the page shows; then press Ctrl-C, and repeat this command")
-    run_labelling(data, settings.attributes, answers, LabellingSettings(), seed=settings.seed)
+    run_labelling(
+        data,
+        settings.attributes,
+        answers,
+        LabellingSettings(),
+        source=Path(START),
+        test=settings.test,
+        seed=settings.seed,
+    )
 
 
 def _stage_1(settings: LearnSettings, out: Path, crops: Path, faces: int) -> str:

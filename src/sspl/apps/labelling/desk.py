@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,8 @@ from sspl.errors import DataError
 
 ROUND: Final = 20
 """Faces that a tab is given at once."""
+
+TEST: Final = "test"
 
 LEASE_SECONDS: Final = 600.0
 """How long faces stay with a tab that says nothing."""
@@ -47,6 +49,7 @@ class Desk:
         attributes: those that are asked for.
         order: places of the faces in the order in which to label them, until suggestions come.
         without: names of faces not to be shown.
+        held_out: places of the faces for the test, in an order by chance; a round has its share.
         clock: seconds, never going back.
     """
 
@@ -57,12 +60,21 @@ class Desk:
         attributes: tuple[str, ...],
         order: Sequence[int],
         without: frozenset[str] = frozenset(),
+        held_out: Sequence[int] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.faces = faces
         self.journal = journal
         self.attributes = attributes
-        self.order = [i for i in order if faces.names[i] not in without]
+        # What was answered before, perhaps since it had been suggested, stays to be learnt from.
+        answered, splits = set(journal.images()), journal.splits()
+        self.held_out = [
+            i for i in held_out
+            if faces.names[i] not in without
+            and (faces.names[i] not in answered or splits.get(faces.names[i]) == TEST)
+        ]  # fmt: skip
+        self._for_test = frozenset(self.held_out)
+        self.order = [i for i in order if faces.names[i] not in without and i not in self._for_test]
         self.without = without
         self.suggested: list[int] = []
         self.place = {name: i for i, name in enumerate(faces.names)}
@@ -136,20 +148,32 @@ class Desk:
 
     def _next(self, elsewhere: set[int]) -> list[int]:
         begun = [self.place[i] for i in self.journal.images() if i in self.place]
+        tests = round(ROUND * len(self.held_out) / max(1, len(self.held_out) + len(self.order)))
+        held_out = self._free(self.held_out, elsewhere, tests)
+        chosen = self._free((*begun, *self.suggested, *self.order), elsewhere, ROUND)
+        chosen = [face for face in chosen if face not in held_out][: ROUND - len(held_out)]
+        # Spread, so that a round that is broken off has its share too.
+        for number, face in enumerate(held_out):
+            chosen.insert(number * ROUND // len(held_out), face)
+        return chosen
+
+    def _free(self, faces: Iterable[int], elsewhere: set[int], most: int) -> list[int]:
+        """Return the first of some faces that are unfinished and nobody else's, each once."""
         chosen: dict[int, None] = {}
-        for face in (*begun, *self.suggested, *self.order):
+        for face in faces:
+            if len(chosen) == most:
+                break
             hidden = face in elsewhere or self.faces.names[face] in self.without
             if not hidden and not self.finished(face):
                 chosen[face] = None
-            if len(chosen) == ROUND:
-                break
         return list(chosen)
 
     def answer(self, tab: str, face: int, values: Values) -> int:
         """Save answers for a face; return their number."""
         self._renew(tab)
         image = self.faces.names[face]
-        number = self.journal.answer(image, values, self._stamp(face))
+        split = TEST if face in self._for_test else None
+        number = self.journal.answer(image, values, self._stamp(face), split)
         self._compare(image)
         return number
 
@@ -186,6 +210,7 @@ class Desk:
         """
         labels = np.full((len(self.faces), len(self.attributes)), MISSING, dtype=np.int8)
         taken = np.array([name in self.without for name in self.faces.names], dtype=bool)
+        taken[self.held_out] = True
         splits = self.journal.splits()
         for image, values in self._answers().items():
             face = self.place.get(image)

@@ -1,5 +1,6 @@
 """The faces that are to be labelled, and lists of their names."""
 
+import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -77,3 +78,18 @@ def first_order(faces: FaceSet, order: Path | None, seed: int) -> list[int]:
     listed = [place[name] for name in names_listed(order, faces)] if order else []
     others = np.random.default_rng(seed).permutation(len(faces))
     return list(dict.fromkeys([*listed, *(int(i) for i in others)]))
+
+
+def held_out(faces: FaceSet, share: float, seed: int) -> list[int]:
+    """Return the places of a share of the faces, drawn by their names, in an order by chance.
+
+    A face is drawn or not whatever other faces there are, so that more of them change nothing.
+    """
+    drawn = [(_chance(name, seed), place) for place, name in enumerate(faces.names)]
+    return [place for chance, place in sorted(drawn) if chance < share]
+
+
+def _chance(name: str, seed: int) -> float:
+    """Return a number from 0 to 1 that is a function of a name and a seed."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64

@@ -38,7 +38,8 @@ class Book:
 
     Attributes:
         attributes: columns, in order.
-        splits: face to its split, for faces that came with one.
+        splits: face to its split, for faces that came with one or are held out for the test.
+        dealt: whether faces are held out here, so that all have a split.
         columns: those of the file that came, in its order.
         kept: face to its fields in columns that are no attributes, as they came.
         last: number of the last answer that stands; None before the first.
@@ -47,6 +48,8 @@ class Book:
     def __init__(self) -> None:
         self.attributes: list[str] = []
         self.splits: dict[str, str] = {}
+        self.dealt = False
+        self._held_out: set[str] = set()
         self.columns: list[str] = []
         self.kept: dict[str, dict[str, str]] = {}
         self._stacks: dict[str, dict[str, list[tuple[int, int | None]]]] = {}
@@ -87,6 +90,9 @@ class Book:
             return (self._undo(int(record["undo"])),)
         self._add_columns(record.get("attributes", ()))
         self.columns += [str(column) for column in record.get("columns", ())]
+        if record.get("dealt"):
+            self.dealt = True
+            return tuple(self._stacks)
         if "import" in record:
             return tuple(self._import(number, row) for row in record["import"])
         if "image" not in record:
@@ -98,6 +104,9 @@ class Book:
         self._given[number] = (image, tuple(values))
         if stamp := Stamp.parsed(record.get("of")):
             self._stamps[number] = stamp
+        if "split" in record and image not in self.splits:
+            self.splits[image] = str(record["split"])
+            self._held_out.add(image)
         return (image,)
 
     def _import(self, number: int, row: Mapping[str, Any]) -> str:
@@ -132,9 +141,12 @@ class Book:
         for name in names:
             self._stacks[image][name].pop()
         del self._given[number]
-        came = image in self.splits or image in self.kept
+        came = image in self.splits.keys() - self._held_out or image in self.kept
         if not came and not any(self._stacks[image].values()):
             del self._stacks[image]
+            if image in self._held_out:
+                self._held_out.remove(image)
+                del self.splits[image]
         return image
 
     def _add_columns(self, names: Any) -> None:
@@ -146,12 +158,12 @@ class Book:
             return None
         fields = {n: str(v) for n, v in self.values(image).items() if v is not None}
         # New faces in a file with splits are there to be learnt from.
-        split = self.splits.get(image, "train") if self.splits else ""
+        split = self.splits.get(image, "train") if self.splits or self.dealt else ""
         return self.kept.get(image, {}) | fields | ({SPLIT: split} if split else {})
 
     def header(self) -> list[str]:
         """Return the columns of the CSV file: those that came, then those added since."""
-        ours = (IMAGE, *((SPLIT,) if self.splits else ()), *self.attributes)
+        ours = (IMAGE, *((SPLIT,) if self.splits or self.dealt else ()), *self.attributes)
         return list(dict.fromkeys([*self.columns, *ours]))
 
 
@@ -173,6 +185,7 @@ class LabelJournal:
         attributes: columns that it is to have, after those that it has.
         images: gives the folder of the faces, for a CSV file that was there before.
         unknown: as in `read_table`, for such a file.
+        dealt: whether faces are to be held out for the test, see `answer`.
 
     Raises:
         DataError: for a journal or CSV file that cannot be used, naming the line.
@@ -185,6 +198,7 @@ class LabelJournal:
         attributes: tuple[str, ...],
         images: Callable[[], Path],
         unknown: UnknownValue | None = None,
+        dealt: bool = False,
     ) -> None:
         self.out = out
         self.path = out.with_name(out.name + SUFFIX)
@@ -211,6 +225,8 @@ class LabelJournal:
             self._reject_kept(attributes)
             if set(attributes) - set(self.book.attributes):
                 self._append({"attributes": list(attributes)})
+            if dealt and not self.book.dealt:
+                self._append({"dealt": True})
             self._write_csv()
             if self.trouble:
                 raise SsplError(self.trouble)
@@ -237,15 +253,20 @@ class LabelJournal:
             self._file = -1
             self._held.close()
 
-    def answer(self, image: str, values: Values, of: Stamp | None = None) -> int:
+    def answer(
+        self, image: str, values: Values, of: Stamp | None = None, split: str | None = None
+    ) -> int:
         """Save answers for a face; return their number once they are on the disk.
 
-        `of` is the picture that they were given for, where that is known. Raises `SsplError` when
+        `of` is the picture that they were given for, where that is known; `split` that of a face
+        which is held out, unless it came with one. Raises `SsplError` when
         they could not be saved; then nothing has changed.
         """
         with self._lock:
             picture = {} if of is None else {"of": of.as_json()}
-            number = self._append({"image": image, "values": checked(dict(values))} | picture)
+            dealt = {} if split is None else {"split": split}
+            record = {"image": image, "values": checked(dict(values))}
+            number = self._append(record | picture | dealt)
             self._write_csv()
             return number
 

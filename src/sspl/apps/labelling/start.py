@@ -2,11 +2,19 @@
 
 import logging
 import secrets
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sspl.apps.labelling.desk import Desk
-from sspl.apps.labelling.faces import first_order, images_root, names_listed, readable, unlabelled
+from sspl.apps.labelling.faces import (
+    first_order,
+    held_out,
+    images_root,
+    names_listed,
+    readable,
+    unlabelled,
+)
 from sspl.apps.labelling.label_journal import LabelJournal
 from sspl.apps.labelling.labelling_settings import LabellingSettings
 from sspl.data.adapters.columns import no_attribute
@@ -34,6 +42,7 @@ def run_labelling(
     source: Path | None = None,
     order: Path | None = None,
     without: Path | None = None,
+    test: float = 0.0,
     seed: int = 0,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -50,6 +59,7 @@ def run_labelling(
         source: run or model that suggests; without one the order is by chance.
         order: CSV file with the faces to begin with.
         without: CSV file with faces not to show.
+        test: share of the faces to hold out for the test, by chance and by `seed`.
         seed: of all that is by chance.
         host, port: where to listen.
         device: where the network runs.
@@ -73,9 +83,10 @@ def run_labelling(
     if len(hidden) == len(faces):
         raise DataError(f"{without} names every face of {faces.source}; none is left to label.")
     sequence, found = first_order(faces, order, seed), _source(source)
-    journal = LabelJournal(out, attributes, lambda: images_root(faces), settings.unknown)
+    root = partial(images_root, faces)
+    journal = LabelJournal(out, attributes, root, settings.unknown, dealt=test > 0)
     try:
-        desk = Desk(faces, journal, attributes, sequence, hidden)
+        desk = Desk(faces, journal, attributes, sequence, hidden, held_out(faces, test, seed))
         _remark_on_changed(desk)
         coach = _coach(found, data, desk, settings.every, seed, device) if found else None
         key = secrets.token_urlsafe(16)
