@@ -2,6 +2,8 @@
 
 import logging
 import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +102,7 @@ def pretrain(
         return settings, stage_1_sources(settings)
 
     _log()
+    begun = time.monotonic()
     early = opened() if _alone() else None
     # Only now torch is loaded.
     from sspl.distributed.group import agreed, is_first, joined
@@ -109,7 +112,19 @@ def pretrain(
         settings, sources = early or agreed(opened)
         last = run(settings, out, resume, sources)
         if is_first():
-            say("\n".join(f"{name:<22} {value}" for name, value in last.items()), last, as_json)
+            following = f"sspl finetune --data FACES --from {out} --out FOLDER"
+            say(ending(last, out, time.monotonic() - begun, following), last, as_json)
+
+
+def ending(figures: Mapping[str, Any], out: Path, seconds: float, following: str) -> str:
+    """Return the figures of a run that is over, rounded, how long it took, and what comes next."""
+    from sspl.io.progress import spoken
+
+    rounded = {n: f"{v:.4g}" if isinstance(v, float) else v for n, v in figures.items()}
+    lines = [f"{name:<28} {value}" for name, value in rounded.items()]
+    return "\n".join(
+        [*lines, f"The run is in {out}; it took {spoken(seconds)}.", f"Next: {following}"]
+    )
 
 
 def going_on(out: Path, resume: bool, *given: object) -> Path | None:
@@ -204,6 +219,7 @@ def finetune(
         return settings, partition(settings)
 
     _log()
+    begun = time.monotonic()
     early = opened() if _alone() else None
     # Only now torch is loaded.
     from sspl.distributed.group import agreed, is_first, joined
@@ -213,5 +229,6 @@ def finetune(
         settings, parts = early or agreed(opened)
         summary = run(settings, out, resume, parts)
         if is_first():
-            lines = (f"{name:<28} {value}" for name, value in summary["best"].items())
-            say("\n".join(lines), summary, as_json)
+            following = f"sspl evaluate {out} --split test"
+            text = ending(summary["best"], out, time.monotonic() - begun, following)
+            say(text, summary, as_json)

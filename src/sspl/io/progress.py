@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar, overload
 
 from tqdm import tqdm
@@ -62,8 +63,32 @@ def spoken(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def note(unit: str, done: int, total: int, figures: Mapping[str, float | None]) -> None:
-    """Write a line into the log of a long run where no bar is shown."""
+class Pace:
+    """How long the rest of a run takes, at the pace since this was made.
+
+    Args:
+        done, total: what is behind the run, and all there is, in any unit.
+        clock: seconds, never going back.
+    """
+
+    def __init__(
+        self, done: float, total: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.before, self.total, self.clock = done, total, clock
+        self.begun = clock()
+
+    def left(self, done: float) -> str:
+        """Return in words how long the rest takes once so much is behind; empty at the end."""
+        if not self.before < done < self.total:
+            return ""
+        each = (self.clock() - self.begun) / (done - self.before)
+        return f"about {spoken(each * (self.total - done))} left"
+
+
+def note(
+    unit: str, done: int, total: int, figures: Mapping[str, float | None], left: str = ""
+) -> None:
+    """Write a line into the log of a long run where no bar is shown; `left` is as in `Pace`."""
     if _speaks() and not is_watched():
-        known = (f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
-        log.info("%s %d/%d: %s", unit, done, total, ", ".join(known))
+        known = [f"{name} {value:.4g}" for name, value in figures.items() if value is not None]
+        log.info("%s %d/%d: %s", unit, done, total, ", ".join([*known, *([left] if left else [])]))

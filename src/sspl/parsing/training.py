@@ -240,9 +240,9 @@ class _ParserStage(Stage[PairBatch]):
         step: int = rows[-1]["step"]
         return step % self.settings.save_every == 0 or step == self.settings.steps
 
-    def told(self, row: LogRow) -> None:
+    def told(self, row: LogRow, left: str) -> None:
         """Say the loss."""
-        note("step", row["step"], self.settings.steps, {"loss": row["loss"]})
+        note("step", row["step"], self.settings.steps, {"loss": row["loss"]}, left)
 
     def memory(self) -> LogRow:
         """Return the pairs to come, and where Dropout's draws are."""

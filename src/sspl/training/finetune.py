@@ -272,10 +272,10 @@ class Finetuning(Stage[CanvasBatch]):
         patience = self.settings.patience
         return patience is not None and self.selection.looks_since_gain(rows) >= patience
 
-    def told(self, row: LogRow) -> None:
+    def told(self, row: LogRow, left: str) -> None:
         """Say the loss and, where there was a look, the figure that decides."""
         figures = {name: row.get(name) for name in ("loss", self.selection.shown)}
-        note("epoch", row["epoch"], self.epochs, figures)
+        note("epoch", row["epoch"], self.epochs, figures, left)
 
     def memory(self) -> LogRow:
         """Return the attributes that get one answer from the model that is kept."""

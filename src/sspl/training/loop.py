@@ -34,7 +34,7 @@ from sspl.distributed.group import (
 from sspl.distributed.norms import synchronise_norms
 from sspl.distributed.sampler import MicroBatches
 from sspl.io.checkpoints import NOBODY, Learner, load_state, save_state
-from sspl.io.progress import note, watched
+from sspl.io.progress import Pace, note, watched
 from sspl.metrics.tallies import Tally, add, restored, together
 from sspl.optim.optimiser import LOWER_LR, NO_PARTS, back_propagate, set_lr, update
 
@@ -155,9 +155,10 @@ class Stage(ABC, Generic[B]):
     def saved(self, rows: Sequence[LogRow], out: Path) -> None:
         """Write, in the first process, what people read of a run that has just been saved."""
 
-    def told(self, row: LogRow) -> None:
-        """Say how an epoch went, where no bar is shown."""
-        note("epoch", row["epoch"], self.epochs, row)
+    def told(self, row: LogRow, left: str) -> None:
+        """Say how an epoch went and, in words, how long the rest takes, where no bar is shown."""
+        figures = {name: value for name, value in row.items() if name != "epoch"}
+        note("epoch", row["epoch"], self.epochs, figures, left)
 
     def settled(self, rows: Sequence[LogRow]) -> bool:
         """Tell whether nothing is to be expected of further epochs."""
@@ -181,6 +182,7 @@ class Loop(Generic[B]):
     def __init__(self, stage: Stage[B], out: Path) -> None:
         self.stage, self.out = stage, out
         self.progress = Progress()
+        self.pace: Pace | None = None
 
     def restore(self) -> bool:
         """Go back to where the run in the folder was; tell whether it had saved anything.
@@ -219,7 +221,7 @@ class Loop(Generic[B]):
                 self._save()
                 if is_first():
                     stage.saved(rows, self.out)
-            stage.told(rows[-1])
+            stage.told(rows[-1], self.pace.left(epoch + 1) if self.pace else "")
         return rows
 
     @compile_errors_explained()
@@ -237,13 +239,18 @@ class Loop(Generic[B]):
             initial=progress.steps,
         )
         for number in bar:
+            self.pace = self.pace or Pace(epoch + number / steps, stage.epochs)
             place = Place(epoch, number, steps, 0, source.steps[number])
             self.step(place, source.batches)
             progress.steps = number + 1
             if progress.steps < steps and stage.saves(place):
                 level(stage.weights())
                 self._save()
-            bar.set_postfix(loss=f"{progress.tallies['loss'].value():.3f}")
+            loss, left = (
+                progress.tallies["loss"].value(),
+                self.pace.left(epoch + (number + 1) / steps),
+            )
+            bar.set_postfix_str(f"loss {loss:.3f}" + (f", {left} in all" if left else ""))
 
     def step(self, place: Place, batches: Iterator[B]) -> None:
         """Add up the gradients of a batch, part by part, and change the weights once."""
