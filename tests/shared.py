@@ -42,6 +42,13 @@ SCHEMA: Final = AttributeSchema(("Smiling", "Eyeglasses", "Big_Nose"), ("whole",
 CANVAS: Final = 40
 INPUT_SIZE: Final = 32
 BOX: Final[Box] = (0.05, 0.1, 0.95, 1.0)
+TINY: Final = (
+    "canvas=48", "input_size=32", "backbone.width=0.125", "backbone.stem_stride=2",
+    "optim.batch_size=16", "runtime.precision=fp32",
+)  # fmt: skip
+"""Settings of either stage with which a few drawn faces are learnt in a second."""
+TINIER: Final = (*TINY, "canvas=40", "backbone.width=0.05", "optim.batch_size=8")
+"""Where nothing need be learnt."""
 
 
 def sspl(*arguments: object) -> Result:
@@ -58,6 +65,17 @@ def refused(*arguments: object) -> str:
     sentence = str(result.exception)
     assert "\n" not in sentence
     return sentence
+
+
+def learn(stage: str, data: object, out: Path, *more: object) -> Result:
+    """Run a stage with the preset `demo`."""
+    return sspl(stage, "--preset", "demo", "--data", data, "--out", out, *more)
+
+
+def draw_faces(folder: Path, count: int, seed: int, size: int = 48) -> Path:
+    """Draw faces in CelebA's layout; return their folder."""
+    sspl("data", "synthetic", folder / "faces", "--count", count, "--seed", seed, "--size", size)
+    return folder / "faces"
 
 
 def open_faces(kind: str, root: Path, **options: Any) -> FaceSet:

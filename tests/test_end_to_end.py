@@ -16,26 +16,15 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.numpy import load_file
 
-from shared import refused, sspl
+from shared import TINY, draw_faces, learn, refused, sspl
 from sspl.cli.main import cli
 from sspl.evaluation.predictions import load_predictions
 from sspl.models.bundle import load_model
 
-TINY = (
-    "canvas=48",
-    "input_size=32",
-    "backbone.width=0.125",
-    "backbone.stem_stride=2",
-    "optim.batch_size=16",
-    "runtime.precision=fp32",
-)
-
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("synthetic") / "faces"
-    sspl("data", "synthetic", out, "--count", 120, "--seed", 3, "--size", 48)
-    return out
+    return draw_faces(tmp_path_factory.mktemp("synthetic"), 120, seed=3)
 
 
 @pytest.fixture(scope="session")
@@ -62,19 +51,7 @@ def parser(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pretrain(faces: Path, out: Path, *more: str) -> Result:
     data = f"celeba:{faces},masks={faces / 'masks'}"
-    return sspl(
-        "pretrain",
-        "--preset",
-        "demo",
-        "--data",
-        data,
-        "--out",
-        out,
-        *TINY,
-        "task.prt.patch_size=32",
-        "optim.epochs=3",
-        *more,
-    )
+    return learn("pretrain", data, out, *TINY, "task.prt.patch_size=32", "optim.epochs=3", *more)
 
 
 @pytest.fixture(scope="session")
@@ -87,20 +64,16 @@ def pretrained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finetuned(faces: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finetune") / "run"
-    sspl(
+    learn(
         "finetune",
-        "--preset",
-        "demo",
-        "--data",
         f"celeba:{faces}",
+        out,
         "--from",
         pretrained,
         "--labels",
         40,
         "--subset-seed",
         5,
-        "--out",
-        out,
         *TINY,
         "optim.epochs=4",
         "evaluate_every=1",
@@ -230,18 +203,14 @@ def semi_supervised(
 ) -> Path:
     """Like `finetuned`, with a teacher, unlabelled faces and features pooled by region."""
     out = tmp_path_factory.mktemp("semi") / "run"
-    sspl(
+    learn(
         "finetune",
-        "--preset",
-        "demo",
-        "--data",
         f"celeba:{faces}",
+        out,
         "--from",
         pretrained,
         "--labels",
         30,
-        "--out",
-        out,
         *TINY,
         "optim.epochs=4",
         "evaluate_every=1",
@@ -365,19 +334,7 @@ def test_labels_in_a_csv_without_splits_hold_some_out(
         csv.writer(file).writerows([("image", "Smiling", "Bald"), *rows])
     out = tmp_path / "run"
     spec = f"csv:{table},images={faces / 'img_align_celeba'}"
-    sspl(
-        "finetune",
-        "--preset",
-        "demo",
-        "--data",
-        spec,
-        "--from",
-        "none",
-        "--out",
-        out,
-        *TINY,
-        "optim.epochs=2",
-    )
+    learn("finetune", spec, out, "--from", "none", *TINY, "optim.epochs=2")
     labelled = set((out / "labelled.txt").read_text().split())
     validation = set((out / "validation.txt").read_text().split())
     assert len(labelled) == 32
@@ -400,21 +357,7 @@ def test_undefined_labels_of_maad_stay_out_from_loss_to_report(faces: Path, tmp_
     splits.write_text("\n".join(["name,split", *lines]) + "\n")
     spec = f"maad:{table},images={faces / 'img_align_celeba'},split_file={splits}"
     out = tmp_path / "run"
-    sspl(
-        "finetune",
-        "--preset",
-        "demo",
-        "--data",
-        spec,
-        "--from",
-        "none",
-        "--labels",
-        20,
-        "--out",
-        out,
-        *TINY,
-        "optim.epochs=2",
-    )
+    learn("finetune", spec, out, "--from", "none", "--labels", 20, *TINY, "optim.epochs=2")
     sspl("evaluate", out, "--split", "test")
 
     labelled = (out / "labelled.txt").read_text().split()
@@ -505,13 +448,9 @@ def test_missing_masks_are_refused_only_where_a_task_needs_them(
 ) -> None:
     sentence = refused("pretrain", "--preset", "demo", "--data", faces, "--out", tmp_path / "x")
     assert "masks" in sentence
-    sspl(
+    learn(
         "pretrain",
-        "--preset",
-        "demo",
-        "--data",
         faces,
-        "--out",
         tmp_path / "y",
         *TINY,
         "tasks=[prt]",
@@ -610,18 +549,14 @@ def test_both_stages_can_start_from_a_file_of_backbone_weights(
     start = {n: t for n, t in load_file(source).items() if n.startswith("backbone.")}
     given = f"backbone_weights={source}"
     pretrain(faces, tmp_path / "one", given, "optim.lr=1e-12", "tasks=[pct]", "optim.epochs=1")
-    sspl(
+    learn(
         "finetune",
-        "--preset",
-        "demo",
-        "--data",
         f"celeba:{faces}",
+        tmp_path / "two",
         "--from",
         "none",
         "--labels",
         40,
-        "--out",
-        tmp_path / "two",
         *TINY,
         "optim.epochs=1",
         "freeze=5",

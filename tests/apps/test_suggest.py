@@ -9,7 +9,8 @@ import torch
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
-from shared import refused, sspl
+import shared
+from shared import draw_faces, learn, refused, sspl
 from sspl.apps.labelling.features import extract, scaling_of
 from sspl.apps.labelling.probe import balanced_interval, opinions, probe, standing, wilson
 from sspl.apps.labelling.selection import POOL, choose, spread, uncertainty
@@ -23,59 +24,26 @@ from sspl.models.attributes import RegionPooling
 from sspl.models.scoring import face_probabilities
 from sspl.training.feature_source import load_source
 
-TINY = (
-    "canvas=48",
-    "input_size=32",
-    "backbone.width=0.125",
-    "backbone.stem_stride=2",
-    "optim.batch_size=16",
-    "runtime.precision=fp32",
-    "optim.epochs=1",
-)
+TINY = (*shared.TINY, "optim.epochs=1")
 
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("label") / "faces"
-    sspl("data", "synthetic", out, "--count", 60, "--seed", 3, "--size", 48)
-    return out
+    return draw_faces(tmp_path_factory.mktemp("label"), 60, seed=3)
 
 
 @pytest.fixture(scope="session")
 def pretrained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("label-pre") / "run"
     data = f"celeba:{faces},masks={faces / 'masks'},crop=0:0:1:0.9"
-    sspl(
-        "pretrain",
-        "--preset",
-        "demo",
-        "--data",
-        data,
-        "--out",
-        out,
-        *TINY,
-        "task.prt.patch_size=32",
-        "tasks=[pst]",
-    )
+    learn("pretrain", data, out, *TINY, "task.prt.patch_size=32", "tasks=[pst]")
     return out
 
 
 @pytest.fixture(scope="session")
 def finetuned(faces: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("label-fine") / "run"
-    sspl(
-        "finetune",
-        "--preset",
-        "demo",
-        "--data",
-        f"celeba:{faces}",
-        "--from",
-        pretrained,
-        "--out",
-        out,
-        *TINY,
-        "flip_average=false",
-    )
+    learn("finetune", f"celeba:{faces}", out, "--from", pretrained, *TINY, "flip_average=false")
     return out
 
 
@@ -270,13 +238,9 @@ def test_a_fine_tuned_model_has_opinions_too(faces: Path, finetuned: Path) -> No
 
 
 def test_the_branches_of_splnet_are_joined(faces: Path, tmp_path: Path) -> None:
-    sspl(
+    learn(
         "pretrain",
-        "--preset",
-        "demo",
-        "--data",
         f"celeba:{faces},masks={faces / 'masks'}",
-        "--out",
         tmp_path,
         *TINY,
         "architecture=splnet",

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from shared import refused, sspl
+from shared import TINY, draw_faces, learn, refused, sspl
 from sspl.data.canvases import Canvases, Chunks
 from sspl.data.data_settings import CELEBA_BOX, parse_data_spec
 from sspl.data.images import WHOLE_FRAME
@@ -37,9 +37,7 @@ CLASSES = len(built_in_taxonomy("celebamask19"))
 @pytest.fixture(scope="session")
 def celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fifty drawn faces of 48 px: 35 train, 5 val, 10 test."""
-    out = tmp_path_factory.mktemp("faces") / "faces"
-    sspl("data", "synthetic", out, "--count", 50, "--seed", 1, "--size", 48)
-    return out
+    return draw_faces(tmp_path_factory.mktemp("faces"), 50, seed=1)
 
 
 @pytest.fixture(scope="session")
@@ -424,41 +422,10 @@ def test_memory_does_not_grow_with_faces(packed: Path, copy: Path) -> None:
 
 def test_every_command_takes_a_pack(packed: Path, celeba: Path, tmp_path: Path) -> None:
     """Both stages, evaluation and prediction; the model keeps the crop that was packed."""
-    tiny = (
-        "canvas=40",
-        "input_size=32",
-        "backbone.width=0.125",
-        "backbone.stem_stride=2",
-        "optim.batch_size=16",
-        "runtime.precision=fp32",
-        "optim.epochs=1",
-    )
+    tiny = (*TINY, "canvas=40", "optim.epochs=1")
     pre, fine = tmp_path / "pre", tmp_path / "fine"
-    sspl(
-        "pretrain",
-        "--preset",
-        "demo",
-        "--data",
-        packed,
-        "--out",
-        pre,
-        *tiny,
-        "task.prt.patch_size=32",
-    )
-    sspl(
-        "finetune",
-        "--preset",
-        "demo",
-        "--data",
-        packed,
-        "--from",
-        pre,
-        "--labels",
-        20,
-        "--out",
-        fine,
-        *tiny,
-    )
+    learn("pretrain", packed, pre, *tiny, "task.prt.patch_size=32")
+    learn("finetune", packed, fine, "--from", pre, "--labels", 20, *tiny)
     sspl("evaluate", fine)
     report = json.loads((fine / "evaluation-test.json").read_text())
     assert report["faces"] == 10

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared import refused
+from shared import TINIER, refused
 from shared import sspl as command
 from sspl.data.adapters.folder import read_folder
 from sspl.data.data_settings import parse_data_spec
@@ -25,15 +25,7 @@ from sspl.parsing.masks import MADE_FILE, make_masks
 from sspl.settings import build, dump_yaml, read_settings
 from sspl.training.stage_settings import FinetuneSettings
 
-TINY = (
-    "canvas=40",
-    "input_size=32",
-    "backbone.width=0.05",
-    "backbone.stem_stride=2",
-    "optim.batch_size=8",
-    "runtime.precision=fp32",
-    "optim.epochs=1",
-)
+TINY = (*TINIER, "optim.epochs=1")
 STEPS = "optim.schedule.steps=[[2,1.0],[9,0.1]]"
 
 

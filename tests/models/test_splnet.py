@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
-from shared import context, refused, sspl
+import shared
+from shared import context, draw_faces, learn, refused, sspl
 from sspl.data.data_settings import DataSettings
 from sspl.domain.attributes import AttributeSchema, celeba_schema
 from sspl.domain.regions import REGIONS
@@ -610,35 +611,22 @@ def test_settings_that_leave_the_branches_idle_or_pool_twice_are_refused() -> No
 
 
 TINY = (
-    "canvas=48",
-    "input_size=32",
-    "backbone.width=0.125",
-    "backbone.stem_stride=2",
-    "optim.batch_size=12",
-    "runtime.precision=fp32",
-    "runtime.deterministic=true",
-    "architecture=splnet",
-)
+    *shared.TINY, "optim.batch_size=12", "runtime.deterministic=true", "architecture=splnet"
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("synthetic") / "faces"
-    sspl("data", "synthetic", out, "--count", 48, "--seed", 5, "--size", 48)
-    return out
+    return draw_faces(tmp_path_factory.mktemp("synthetic"), 48, seed=5)
 
 
 @pytest.fixture(scope="module")
 def pretrained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("splnet") / "run"
     data = f"celeba:{faces},masks={faces / 'masks'}"
-    sspl(
+    learn(
         "pretrain",
-        "--preset",
-        "demo",
-        "--data",
         data,
-        "--out",
         out,
         *TINY,
         "optim.epochs=3",
@@ -690,18 +678,14 @@ def test_interrupted_pretraining_resumes_to_the_same_weights(
 
 def test_both_stages_end_to_end(pretrained: Path, faces: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    sspl(
+    learn(
         "finetune",
-        "--preset",
-        "demo",
-        "--data",
         f"celeba:{faces}",
+        out,
         "--from",
         pretrained,
         "--labels",
         24,
-        "--out",
-        out,
         *TINY,
         "head.pooling=average",
         "optim.epochs=2",

@@ -16,7 +16,7 @@ from PIL import Image
 
 from browser import browsing, needs_chromium
 from pages import assert_stands_alone
-from shared import refused, sspl
+from shared import TINY, draw_faces, learn, refused, sspl
 from sspl.data.data_settings import parse_data_spec
 from sspl.evaluation.predictions import load_predictions, save_predictions
 from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart, ticks
@@ -24,46 +24,28 @@ from sspl.reporting.mistakes import confident_mistakes
 from sspl.reporting.page import bounds, cell, percent
 from sspl.reporting.run_report import without_folders
 
-TINY = (
-    "canvas=48",
-    "input_size=32",
-    "backbone.width=0.125",
-    "backbone.stem_stride=2",
-    "optim.batch_size=16",
-    "runtime.precision=fp32",
-)
-
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with `faces`, `pre` (stage 1) and `fine` (stage 2, judged by race on all faces)."""
     root = tmp_path_factory.mktemp("report")
-    faces = root / "faces"
-    sspl("data", "synthetic", faces, "--count", 80, "--seed", 3, "--size", 48)
-    sspl(
+    faces = draw_faces(root, 80, seed=3)
+    learn(
         "pretrain",
-        "--preset",
-        "demo",
-        "--data",
         f"celeba:{faces},masks={faces / 'masks'}",
-        "--out",
         root / "pre",
         *TINY,
         "task.prt.patch_size=32",
         "optim.epochs=2",
     )
-    sspl(
+    learn(
         "finetune",
-        "--preset",
-        "demo",
-        "--data",
         f"celeba:{faces}",
+        root / "fine",
         "--from",
         root / "pre",
         "--labels",
         40,
-        "--out",
-        root / "fine",
         *TINY,
         "optim.epochs=2",
         "evaluate_every=1",

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.robustness.kills import Process, damage, differences
-from tests.shared import refused, sspl
+from tests.shared import TINIER, draw_faces, refused, sspl
 from torch import Tensor, nn
 
 from sspl.data.canvases import Canvases
@@ -26,21 +26,10 @@ from sspl.parsing import training as parser_training_code
 from sspl.tasks.pct import PatchClassification
 from sspl.training import finetune
 
-TINY = (
-    "canvas=40",
-    "input_size=32",
-    "backbone.width=0.05",
-    "backbone.stem_stride=2",
-    "optim.batch_size=8",
-    "runtime.precision=fp32",
-)
-
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("trouble") / "faces"
-    sspl("data", "synthetic", out, "--count", 24, "--seed", 2, "--size", 40)
-    return out
+    return draw_faces(tmp_path_factory.mktemp("trouble"), 24, seed=2, size=40)
 
 
 def pretraining(faces: Path, out: Path) -> tuple[Any, ...]:
@@ -53,7 +42,7 @@ def pretraining(faces: Path, out: Path) -> tuple[Any, ...]:
         data,
         "--out",
         out,
-        *TINY,
+        *TINIER,
         "tasks=[pct]",
         "optim.epochs=3",
     )
@@ -72,7 +61,7 @@ def finetuning(faces: Path, out: Path) -> tuple[Any, ...]:
         12,
         "--out",
         out,
-        *TINY,
+        *TINIER,
         "optim.epochs=4",
         "evaluate_every=1",
         "head.pooling=average",
