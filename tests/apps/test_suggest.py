@@ -258,24 +258,15 @@ def listed(path: Path) -> list[str]:
 
 
 def test_a_list_is_the_same_for_a_seed(faces: Path, pretrained: Path, tmp_path: Path) -> None:
-    pictures = faces / "img_align_celeba"
-    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
-        sspl(
-            "suggest",
-            "--from",
-            pretrained,
-            pictures,
-            "--count",
-            5,
-            "--seed",
-            seed,
-            "--out",
-            tmp_path / out,
-        )
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert listed(tmp_path / "a") != listed(tmp_path / "c")
-    assert len(set(listed(tmp_path / "a"))) == 5
-    assert (tmp_path / "a").read_text().splitlines()[0] == "image,place,uncertainty"
+    one, again, other = (tmp_path / f"{name}.csv" for name in "abc")
+    for out, seed in ((one, 1), (again, 1), (other, 2)):
+        pictures = faces / "img_align_celeba"
+        chosen = ("--count", 5, "--seed", seed)
+        sspl("suggest", "--from", pretrained, pictures, *chosen, "--out", out)
+    assert one.read_bytes() == again.read_bytes()
+    assert listed(one) != listed(other)
+    assert len(set(listed(one))) == 5
+    assert one.read_text().splitlines()[0] == "image,place,uncertainty"
 
 
 def test_labelled_faces_are_left_out_and_held_out_ones_not_looked_at(

@@ -716,4 +716,4 @@ def test_both_stages_end_to_end(pretrained: Path, faces: Path, tmp_path: Path) -
         *TINY,
         "architecture=sspl",
     )
-    assert "architecture splnet, but this run has sspl" in sentence
+    assert "was trained with splnet, not sspl" in sentence

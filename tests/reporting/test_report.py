@@ -23,6 +23,7 @@ from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliabilit
 from sspl.reporting.mistakes import confident_mistakes
 from sspl.reporting.page import bounds, cell, percent
 from sspl.reporting.run_report import without_folders
+from sspl.training import deciding
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +93,15 @@ def test_figures_of_the_page_are_those_of_the_file(runs: Path, tmp_path: Path) -
     assert "40 (a random subset, seed 0)" in page.text
 
 
-def test_decisions_of_the_page_are_those_of_the_file(runs: Path, tmp_path: Path) -> None:
+def test_decisions_of_the_page_are_those_of_the_file(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "FEWEST", 4)  # of eight validation faces
     run = Path(shutil.copytree(runs / "fine", tmp_path / "run"))
     plain = assert_stands_alone(report(run, tmp_path / "plain.html", "--split", "all"))
     assert "Accuracy when sure" not in plain.text
-    sspl("model", "decide", run, "Smiling=0.4", "--sure-accuracy", 0.8)
+    rule = ("--thresholds", "balanced", "--sure-accuracy", 0.8)
+    sspl("model", "decide", run, "Smiling=0.4", *rule)
     page = assert_stands_alone(report(run, tmp_path / "r.html", "--split", "all"))
     found = json.loads((run / "evaluation-all.json").read_text())["decisions"]
     (start,) = (i for i, row in enumerate(page.rows) if row[-1]["text"].startswith("Accuracy when"))
