@@ -13,6 +13,7 @@ from sspl.data.adapters.columns import no_attribute
 from sspl.data.adapters.dialect import read_csv, read_lines
 from sspl.data.adapters.table import read_table
 from sspl.errors import DataError
+from sspl.io.files import plain_cell
 
 IMAGES = ("a.jpg", "b.jpg", "c.jpg", "d e.jpg")
 
@@ -248,3 +249,17 @@ def test_a_file_of_empty_fields_is_refused(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(DataError, match=r"faces\.csv: the file holds empty fields alone"):
         read_table(file)
+
+
+FIELDS = st.text(alphabet="a1.-/=' \t\u00a0\u2003", max_size=5)
+
+
+@given(row=st.lists(FIELDS, min_size=2, max_size=2))
+def test_fields_are_stripped_and_unprotected_whatever_else_is_in_the_row(row, tmp_path_factory):
+    """Rows that need neither are told at once; what is read must be the same."""
+    file = tmp_path_factory.mktemp("rows") / "a.csv"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([["image", "b"], row, ["x", "y"]])
+    (_, fields), *_ = list(read_csv(file))[1:]
+    expected = [plain_cell(field.strip()) for field in row]
+    assert fields == (expected if any(expected) else ["x", "y"])

@@ -1,6 +1,7 @@
 """Names from anywhere pass one rule, and nothing is written outside the folder that was named."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
 from sspl.inference.drawing import annotated_path, inside
 from sspl.inference.explain import attribute_files
+from sspl.io import names
 from sspl.io.files import write_json
 from sspl.io.names import clean_name, path_below
 from sspl.parsing.masks import make_masks
@@ -214,3 +216,22 @@ def test_results_on_a_picture_stay_below_the_folder_and_apart(tmp_path: Path) ->
     files = attribute_files(names)
     assert files[0] == "a_b.png"
     assert len({name.casefold() for name in (*files, "sheet.png", "segmentation.png")}) == 8
+
+
+ODD_NAMES = ("con", "a/nul.jpg", "b/com1", "a.b/c-d_e.jpg", "a./b", "a..b", "a/..", "a\n")
+
+
+@given(st.text(alphabet="aN0_-./\\: \u00e9\n", max_size=12) | st.sampled_from(ODD_NAMES))
+def test_most_names_are_seen_at_once_to_be_clean(raw: str) -> None:
+    """What is taken as it stands comes out of the whole examination unchanged."""
+    try:
+        found: str | None = clean_name(raw)
+    except ValueError:
+        found = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(names, "_PLAIN", re.compile("(?!)"))
+        try:
+            examined: str | None = clean_name(raw)
+        except ValueError:
+            examined = None
+    assert found == examined

@@ -19,6 +19,10 @@ _DEVICE: Final = re.compile(
 """What Windows takes for a device, with any suffix."""
 
 
+_PLAIN: Final = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*", re.ASCII)
+"""Names that are clean as they stand, unless they are a device's: nearly all there are."""
+
+
 def clean_name(raw: str) -> str:
     """Return the name of a picture as a clean relative POSIX path.
 
@@ -26,6 +30,8 @@ def clean_name(raw: str) -> str:
     the name of a device, or with characters (but a tab) that control a terminal or are no text. A
     backslash is part of the name here, but may not lead out where it is taken for a slash.
     """
+    if _PLAIN.fullmatch(raw) and not _DEVICE.search(raw):
+        return raw
     name = posixpath.normpath(raw) if raw else ""
     if (
         not name

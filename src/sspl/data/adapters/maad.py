@@ -63,7 +63,7 @@ def read_maad(
         book.add(row[0], line)
         identities.append(row[1])
         try:
-            values += bytes([codes[v] for v in row[2:]])
+            values += bytes(map(codes.__getitem__, row[2:]))
         except KeyError:
             raise wrong_value(csv, line, attributes, row[2:], codes, _VALUES) from None
     names = book.names
