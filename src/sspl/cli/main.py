@@ -80,7 +80,8 @@ for command in (
 ):
     cli.add_command(command)
 for command in (
-    *(evaluate, report, benchmark, suggest, label, predict, explain, export, serve),
+    *(learn, probe, evaluate, report, benchmark, suggest, label, predict, explain, export, serve),
+    *(parser.commands[name] for name in ("run", "test")),
     *model.commands.values(),
 ):
     lets_models_run_code(command)
