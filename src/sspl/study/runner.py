@@ -206,7 +206,7 @@ class Study:
         found = (
             finetuned(settings, folder / "run", self.settings.keep_models)
             if each.cell.protocol == "finetune"
-            else probed(settings, each.method.features, self._probe(each), self.out / "features")
+            else probed(settings, each.method.features, self._probe(each))
         )
         figures = {
             split: describe(p, judge(p, found.rates), resamples=0)
@@ -227,7 +227,9 @@ class Study:
         source = each.method.start
         if each.pretrain is not None:
             source = (self.stage1 / each.stage1).absolute()
-        return each.finetune.model_copy(update={"data": self.data(), "pretrained": source})
+        kept = each.finetune.kept_features or (self.out / "features").absolute()
+        update = {"data": self.data(), "pretrained": source, "kept_features": kept}
+        return each.finetune.model_copy(update=update)
 
     def _report_overrun(self, name: str, seconds: float, minutes: float) -> None:
         if self.settings.cost is None and seconds > 60 * minutes:

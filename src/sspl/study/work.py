@@ -79,11 +79,10 @@ def probed(
     settings: FinetuneSettings,
     outside: FeatureSettings | None,
     probe: LinearSettings | KNNSettings,
-    kept: Path,
 ) -> Judged:
     """Fit a probe on frozen features: those of the backbone, or of an extractor from outside.
 
-    Features of a network from outside are kept in the folder `kept`, to be computed once.
+    Features of a network from outside are kept where the settings say, to be computed once.
     """
     assert settings.data is not None
     begun = time.monotonic()
@@ -91,7 +90,7 @@ def probed(
     figure = selection(settings, parts).figure
     if figure == LAST:
         raise SettingsError("select_by=last: a probe has no epochs; name the figure to choose by.")
-    features = _features(settings, outside, parts, kept)
+    features = _features(settings, outside, parts)
     train = LabelledFeatures(features(parts.train), parts.train.labels)
     val = LabelledFeatures(features(parts.val), parts.val.labels)
     fitted = fit_probe(probe, train, val, figure, settings.calibrate)
@@ -110,7 +109,7 @@ def probed(
 
 
 def _features(
-    settings: FinetuneSettings, outside: FeatureSettings | None, parts: Partition, kept: Path
+    settings: FinetuneSettings, outside: FeatureSettings | None, parts: Partition
 ) -> Callable[[FaceSet], NDArray[np.float32]]:
     """Return what gives features of faces, float32 (n, features)."""
     assert settings.data is not None
@@ -118,6 +117,7 @@ def _features(
     device, precision = pick_device(settings.runtime.device), settings.runtime.precision
     if outside is not None and not isinstance(outside, HogSettings):
         frozen, mirrored = open_extractor(outside), settings.flip_average
+        kept = settings.kept_features
         side = canvas_for([frozen])
         return lambda faces: face_features(frozen, faces, box, side, mirrored, device, kept)
     # Statistics that need no labels come from training faces that were not drawn, where there are.
