@@ -109,7 +109,11 @@ def comparison_table(results: Mapping[str, ArmResult], labels: int) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return mean and standard deviation of shares, in percent."""
-    return (
-        f"{100 * np.mean(values):.2f} +- {100 * np.std(values, ddof=min(1, len(values) - 1)):.2f}"
-    )
+    """Return mean and standard deviation of shares, in percent; of one share itself alone.
+
+    Examples:
+        >>> spread([0.5, 0.6]), spread([0.5])
+        ('55.00 +- 7.07', '50.00')
+    """
+    mean = f"{100 * np.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} +- {100 * np.std(values, ddof=1):.2f}"

@@ -330,12 +330,19 @@ def _tiles(found: Mapping[str, Any], bounds: Mapping[str, Any]) -> list[dict[str
 
 def _sentences(found: Mapping[str, Any]) -> list[str]:
     rows = {n: r for n, r in found["attributes"].items() if r["accuracy"] is not None}
-    useless = [n for n, r in rows.items() if r["accuracy"] <= r["majority_accuracy"]]
+    bounds = found.get("intervals", {}).get("attributes", {})
+    least = {n: (bounds.get(n, {}).get("accuracy") or (r["accuracy"],))[0] for n, r in rows.items()}
+    shown = [n for n, r in rows.items() if least[n] > r["majority_accuracy"]]
+    open_ones = [n for n, r in rows.items() if r["accuracy"] > r["majority_accuracy"] >= least[n]]
+    useless = [n for n in rows if n not in (*shown, *open_ones)]
     few = [n for n, r in rows.items() if min(r["positives"], r["negatives"]) < 20]
     lines = [
-        f"On {len(rows) - len(useless)} of {len(rows)} attributes its decisions are right more "
-        "often than always giving the commoner answer."
+        f"On {len(shown)} of {len(rows)} attributes its decisions are right more often than always "
+        "giving the commoner answer" + (", by the whole interval." if bounds else ".")
     ]
+    if open_ones:
+        names = ", ".join(words(n) for n in open_ones)
+        lines.append(f"Not shown, since the interval reaches the commoner answer, on: {names}.")
     if useless:
         lines.append(f"Not so on: {', '.join(words(n) for n in useless)}.")
     if few:
