@@ -112,12 +112,13 @@ class FileOut(Name):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path; refuse a folder, a device, a pipe and a socket."""
         path = super().convert(value, param, ctx)
-        if self.endings and path.suffix not in self.endings:
-            self.fail(f"{path}: give the file a name that ends in {', '.join(self.endings)}.")
         try:
             require_file_place(path)
         except SsplError as error:
             self.fail(str(error), param, ctx)
+        if self.endings and path.suffix not in self.endings:
+            ends = ", ".join(self.endings)
+            self.fail(f"{path}: give the file a name that ends in {ends}.", param, ctx)
         return path
 
 
