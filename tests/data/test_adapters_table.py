@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from shared import open_faces
 from sspl.data.adapters.table import read_table
+from sspl.data.records import PathsBelow
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError, SettingsError
 
@@ -182,3 +183,15 @@ def test_real_lfw(real_data):
     assert faces.schema.names == ("Male", "Smiling")
     assert faces[0].name == "AJ_Cook_0001.jpg"
     assert faces[0].labels.tolist() == [0, 1]
+
+
+def test_paths_are_made_when_they_are_asked_for(tmp_path):
+    names = ("a.png", "b/c.png", "d.png")
+    paths = PathsBelow(tmp_path, names)
+    assert list(paths) == [tmp_path / name for name in names]
+    assert paths == tuple(paths)
+    assert paths != tuple(paths)[:2]
+    assert paths[1:] == (tmp_path / "b/c.png", tmp_path / "d.png")
+    chosen = paths.select([2, 0])
+    assert isinstance(chosen, PathsBelow)
+    assert chosen == (tmp_path / "d.png", tmp_path / "a.png")

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,34 @@ class Cut:
 
     box: Box
     canvas: int
+
+
+class PathsBelow(Sequence[Path]):
+    """Paths of names below a folder, each made when it is asked for: they take far more room."""
+
+    def __init__(self, root: Path, names: tuple[str, ...]) -> None:
+        self.root, self.names = root, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "PathsBelow": ...
+
+    def __getitem__(self, index: int | slice) -> "Path | PathsBelow":
+        if isinstance(index, slice):
+            return PathsBelow(self.root, self.names[index])
+        return self.root / self.names[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def select(self, places: Sequence[int]) -> "PathsBelow":
+        """Return the paths at some places, in that order."""
+        return PathsBelow(self.root, tuple(self.names[i] for i in places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +125,7 @@ class FaceSet:
     source: str
     schema: AttributeSchema
     names: tuple[str, ...]
-    images: tuple[Picture, ...]
+    images: Sequence[Picture]
     masks: tuple[Picture | None, ...]
     splits: tuple[str | None, ...]
     labels: Labels
@@ -142,10 +170,13 @@ class FaceSet:
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "FaceSet":
         """Return the faces at `indices`, in that order."""
         chosen = [int(i) for i in indices]
+        images = self.images
         return replace(
             self,
             names=tuple(self.names[i] for i in chosen),
-            images=tuple(self.images[i] for i in chosen),
+            images=images.select(chosen)
+            if isinstance(images, PathsBelow)
+            else tuple(images[i] for i in chosen),
             masks=tuple(self.masks[i] for i in chosen),
             splits=tuple(self.splits[i] for i in chosen),
             labels=self.labels[chosen],

@@ -107,7 +107,7 @@ class Stills:
     @classmethod
     def of(cls, faces: FaceSet) -> Self:
         """Return the pictures of a set of faces."""
-        return cls(faces.source, faces.names, faces.images, faces.cut)
+        return cls(faces.source, faces.names, tuple(faces.images), faces.cut)
 
     def fits(self, number: int, entry: Mapping[str, Any]) -> bool | None:
         """Tell whether an entry is of picture `number` as it is now; None: there are no more."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from sspl.data.adapters.dialect import read_csv
 from sspl.data.adapters.lookup import Found, alike, elsewhere, present, respelled
-from sspl.data.records import MISSING, SPLITS, FaceSet, Labels
+from sspl.data.records import MISSING, SPLITS, FaceSet, Labels, PathsBelow
 from sspl.domain.attributes import AttributeSchema, attribute_fault, schema_for
 from sspl.errors import DataError
 from sspl.io.names import clean_name
@@ -196,7 +196,7 @@ def assemble(
         source=str(table.file),
         schema=schema,
         names=table.names,
-        images=tuple(images / name for name in table.names),
+        images=PathsBelow(images, table.names),
         masks=(None,) * len(table.names),
         splits=table.splits,
         labels=labels,
