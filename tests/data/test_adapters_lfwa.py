@@ -164,5 +164,5 @@ def test_without_h5py_only_version_73_is_refused(root, monkeypatch):
     write_v73(root / "v73.mat", content())
     monkeypatch.setitem(sys.modules, "h5py", None)
     assert len(read_lfwa(root / "v5.mat")) == 3
-    with pytest.raises(SsplError, match=r"pip install 'sspl\[lfwa\]'"):
+    with pytest.raises(SsplError, match=r"pip install '\.\[lfwa\]'"):
         read_lfwa(root / "v73.mat")
