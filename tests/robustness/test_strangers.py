@@ -37,6 +37,7 @@ from sspl.models.splnet import build_attribute_network
 from sspl.parsing.model import ParserModel, load_parser, save_parser
 from sspl.parsing.network import ParserNetwork
 from sspl.parsing.parser_settings import ParserModelSettings
+from sspl.reporting.pretext import pretext_pictures
 from sspl.settings import read_settings
 from sspl.training.backbone_weights import load_backbone
 from sspl.training.pretext_network import build_network
@@ -419,3 +420,13 @@ def test_unsafe_calls_would_be_seen(code: str) -> None:
 )  # fmt: skip
 def test_safe_calls_are_not_mistaken(code: str) -> None:
     assert not unsafe_calls(code)
+
+
+def test_a_report_of_a_strangers_stage_1_runs_none_of_its_code(tmp_path: Path) -> None:
+    code, ran = tmp_path / "task.py", tmp_path / "ran"
+    code.write_text(f"open({str(ran)!r}, 'w').close()\n", encoding="utf-8")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "pretrained.safetensors").touch()
+    (tmp_path / "run" / "settings.yaml").write_text(f"tasks: ['{code}:Task']\n", encoding="utf-8")
+    assert pretext_pictures(tmp_path / "run", None, None) == {}
+    assert not ran.exists()

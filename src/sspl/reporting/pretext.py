@@ -18,6 +18,7 @@ from sspl.data.records import FaceSet, FaceSource
 from sspl.data.synthetic.render import render_face
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
 from sspl.io.run_files import SETTINGS_FILE
+from sspl.io.user_code import is_user_code
 from sspl.io.weights import load_strictly, load_tensors
 from sspl.models.backbones.base import pooled
 from sspl.reporting.page import drawing, picture
@@ -53,11 +54,16 @@ class Panel(NamedTuple):
 def pretext_pictures(run: Path, faces: FaceSet | None, box: Box | None) -> dict[str, Any]:
     """Return the pictures of a stage-1 run; empty where its weights are not there.
 
+    Empty too where a task came from a file of its own: to look at a run must not run code.
+
     They show drawn faces, or some of `faces` (of each picture `box`).
     """
     if not (run / MODEL_FILE).is_file():
         return {}
-    settings = build(PretrainSettings, read_settings(run / SETTINGS_FILE))
+    content = read_settings(run / SETTINGS_FILE)
+    if any(is_user_code(str(task)) for task in content.get("tasks") or ()):
+        return {}
+    settings = build(PretrainSettings, content)
     settings = settings.model_copy(update={"backbone_weights": None})
     taxonomy = load_taxonomy(settings.taxonomy)
     network = build_network(settings, taxonomy)
