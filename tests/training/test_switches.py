@@ -126,7 +126,10 @@ def test_results_as_json(run: Path, faces: Path, tmp_path: Path) -> None:
     assert [row["image"] for row in json.loads(listed)["skipped"]] == ["a.png"]
     out = tmp_path / "p.csv"
     counts = json.loads(command("predict", run, pictures, "--out", out, "--json").stdout)
-    assert counts == {"faces": 20, "pictures": 20, "without": 0, "skipped": 0, "out": str(out)}
+    assert counts == {
+        "faces": 20, "pictures": 20, "without": 0, "skipped": 0, "answers": 60, "unsure": 0,
+        "out": str(out),
+    }  # fmt: skip
     spec, means = f"celeba:{faces}", {}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
