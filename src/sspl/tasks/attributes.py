@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sspl.data.records import MISSING
 from sspl.distributed.group import shared_count
 from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone, pooled
@@ -52,9 +53,9 @@ class KnownAttributes(PretextTask):
         """Return the mean binary cross-entropy over known labels; metric `accuracy`."""
         assert maps is not None
         logits = self.head(pooled(maps)).float()
-        unknown = torch.full(logits.shape[:1], -1, dtype=torch.int8, device=logits.device)
+        unknown = torch.full(logits.shape[:1], MISSING, dtype=torch.int8, device=logits.device)
         labels = torch.stack([views.labels.get(n, unknown) for n in self.names], dim=1)
-        known = labels >= 0
+        known = labels != MISSING
         losses = F.binary_cross_entropy_with_logits(
             logits, labels.clamp(min=0).float(), reduction="none"
         )

@@ -123,6 +123,38 @@ def spot(x: Plane, y: Plane, at: tuple[float, float], wide: float, high: float) 
     return spot
 
 
+def both_sides(x: Plane, y: Plane, at: tuple[float, float], wide: float, high: float) -> Plane:
+    """Return a spot and its mirror image across the middle of the face."""
+    across, down = at
+    return spot(x, y, at, wide, high) + spot(x, y, (-across, down), wide, high)
+
+
+def on_face(pose: Pose, x: Plane, y: Plane) -> tuple[Plane, Plane]:
+    """Return coordinates that follow the face as it turns."""
+    turn, nod = float(np.sin(pose.yaw)), float(-np.sin(pose.pitch))
+    return x - np.float32(0.62 * turn), y - np.float32(0.62 * nod)
+
+
+def looked_up(table: Plane, place: Plane) -> Plane:
+    """Return the values of an endless table (n,) at places of 0 to n, between entries too."""
+    whole = place.astype(np.int32)
+    along = place - whole
+    n = len(table)
+    found: Plane = table[whole % n] * (1 - along) + table[(whole + 1) % n] * along
+    return found
+
+
+def painted(canvas: Canvas, colours: NDArray[np.uint8], behind: Image.Image, size: int) -> Plane:
+    """Return float32 (size, size, 3): flat colours before a backdrop, edges smoothed."""
+    indexed = canvas.parts.copy()
+    indexed.putpalette(colours.tobytes())
+    flat = np.asarray(indexed.convert("RGB").reduce(OVERSAMPLING), dtype=np.float32)
+    empty = share_of(canvas, frozenset({Part.BACKGROUND}))[..., None]
+    scene = np.asarray(behind.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
+    picture: Plane = flat + empty * scene
+    return picture
+
+
 def grow_beard(picture: Plane, canvas: Canvas, traits: Traits, rng: np.random.Generator) -> Plane:
     """Lay the beard over a picture, as dense as it grows."""
     if canvas.beard.getextrema()[1] == 0:

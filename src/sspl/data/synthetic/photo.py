@@ -10,14 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from sspl.data.synthetic.face import OVERSAMPLING, Canvas, Part, Points, draw_face, smooth_open
+from sspl.data.synthetic.face import Canvas, Part, Points, draw_face, smooth_open
 from sspl.data.synthetic.likeness import draw_likeness, draw_likeness_pose
 from sspl.data.synthetic.paint import (
     Plane,
+    both_sides,
     face_axes,
     flat_colours,
     glaze,
     grow_beard,
+    looked_up,
+    on_face,
+    painted,
     share_of,
     spot,
 )
@@ -94,13 +98,8 @@ def _surfaces(
     # Eyes lie in shadow; white ones would be the brightest thing in the picture.
     for part in (Part.L_EYE, Part.R_EYE):
         colours[part] = (0.35 * skin + 0.55 * colours[part]).astype(np.uint8)
-    indexed = canvas.parts.copy()
-    indexed.putpalette(colours.tobytes())
-    picture = np.asarray(indexed.convert("RGB").reduce(OVERSAMPLING), dtype=np.float32)
-    near = np.stack([skin, hair])
-    behind = scene(rng, near).resize((size, size), Image.Resampling.BICUBIC)
-    empty = share_of(canvas, frozenset({Part.BACKGROUND}))[..., None]
-    picture = picture + empty * np.asarray(behind, dtype=np.float32)
+    behind = scene(rng, np.stack([skin, hair]))
+    picture = painted(canvas, colours, behind, size)
     picture = _made_up(picture, canvas, traits, x, y, rng)
     picture = grow_beard(picture, canvas, traits, rng)
     worn = share_of(canvas, _CLOTH)[..., None]
@@ -118,14 +117,14 @@ def _made_up(
 ) -> Plane:
     """Redden cheeks, shade lids, and crease the skin of the old."""
     skin = share_of(canvas, _BARE)
-    fx, fy = _on_face(canvas, x, y)
+    fx, fy = on_face(canvas.head, x, y)
     blush = np.float32(max(0.0, 0.12 + 0.16 * traits.strength["Rosy_Cheeks"]))
-    cheeks = spot(fx, fy, (0.58, 0.4), 0.27, 0.2) + spot(fx, fy, (-0.58, 0.4), 0.27, 0.2)
-    lids = spot(fx, fy, (0.43, -0.08), 0.24, 0.12) + spot(fx, fy, (-0.43, -0.08), 0.24, 0.12)
+    cheeks = both_sides(fx, fy, (0.58, 0.4), 0.27, 0.2)
+    lids = both_sides(fx, fy, (0.43, -0.08), 0.24, 0.12)
     painted = 0.6 * rng.random() * (rng.random() > 0.3 + 0.5 * traits.masculine)
     shadow = np.array(rng.uniform(20, 130, 3), dtype=np.float32)
     bags = np.float32(max(0.0, 0.12 + 0.12 * traits.strength["Bags_Under_Eyes"]))
-    under = spot(fx, fy, (0.43, 0.17), 0.2, 0.07) + spot(fx, fy, (-0.43, 0.17), 0.2, 0.07)
+    under = both_sides(fx, fy, (0.43, 0.17), 0.2, 0.07)
     lines = np.sin(fy * np.float32(rng.uniform(28, 45)) + np.float32(rng.uniform(0, 6)))
     brow = spot(fx, fy, (0.0, -0.6), 0.5, 0.16)
     old = np.float32(0.10 * max(0.0, traits.age - 0.4))
@@ -135,12 +134,6 @@ def _made_up(
     picture = picture * (1 - tint) + tint * shadow
     made_up: Plane = picture * (1 - skin * (bags * under + old * lines * brow))[..., None]
     return made_up
-
-
-def _on_face(canvas: Canvas, x: Plane, y: Plane) -> tuple[Plane, Plane]:
-    """Return coordinates that follow the face as it turns."""
-    turn, nod = float(np.sin(canvas.head.yaw)), float(-np.sin(canvas.head.pitch))
-    return x - np.float32(0.62 * turn), y - np.float32(0.62 * nod)
 
 
 def _strands(x: Plane, y: Plane, traits: Traits, rng: np.random.Generator) -> Plane:
@@ -156,11 +149,7 @@ def _strands(x: Plane, y: Plane, traits: Traits, rng: np.random.Generator) -> Pl
     for count, strength in ((rng.uniform(5, 14), 0.5), (rng.uniform(20, 50), 0.8)):
         table = rng.standard_normal(512).astype(np.float32)
         place = ((angle + sway) * np.float32(count)) % 512
-        whole = place.astype(np.int32)
-        along = place - whole
-        strands += np.float32(strength) * (
-            table[whole % 512] * (1 - along) + table[(whole + 1) % 512] * along
-        )
+        strands += np.float32(strength) * looked_up(table, place)
     gloss_at, gloss = rng.uniform(-1.2, -0.6), rng.uniform(0.0, 0.5)
     shine = np.float32(gloss) * np.exp(-(((y - np.float32(gloss_at)) / np.float32(0.22)) ** 2))
     deep = np.float32(rng.uniform(0.05, 0.3))
@@ -210,7 +199,7 @@ def _ball(x: Plane, y: Plane, wide: float, high: float, deep: float) -> Plane:
 
 def _depth(canvas: Canvas, x: Plane, y: Plane, rng: np.random.Generator) -> Plane:
     """Return how far the head stands out towards the camera, in half widths of the face."""
-    fx, fy = _on_face(canvas, x, y)
+    fx, fy = on_face(canvas.head, x, y)
     depth = _ball(x, y, 1.15, 1.6, 0.85)
     flat = rng.uniform(0.6, 1.4, 7)
     for gain, at, wide, high in (

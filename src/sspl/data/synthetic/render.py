@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from sspl.data.synthetic.face import (
-    OVERSAMPLING,
     Canvas,
     Part,
     draw_build,
@@ -17,11 +16,15 @@ from sspl.data.synthetic.face import (
 )
 from sspl.data.synthetic.paint import (
     Plane,
+    both_sides,
     dye,
     face_axes,
     flat_colours,
     glaze,
     grow_beard,
+    looked_up,
+    on_face,
+    painted,
     semantic_mask,
     share_of,
     spot,
@@ -78,26 +81,9 @@ def _plain(
     canvas = Canvas(size, head, body)
     draw_face(canvas, traits, build, rng)
     colours = flat_colours(traits, rng)
-    picture = _shade(_paint(canvas, colours, traits, size, rng), canvas, traits, size, rng)
+    flat = painted(canvas, colours, _background(traits, rng), size)
+    picture = _shade(flat, canvas, traits, size, rng)
     return _camera(picture, traits, rng) if faults else picture, canvas, traits
-
-
-def _paint(
-    canvas: Canvas,
-    colours: NDArray[np.uint8],
-    traits: Traits,
-    size: int,
-    rng: np.random.Generator,
-) -> Plane:
-    """Return float32 (size, size, 3): flat colours before light, edges smoothed."""
-    behind = _background(traits, rng)
-    indexed = canvas.parts.copy()
-    indexed.putpalette(colours.tobytes())
-    flat = np.asarray(indexed.convert("RGB").reduce(OVERSAMPLING), dtype=np.float32)
-    empty = share_of(canvas, frozenset({Part.BACKGROUND}))[..., None]
-    scene = np.asarray(behind.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
-    picture: Plane = flat + empty * scene
-    return picture
 
 
 def _background(traits: Traits, rng: np.random.Generator) -> Image.Image:
@@ -136,12 +122,11 @@ def _shade(
     """Add beard, blush, hair strands, glass and light."""
     pose = canvas.head
     x, y = face_axes(pose, size)
-    turn, nod = float(np.sin(pose.yaw)), float(-np.sin(pose.pitch))
-    fx, fy = x - np.float32(0.62 * turn), y - np.float32(0.62 * nod)
+    fx, fy = on_face(pose, x, y)
     skin = share_of(canvas, frozenset({Part.SKIN, Part.NOSE, Part.CREASE}))
     relief = _relief(fx, fy, traits, rng)
     blush = np.float32(max(0.0, 0.15 + 0.19 * traits.strength["Rosy_Cheeks"]))
-    cheeks = spot(fx, fy, (0.58, 0.4), 0.27, 0.2) + spot(fx, fy, (-0.58, 0.4), 0.27, 0.2)
+    cheeks = both_sides(fx, fy, (0.58, 0.4), 0.27, 0.2)
     tint = (skin * cheeks * blush)[..., None]
     picture = picture * (1 - tint) + tint * np.array([222, 84, 92], dtype=np.float32)
     picture = grow_beard(picture, canvas, traits, rng)
@@ -191,9 +176,7 @@ def _strands(canvas: Canvas, x: Plane, y: Plane, traits: Traits, rng: np.random.
     radius = np.hypot(x, y + _CROWN)
     phase = from_crown * np.float32(count) + np.float32(6 * bend) * np.sin(radius * np.float32(7))
     place = (phase % 512).astype(np.float32)
-    whole = place.astype(np.int32)
-    part = place - whole
-    streak = streaks[whole % 512] * (1 - part) + streaks[(whole + 1) % 512] * part
+    streak = looked_up(streaks, place)
     shine = np.float32(gloss) * np.exp(-(((y - np.float32(gloss_at)) / np.float32(0.18)) ** 2))
     brightness: Plane = hair * (streak + shine)
     return brightness
