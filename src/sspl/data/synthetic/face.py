@@ -288,11 +288,24 @@ class Proportions:
     mouth: float = 1.0
     lips: float = 1.0
     ear: float = 1.0
+    neck: float = 1.0
+
+
+@dataclass(frozen=True)
+class Neckline:
+    """What clothes leave bare: heights below the chin, and how steeply shoulders fall (1: drawn)."""
+
+    top: float
+    deep: float
+    fall: float
 
 
 @dataclass(frozen=True)
 class Build:
-    """Measures that several parts share: face length, lengths of the hair and its volume."""
+    """Measures that several parts share: face length, lengths of the hair and its volume.
+
+    Without a neckline the drawing chooses one, and no shoulder is bare.
+    """
 
     length: float
     jaw: float
@@ -301,6 +314,7 @@ class Build:
     wave: float
     wave_phase: float
     parts: Proportions = Proportions()
+    neckline: Neckline | None = None
 
 
 def draw_build(traits: Traits, rng: np.random.Generator) -> Build:
@@ -370,30 +384,32 @@ def _hair_back(canvas: Canvas, build: Build) -> None:
 
 
 def _body(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Generator) -> None:
-    thick = 0.50 + 0.12 * traits.masculine + rng.normal(0, 0.03)
+    thick = build.parts.neck * (0.50 + 0.12 * traits.masculine + rng.normal(0, 0.03))
     chin = 1.28 * build.length
-    neck = np.array(
-        [
-            (thick, 0.4),
-            (thick * 0.97, chin),
-            (thick * 1.2, chin + 0.3),
-            (1.0, chin + 0.8),
-            (1.0, 6.0),
-        ]
-    )
-    canvas.fill_body(Part.NECK, smooth(mirrored(neck)))
+    neck = [(thick, 0.4), (thick * 0.97, chin), (thick * 1.2, chin + 0.3)]
+    if build.neckline is None:
+        top = chin + rng.uniform(0.08, 0.26)
+        deep, fall = top + rng.uniform(0.12, 0.75), 1.0
+        chest = [(1.0, chin + 0.8), (1.0, 6.0)]
+    else:
+        top, deep, fall = (
+            chin + build.neckline.top,
+            chin + build.neckline.deep,
+            build.neckline.fall,
+        )
+        bare = chin + 0.32
+        chest = [(1.2, bare + 0.2 * fall), (2.3, bare + 0.5 * fall), (3.4, 2.8 + fall), (7.0, 7.0)]
+    canvas.fill_body(Part.NECK, smooth(mirrored(np.array(neck + chest))))
     shade = ellipse(0.0, chin - 0.18, thick * 0.97, 0.34)
     canvas.fill_body(Part.NECK_SHADOW, shade)
-    top = chin + rng.uniform(0.08, 0.26)
-    deep = top + rng.uniform(0.12, 0.75)
     half = np.array(
         [
             (0.0, deep),
             (0.3, deep - 0.25 * (deep - top)),
             (thick * 1.12, top),
-            (1.2, top + 0.2),
-            (2.3, top + 0.55),
-            (3.4, 2.8),
+            (1.2, top + 0.2 * fall),
+            (2.3, top + 0.55 * fall),
+            (3.4, max(2.8, top + 1.2 * fall)),
             (7.0, 7.0),
         ]
     )

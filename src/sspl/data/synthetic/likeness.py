@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 
-from sspl.data.synthetic.face import Build, Pose, Proportions, Warp
+from sspl.data.synthetic.face import Build, Neckline, Pose, Proportions, Warp
 from sspl.data.synthetic.traits import Traits
 
 _DRAWN: Final = (-1.47, -0.80, -0.30, 0.0, 0.55, 0.80, 1.28)
-_SEEN: Final = (-1.75, -0.95, -0.18, 0.0, 0.67, 0.95, 1.58)
+_SEEN: Final = (-1.75, -0.99, -0.18, 0.0, 0.67, 0.95, 1.58)
 """Heights of crown, hairline, brow, eyes, end of the nose, mouth and chin; eyes are 0.86 apart."""
 _STEP: Final = 0.05
 _FAR: Final = 8.0
@@ -47,6 +47,14 @@ def draw_likeness_pose(rng: np.random.Generator) -> tuple[Pose, Pose]:
     return head, Pose(scale, float(x + 0.1 * lean), float(y), roll * 0.4 + 0.3 * lean, 0, 0, warp)
 
 
+def draw_neckline(rng: np.random.Generator) -> Neckline:
+    """Draw clothes from a collar at the jaw to a bare shoulder."""
+    top = float(rng.uniform(-0.4, 0.45))
+    if rng.random() < 0.4:
+        top += float(rng.uniform(0.4, 1.4))
+    return Neckline(top, top + float(1.1 * rng.random() ** 2), float(rng.uniform(0.2, 1.7)))
+
+
 def draw_likeness(traits: Traits, rng: np.random.Generator) -> Build:
     """Draw the shared measures of one face."""
 
@@ -59,15 +67,17 @@ def draw_likeness(traits: Traits, rng: np.random.Generator) -> Build:
         length=1.0 + 0.03 * traits.strength["Oval_Face"] + rng.normal(0, 0.02),
         jaw=0.70 + 0.05 * man - 0.04 * traits.strength["Oval_Face"] + rng.normal(0, 0.05),
         hair_end=float(np.clip(long_hair, -0.1, 3.4)),
-        volume=float(np.clip(rng.normal(0.27, 0.14), 0.03, 0.75)),
+        volume=float(np.clip(rng.normal(0.36, 0.17), 0.03, 0.9)),
         wave=max(0.0, 0.035 + 0.030 * traits.strength["Wavy_Hair"]),
         wave_phase=rng.uniform(0, 6),
         parts=Proportions(
             eye=about(0.77),
-            brow=about(1.35, 0.2),
+            brow=about(1.7, 0.25),
             nose=about(1.2),
             mouth=about(1.1),
             lips=about(1.2, 0.18),
             ear=about(1.55, 0.15),
+            neck=about(1.2, 0.15),
         ),
+        neckline=draw_neckline(rng),
     )

@@ -30,6 +30,7 @@ from sspl.data.synthetic.traits import Traits, draw_traits
 
 _BARE: Final = frozenset({Part.SKIN, Part.NOSE, Part.CREASE})
 _HAIR: Final = frozenset({Part.HAIR, Part.HAIR_BACK, Part.L_BROW, Part.R_BROW})
+_BROWS: Final = frozenset({Part.L_BROW, Part.R_BROW})
 _CLOTH: Final = frozenset({Part.CLOTH, Part.COLLAR, Part.HAT, Part.HAT_BAND})
 _LIT_AS_HEAD: Final = frozenset(
     {p for p in Part if Part.SKIN <= p <= Part.LIP_LINE} | {Part.FRAME, Part.L_EAR, Part.R_EAR}
@@ -47,6 +48,8 @@ def photograph(rng: np.random.Generator, size: int) -> tuple[Plane, Canvas, Trai
     draw_face(canvas, traits, build, rng)
     if not (traits.labels["Bald"] or traits.labels["Wearing_Hat"]):
         _locks(canvas, build.hair_end, rng)
+        if build.hair_end > 1.0 and rng.random() < 0.7:
+            _over_shoulders(canvas, build.hair_end, rng)
     if rng.random() < 0.12:
         _thing_in_front(canvas, rng)
     x, y = face_axes(head, size)
@@ -72,6 +75,21 @@ def _locks(canvas: Canvas, end: float, rng: np.random.Generator) -> None:
             ]
         )
         canvas.stroke(Part.HAIR, smooth_open(line), rng.uniform(0.01, 0.12), 0.3)
+
+
+def _over_shoulders(canvas: Canvas, end: float, rng: np.random.Generator) -> None:
+    """Let long hair fall in front of the shoulders and the clothes."""
+    for side in (1.0, -1.0):
+        for _ in range(int(rng.integers(0, 4))):
+            out = rng.uniform(0.95, 1.2)
+            line = np.array(
+                [
+                    (side * 1.0, rng.uniform(-0.3, 0.5)),
+                    (side * out, 1.1),
+                    (side * rng.uniform(0.75, 1.7), end + rng.uniform(0.0, 1.0)),
+                ]
+            )
+            canvas.stroke(Part.HAIR, smooth_open(line), rng.uniform(0.1, 0.4), 0.0)
 
 
 def _thing_in_front(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -100,6 +118,8 @@ def _surfaces(
         colours[part] = (0.35 * skin + 0.55 * colours[part]).astype(np.uint8)
     behind = scene(rng, np.stack([skin, hair]))
     picture = painted(canvas, colours, behind, size)
+    faint = np.float32(rng.uniform(0.0, 0.8)) * share_of(canvas, _BROWS)[..., None]
+    picture = picture + faint * (skin.astype(np.float32) - picture)
     picture = _made_up(picture, canvas, traits, x, y, rng)
     picture = grow_beard(picture, canvas, traits, rng)
     worn = share_of(canvas, _CLOTH)[..., None]
@@ -121,7 +141,7 @@ def _made_up(
     blush = np.float32(max(0.0, 0.12 + 0.16 * traits.strength["Rosy_Cheeks"]))
     cheeks = both_sides(fx, fy, (0.58, 0.4), 0.27, 0.2)
     lids = both_sides(fx, fy, (0.43, -0.08), 0.24, 0.12)
-    painted = 0.6 * rng.random() * (rng.random() > 0.3 + 0.5 * traits.masculine)
+    painted = rng.uniform(0.0, 0.85) * (rng.random() > 0.3 + 0.5 * traits.masculine)
     shadow = np.array(rng.uniform(20, 130, 3), dtype=np.float32)
     bags = np.float32(max(0.0, 0.12 + 0.12 * traits.strength["Bags_Under_Eyes"]))
     under = both_sides(fx, fy, (0.43, 0.17), 0.2, 0.07)
