@@ -315,6 +315,7 @@ class Build:
     wave_phase: float
     parts: Proportions = Proportions()
     neckline: Neckline | None = None
+    receding: float = 0.0
 
 
 def draw_build(traits: Traits, rng: np.random.Generator) -> Build:
@@ -635,10 +636,10 @@ def _hair_front(
     if bangs is None:
         top = np.array(
             [
-                (0.5, line + 0.08),
-                (part + 0.12, line - 0.05),
-                (part - 0.12, line - 0.03),
-                (-0.5, line + 0.08),
+                (0.5, line + 0.08 - 1.6 * build.receding),
+                (part + 0.12, line - 0.05 - build.receding),
+                (part - 0.12, line - 0.03 - build.receding),
+                (-0.5, line + 0.08 - 1.6 * build.receding),
             ]
         )
     else:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from sspl.data.synthetic.face import Build, Neckline, Pose, Proportions, Warp
-from sspl.data.synthetic.traits import Traits
+from sspl.data.synthetic.traits import Traits, chance, with_more
 
 _DRAWN: Final = (-1.47, -0.80, -0.30, 0.0, 0.55, 0.80, 1.28)
 _SEEN: Final = (-1.75, -0.99, -0.18, 0.0, 0.67, 0.95, 1.58)
@@ -47,6 +47,27 @@ def draw_likeness_pose(rng: np.random.Generator) -> tuple[Pose, Pose]:
     return head, Pose(scale, float(x + 0.1 * lean), float(y), roll * 0.4 + 0.3 * lean, 0, 0, warp)
 
 
+def grown_up(traits: Traits, rng: np.random.Generator) -> Traits:
+    """Draw what the plain drawing does not show: hairline, stubble, sideburns, make-up, cheeks."""
+    man, age, s = traits.masculine, traits.age, traits.strength
+    more = {
+        "Receding_Hairline": chance(rng, man * (0.05 + 0.45 * age), 0.25),
+        "5_o_Clock_Shadow": chance(rng, 0.25 * man, 0.3),
+        "Sideburns": chance(rng, 0.2 * man, 0.0),
+        "Heavy_Makeup": chance(rng, 0.8 if s["Wearing_Lipstick"] > 0 else 0.06, 0.3),
+        "High_Cheekbones": chance(rng, 0.75 if s["Smiling"] > 0 else 0.25, 0.3),
+        "Chubby": chance(rng, 0.12, 0.3),
+        "Young": 6 * (0.6 - age),
+        "Straight_Hair": -0.9 - s["Wavy_Hair"],
+    }
+    grown = with_more(traits, more)
+    hairless = grown.labels["Bald"] | grown.labels["Wearing_Hat"] | grown.labels["Bangs"]
+    grown.labels["Receding_Hairline"] &= not hairless
+    for name in ("Straight_Hair", "Sideburns"):
+        grown.labels[name] &= not grown.labels["Bald"]
+    return grown
+
+
 def draw_neckline(rng: np.random.Generator) -> Neckline:
     """Draw clothes from a collar at the jaw to a bare shoulder."""
     top = float(rng.uniform(-0.4, 0.45))
@@ -65,7 +86,9 @@ def draw_likeness(traits: Traits, rng: np.random.Generator) -> Build:
     long_hair = rng.normal(0.3, 0.4) if man else rng.normal(1.8, 0.8)
     return Build(
         length=1.0 + 0.03 * traits.strength["Oval_Face"] + rng.normal(0, 0.02),
-        jaw=0.70 + 0.05 * man - 0.04 * traits.strength["Oval_Face"] + rng.normal(0, 0.05),
+        jaw=0.70 + 0.05 * man - 0.04 * traits.strength["Oval_Face"] 
+        + 0.06 * max(0.0, traits.strength["Chubby"])
+        + rng.normal(0, 0.05),
         hair_end=float(np.clip(long_hair, -0.1, 3.4)),
         volume=float(np.clip(rng.normal(0.36, 0.17), 0.03, 0.9)),
         wave=max(0.0, 0.035 + 0.030 * traits.strength["Wavy_Hair"]),
@@ -80,4 +103,7 @@ def draw_likeness(traits: Traits, rng: np.random.Generator) -> Build:
             neck=about(1.2, 0.15),
         ),
         neckline=draw_neckline(rng),
+        receding=0.1 + 0.06 * traits.strength["Receding_Hairline"]
+        if traits.labels["Receding_Hairline"]
+        else 0.0,
     )

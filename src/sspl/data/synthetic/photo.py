@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from sspl.data.synthetic.face import Canvas, Part, Points, draw_face, smooth_open
-from sspl.data.synthetic.likeness import draw_likeness, draw_likeness_pose
+from sspl.data.synthetic.face import Canvas, Part, Points, draw_face, mirrored, smooth, smooth_open
+from sspl.data.synthetic.likeness import draw_likeness, draw_likeness_pose, grown_up
 from sspl.data.synthetic.paint import (
     Plane,
     both_sides,
@@ -41,11 +41,12 @@ _CROWN: Final = -1.3
 
 def photograph(rng: np.random.Generator, size: int) -> tuple[Plane, Canvas, Traits]:
     """Return float32 (size, size, 3) of one face, its map of parts, and what it is."""
-    traits = draw_traits(rng)
+    traits = grown_up(draw_traits(rng), rng)
     build = draw_likeness(traits, rng)
     head, body = draw_likeness_pose(rng)
     canvas = Canvas(size, head, body)
     draw_face(canvas, traits, build, rng)
+    _unshaved(canvas, traits, build.length, rng)
     if not (traits.labels["Bald"] or traits.labels["Wearing_Hat"]):
         _locks(canvas, build.hair_end, rng)
         if build.hair_end > 1.0 and rng.random() < 0.7:
@@ -56,9 +57,22 @@ def photograph(rng: np.random.Generator, size: int) -> tuple[Plane, Canvas, Trai
     assert head.warp is not None
     y = head.warp.drawn_height(y).astype(np.float32)
     picture = _surfaces(canvas, traits, x, y, size, rng)
-    picture = _lit(picture, canvas, x, y, size, rng)
+    picture = _lit(picture, canvas, traits, x, y, size, rng)
     picture = glaze(picture, canvas, x, y, rng)
     return _camera(picture, traits, rng), canvas, traits
+
+
+def _unshaved(canvas: Canvas, traits: Traits, long: float, rng: np.random.Generator) -> None:
+    """Grow stubble on jaw and lip, and sideburns before the ears."""
+    if traits.labels["5_o_Clock_Shadow"]:
+        half = np.array([(0.0, 0.58), (0.5, 0.6), (1.0, 0.3), (0.95, 0.75), (0.5, 1.3), (0, 1.4)])
+        dense = 0.3 + 0.1 * min(2.0, traits.strength["5_o_Clock_Shadow"])
+        canvas.grow_beard(smooth(mirrored(half * (1.0, long))), dense)
+    if traits.labels["Sideburns"]:
+        low = rng.uniform(0.25, 0.7)
+        for side in (1.0, -1.0):
+            line = np.array([(side * 0.97, -0.35), (side * 0.94, 0.1), (side * 0.9, low)])
+            canvas.stroke(Part.HAIR, smooth_open(line), rng.uniform(0.06, 0.14), 0.2)
 
 
 def _locks(canvas: Canvas, end: float, rng: np.random.Generator) -> None:
@@ -138,10 +152,12 @@ def _made_up(
     """Redden cheeks, shade lids, and crease the skin of the old."""
     skin = share_of(canvas, _BARE)
     fx, fy = on_face(canvas.head, x, y)
-    blush = np.float32(max(0.0, 0.12 + 0.16 * traits.strength["Rosy_Cheeks"]))
+    makeup = traits.strength["Heavy_Makeup"]
+    rosy = traits.strength["Rosy_Cheeks"] + 0.3 * max(0.0, makeup)
+    blush = np.float32(max(0.0, 0.12 + 0.16 * rosy))
     cheeks = both_sides(fx, fy, (0.58, 0.4), 0.27, 0.2)
     lids = both_sides(fx, fy, (0.43, -0.08), 0.24, 0.12)
-    painted = rng.uniform(0.0, 0.85) * (rng.random() > 0.3 + 0.5 * traits.masculine)
+    painted = rng.uniform(0.4, 0.9) if makeup > 0 else rng.uniform(0.0, 0.25)
     shadow = np.array(rng.uniform(20, 130, 3), dtype=np.float32)
     bags = np.float32(max(0.0, 0.12 + 0.12 * traits.strength["Bags_Under_Eyes"]))
     under = both_sides(fx, fy, (0.43, 0.17), 0.2, 0.07)
@@ -178,11 +194,17 @@ def _strands(x: Plane, y: Plane, traits: Traits, rng: np.random.Generator) -> Pl
 
 
 def _lit(
-    picture: Plane, canvas: Canvas, x: Plane, y: Plane, size: int, rng: np.random.Generator
+    picture: Plane,
+    canvas: Canvas,
+    traits: Traits,
+    x: Plane,
+    y: Plane,
+    size: int,
+    rng: np.random.Generator,
 ) -> Plane:
     """Light everything from two sides; what is nearer the crown of a ball faces the camera."""
     unit = np.float32(canvas.head.scale * size)
-    face = _normals(_depth(canvas, x, y, rng), unit)
+    face = _normals(_depth(canvas, traits, x, y, rng), unit)
     hair = _normals(_ball(x, y, 1.45, 1.9, 1.0), unit)
     sky = rng.uniform(0.25, 0.75)
     level = {
@@ -217,11 +239,14 @@ def _ball(x: Plane, y: Plane, wide: float, high: float, deep: float) -> Plane:
     return ball
 
 
-def _depth(canvas: Canvas, x: Plane, y: Plane, rng: np.random.Generator) -> Plane:
+def _depth(
+    canvas: Canvas, traits: Traits, x: Plane, y: Plane, rng: np.random.Generator
+) -> Plane:
     """Return how far the head stands out towards the camera, in half widths of the face."""
     fx, fy = on_face(canvas.head, x, y)
     depth = _ball(x, y, 1.15, 1.6, 0.85)
     flat = rng.uniform(0.6, 1.4, 7)
+    flat[6] *= max(0.2, 1.0 + 0.6 * traits.strength["High_Cheekbones"])
     for gain, at, wide, high in (
         (0.26 * flat[0], (0.0, 0.44), 0.15, 0.17),  # tip of the nose
         (0.16 * flat[1], (0.0, 0.1), 0.10, 0.33),  # its bridge

@@ -12,7 +12,7 @@ the strength into a width, a curve or a colour. Rules where attributes touch eac
 - A necklace is hung high enough to be in the frame.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Final
 
@@ -69,7 +69,8 @@ class Traits:
     labels: dict[str, bool]
 
 
-def _strength(rng: np.random.Generator, rate: float, gap: float) -> float:
+def chance(rng: np.random.Generator, rate: float, gap: float) -> float:
+    """Draw a strength that is above 0 at a rate of 0 to 1, and `gap` or more away from 0."""
     value = rng.normal() - NormalDist().inv_cdf(1.0 - min(max(rate, 0.002), 0.998))
     return float(value + (gap if value > 0 else -gap))
 
@@ -99,15 +100,15 @@ def draw_traits(rng: np.random.Generator) -> Traits:
     masculine = float(rng.random() < 0.45)
     age = float(rng.random())
     s = {
-        name: _strength(rng, masculine * male + (1 - masculine) * female, gap)
+        name: chance(rng, masculine * male + (1 - masculine) * female, gap)
         for name, (female, male, gap) in _RATES.items()
     }
     smiling = s["Smiling"] > 0
-    s["Mouth_Slightly_Open"] = _strength(rng, 0.66 if smiling else 0.28, 0.25)
-    s["Bald"] = _strength(rng, masculine * (0.04 + 0.2 * age), 0.0)
-    s["Bangs"] = _strength(rng, 0.12 if masculine else 0.27, 0.25)
-    s["Mustache"] = _strength(rng, masculine * 0.24, 0.2)
-    s["Goatee"] = _strength(rng, masculine * (0.5 if s["Mustache"] > 0 else 0.12), 0.2)
+    s["Mouth_Slightly_Open"] = chance(rng, 0.66 if smiling else 0.28, 0.25)
+    s["Bald"] = chance(rng, masculine * (0.04 + 0.2 * age), 0.0)
+    s["Bangs"] = chance(rng, 0.12 if masculine else 0.27, 0.25)
+    s["Mustache"] = chance(rng, masculine * 0.24, 0.2)
+    s["Goatee"] = chance(rng, masculine * (0.5 if s["Mustache"] > 0 else 0.12), 0.2)
     colour, hair = _hair_colour(rng, age)
     labels = {name: value > 0 for name, value in s.items()}
     labels["Bangs"] &= not (labels["Wearing_Hat"] or labels["Bald"])
@@ -115,3 +116,10 @@ def draw_traits(rng: np.random.Generator) -> Traits:
     labels["No_Beard"] = not (labels["Mustache"] or labels["Goatee"])
     labels |= {name: name == colour and not labels["Bald"] for name in HAIR_COLOURS}
     return Traits(s, masculine, age, hair, {name: labels[name] for name in SYNTHETIC_ATTRIBUTES})
+
+
+def with_more(traits: Traits, strength: dict[str, float]) -> Traits:
+    """Return the face with further attributes, its labels in CelebA's order."""
+    labels = traits.labels | {name: value > 0 for name, value in strength.items()}
+    ordered = {name: labels[name] for name in celeba_schema().names if name in labels}
+    return replace(traits, strength=traits.strength | strength, labels=ordered)

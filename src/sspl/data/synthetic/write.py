@@ -11,7 +11,6 @@ from PIL import Image
 
 from sspl.data.palette import write_image
 from sspl.data.synthetic.render import Style, SyntheticFace, render_face
-from sspl.data.synthetic.traits import SYNTHETIC_ATTRIBUTES
 from sspl.errors import SsplError
 from sspl.io.files import holds_nothing, write_bytes, write_json, write_text
 from sspl.io.locks import claimed
@@ -77,12 +76,12 @@ def _write(out: Path, count: int, seed: int, size: int, style: Style) -> None:
         face = render_face(seed, index, size, style)
         write_bytes(out / _IMAGES / file_name(index), _jpeg(face.image, seed, index))
         write_bytes(out / _MASKS / file_name(index, ".png"), _palette_png(face.mask))
-        values = " ".join(f"{1 if face.labels[n] else -1:2d}" for n in SYNTHETIC_ATTRIBUTES)
+        values = " ".join(f"{1 if truth else -1:2d}" for truth in face.labels.values())
         rows.append(f"{file_name(index)} {values}")
         if len(first) < _SHEET_COLUMNS * _SHEET_ROWS:
             first.append(face)
     splits = "".join(f"{file_name(i)} {partition(i)}\n" for i in range(count))
-    head = [str(count), " ".join(SYNTHETIC_ATTRIBUTES)]
+    head = [str(count), " ".join(first[0].labels)]
     write_image(out / _LISTS[2], Image.fromarray(contact_sheet(first)))
     write_text(out / _LISTS[1], splits)
     write_text(out / _LISTS[0], "\n".join([*head, *rows]) + "\n")
