@@ -289,6 +289,7 @@ class Proportions:
     lips: float = 1.0
     ear: float = 1.0
     neck: float = 1.0
+    earring: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -352,7 +353,7 @@ def draw_face(canvas: Canvas, traits: Traits, build: Build, rng: np.random.Gener
     if not bald:
         _hair_front(canvas, s["Bangs"] if labels["Bangs"] else None, build, traits, rng)
     if labels["Wearing_Earrings"]:
-        _earrings(canvas, rng)
+        _earrings(canvas, build.parts.earring, rng)
     if labels["Eyeglasses"]:
         _glasses(canvas, rng)
     if labels["Wearing_Hat"]:
@@ -653,15 +654,15 @@ def _hair_front(
     canvas.fill(Part.HAIR, np.concatenate([outline, edge]), depth)
 
 
-def _earrings(canvas: Canvas, rng: np.random.Generator) -> None:
-    yaw, hang = canvas.head.yaw, rng.uniform(0.04, 0.24)
-    radius, hoop = rng.uniform(0.065, 0.1), rng.random() < 0.35
+def _earrings(canvas: Canvas, large: float, rng: np.random.Generator) -> None:
+    yaw, hang = canvas.head.yaw, large * rng.uniform(0.04, 0.24)
+    radius, hoop = large * rng.uniform(0.065, 0.1), rng.random() < 0.35
     for side in (1.0, -1.0):
         if yaw * side > 0.12:
             continue
         x, y = side * 1.06, 0.42
         if hoop:
-            ring = ellipse(x, y + 0.12, 0.12, 0.15)
+            ring = ellipse(x, y + 0.12 * large, 0.12 * large, 0.15 * large)
             canvas.stroke(Part.EARRING, np.concatenate([ring, ring[:1]]), 0.05, 0.0)
             continue
         canvas.stroke(Part.EARRING, np.array([(x, y), (x, y + hang)]), 0.035, 0.0)

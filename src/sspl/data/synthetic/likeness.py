@@ -70,9 +70,7 @@ def grown_up(traits: Traits, rng: np.random.Generator) -> Traits:
 
 def draw_neckline(rng: np.random.Generator) -> Neckline:
     """Draw clothes from a collar at the jaw to a bare shoulder."""
-    top = float(rng.uniform(-0.4, 0.45))
-    if rng.random() < 0.4:
-        top += float(rng.uniform(0.4, 1.4))
+    top = float(rng.uniform(-0.4, 0.3) if rng.random() < 0.35 else rng.uniform(0.1, 1.5))
     return Neckline(top, top + float(1.1 * rng.random() ** 2), float(rng.uniform(0.2, 1.7)))
 
 
@@ -100,7 +98,8 @@ def draw_likeness(traits: Traits, rng: np.random.Generator) -> Build:
             mouth=about(1.1),
             lips=about(1.2, 0.18),
             ear=about(1.55, 0.15),
-            neck=about(1.2, 0.15),
+            neck=about(1.3, 0.15),
+            earring=about(1.6, 0.4),
         ),
         neckline=draw_neckline(rng),
         receding=0.1 + 0.06 * traits.strength["Receding_Hairline"]
