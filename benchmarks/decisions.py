@@ -28,8 +28,9 @@ from sspl.settings import build, merge
 from sspl.training.pretrain import MODEL_FILE, pretrain
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 
-NEAR_SCALE = {"geometry": {"scale": [0.5, 1.0]}}
-REFERENCE_SCALE = {"geometry": {"scale": [0.4375, 0.4375]}}
+ALL_TASKS = {"tasks": ["prt", "pst", "pct"]}
+NEAR_SCALE = ALL_TASKS | {"geometry": {"scale": [0.5, 1.0]}}
+REFERENCE_SCALE = ALL_TASKS | {"geometry": {"scale": [0.4375, 0.4375]}}
 
 # Each differs from the first in one thing.
 CHOICES: dict[str, dict[str, Any]] = {

@@ -17,6 +17,7 @@ from sspl.data.synthetic.photo import photograph
 from sspl.data.synthetic.render import Style, SyntheticFace, _plain
 from sspl.data.synthetic.traits import HAIR_COLOURS, draw_traits
 from sspl.data.synthetic.write import PALETTE, partition
+from sspl.domain.attributes import celeba_schema
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import SsplError
 
@@ -93,6 +94,23 @@ def test_label_file_agrees_with_the_renderer_and_masks_are_palette_pictures(tmp_
     assert len(rows) == len(splits) == 10
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.size == (8 * 48, 2 * 2 * 48)
+
+
+def test_photographs_have_more_labels_and_they_do_not_contradict_each_other(tmp_path: Path) -> None:
+    write_synthetic(tmp_path, 3, 2, 48, "photo")
+    _, names, *rows = (tmp_path / "list_attr_celeba.txt").read_text().splitlines()
+    drawn = [render_face(2, i, 48, "photo").labels for i in range(60)]
+    assert [row.split()[1:] for row in rows] == [
+        ["1" if truth else "-1" for truth in labels.values()] for labels in drawn[:3]
+    ]
+    assert tuple(names.split()) == tuple(drawn[0])
+    assert set(drawn[0]) > set(SYNTHETIC_ATTRIBUTES)
+    assert [n for n in celeba_schema().names if n in drawn[0]] == list(drawn[0])
+    for labels in drawn:
+        assert not (labels["Straight_Hair"] and (labels["Wavy_Hair"] or labels["Bald"]))
+        assert not (labels["Sideburns"] and labels["Bald"])
+        covered = labels["Bald"] or labels["Wearing_Hat"] or labels["Bangs"]
+        assert not (labels["Receding_Hairline"] and covered)
 
 
 def test_partition_is_seventy_ten_twenty() -> None:

@@ -294,7 +294,7 @@ class Proportions:
 
 @dataclass(frozen=True)
 class Neckline:
-    """What clothes leave bare: heights below the chin, and how steeply shoulders fall (1: drawn)."""
+    """What clothes leave bare: heights below the chin, how steeply shoulders fall (1: drawn)."""
 
     top: float
     deep: float

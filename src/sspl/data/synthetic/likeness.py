@@ -84,7 +84,9 @@ def draw_likeness(traits: Traits, rng: np.random.Generator) -> Build:
     long_hair = rng.normal(0.3, 0.4) if man else rng.normal(1.8, 0.8)
     return Build(
         length=1.0 + 0.03 * traits.strength["Oval_Face"] + rng.normal(0, 0.02),
-        jaw=0.70 + 0.05 * man - 0.04 * traits.strength["Oval_Face"] 
+        jaw=0.70
+        + 0.05 * man
+        - 0.04 * traits.strength["Oval_Face"]
         + 0.06 * max(0.0, traits.strength["Chubby"])
         + rng.normal(0, 0.05),
         hair_end=float(np.clip(long_hair, -0.1, 3.4)),

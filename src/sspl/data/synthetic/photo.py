@@ -239,9 +239,7 @@ def _ball(x: Plane, y: Plane, wide: float, high: float, deep: float) -> Plane:
     return ball
 
 
-def _depth(
-    canvas: Canvas, traits: Traits, x: Plane, y: Plane, rng: np.random.Generator
-) -> Plane:
+def _depth(canvas: Canvas, traits: Traits, x: Plane, y: Plane, rng: np.random.Generator) -> Plane:
     """Return how far the head stands out towards the camera, in half widths of the face."""
     fx, fy = on_face(canvas.head, x, y)
     depth = _ball(x, y, 1.15, 1.6, 0.85)
