@@ -27,8 +27,7 @@ from sspl.models.backbones import build_backbone
 from sspl.models.network_settings import BackboneSettings
 from sspl.tasks.base import Views
 from sspl.tasks.pct import class_counts, largest_classes
-from sspl.tasks.prt import PatchRotation, cell_edges, patch_side
-from sspl.tasks.task_settings import PRTSettings
+from sspl.tasks.prt import PatchRotation, PRTSettings, cell_edges, patch_side
 
 TOP = 9
 TAXONOMY = built_in_taxonomy("celebamask19")

@@ -39,6 +39,8 @@ from sspl.training.pretext_network import task_context
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 
 SCHEMA: Final = AttributeSchema(("Smiling", "Eyeglasses", "Big_Nose"), ("whole", "upper", "middle"))
+OTHER_TASKS: Final = ("rotnet", "location", "simclr", "byol", "colourise", "masked")
+"""Tasks of other papers."""
 CANVAS: Final = 40
 INPUT_SIZE: Final = 32
 BOX: Final[Box] = (0.05, 0.1, 0.95, 1.0)

@@ -13,7 +13,7 @@ from sspl import __version__
 from sspl.cli.main import cli
 from sspl.data.adapters import ADAPTERS
 from sspl.models.backbones import BACKBONES
-from sspl.tasks import TASKS
+from sspl.tasks.built_in import BUILT_IN
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,8 +78,8 @@ def test_contributing_names_lists_and_layers_that_are_there() -> None:
     rows = re.findall(r"^\| (`.+?) \|", layers, re.M)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert packages <= named
-    assert {"`TASKS`", "`ADAPTERS`", "`BACKBONES`"} <= set(re.findall(r"`[A-Z]+`", text))
-    assert all((TASKS, ADAPTERS, BACKBONES))
+    assert {"`BUILT_IN`", "`ADAPTERS`", "`BACKBONES`"} <= set(re.findall(r"`[A-Z_]+`", text))
+    assert all((BUILT_IN, ADAPTERS, BACKBONES))
 
 
 def table(title: str) -> list[tuple[list[str], list[str]]]:
@@ -94,7 +94,7 @@ def test_settings_are_renamed_to_what_is_there() -> None:
     assert {"backbone", "backbone_weights"} <= fields
     new = {name for _, names in table("Settings renamed") for name in names}
     tasks = {name.removeprefix("task.").removesuffix(".*") for name in new if "task." in name}
-    assert tasks - {"NAME"} <= {task.name for task in TASKS}
+    assert tasks - {"NAME"} <= BUILT_IN.keys()
     assert len(tasks) > 8
 
 

@@ -68,7 +68,7 @@ def test_at_the_top_lie_few_modules() -> None:
 
 def test_the_whole_package_is_looked_at() -> None:
     assert "sspl.models.backbones.base" in GRAPH["sspl.tasks.prt"]
-    assert GRAPH["sspl.tasks.prt"] >= {"sspl.tasks.base", "sspl.tasks.task_settings"}
+    assert GRAPH["sspl.tasks.prt"] >= {"sspl.tasks.base", "sspl.settings"}
     assert {layer(module) for module in MODULES} == set(range(len(LAYERS)))
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from sspl.errors import SettingsError
 from sspl.settings import apply_override, build, dump_yaml, merge, read_settings
-from sspl.tasks.task_settings import PRTSettings
+from sspl.tasks.prt import PRTSettings
 from sspl.training.stage_settings import PRESETS, FinetuneSettings, PretrainSettings, preset
 
 STAGES = [("pretrain", PretrainSettings), ("finetune", FinetuneSettings)]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sspl.errors import SettingsError
 from sspl.io.early_files import renamed_keys
-from sspl.io.setting_keys import keys_of
+from sspl.io.setting_keys import Key, keys_of
 from sspl.io.yaml_files import parse_yaml, read_yaml
 
 
@@ -26,6 +26,9 @@ class Settings(BaseModel):
 
 REPLACING: Final = frozenset({"timm"})
 """Settings beside which those of a layer below have no meaning: a timm model has its own sizes."""
+
+LATE: Final = "task"
+"""The key below which settings are known only once torch is loaded."""
 
 S = TypeVar("S", bound=Settings)
 
@@ -144,13 +147,17 @@ def _meant(model: type[BaseModel], path: Sequence[int | str], where: str) -> str
     *parents, last = (str(part) for part in path)
     beside = _fields_at(model, path[:-1])
     near = [".".join((*parents, name)) for name in get_close_matches(last, beside, 2)]
-    if not near:
-        ends = {key.name: key.name.rpartition(".")[2] for key in keys_of(model)}
-        wanted = [last] if last in ends.values() else get_close_matches(last, ends.values(), 2, 0.8)
-        near = [name for name, end in ends.items() if end in wanted]
+    near = near or _named_so(last, keys_of(model, without=LATE)) or _named_so(last, keys_of(model))
     if not near:
         return f"allowed are {', '.join(beside)}"
     return f"did you mean {' or '.join(f'{where}.{name}' if where else name for name in near[:4])}?"
+
+
+def _named_so(last: str, keys: Sequence[Key]) -> list[str]:
+    """Return the keys that end in a name, or in one much like it."""
+    ends = {key.name: key.name.rpartition(".")[2] for key in keys}
+    wanted = [last] if last in ends.values() else get_close_matches(last, ends.values(), 2, 0.8)
+    return [name for name, end in ends.items() if end in wanted]
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from shared import make_model
+from shared import make_model, refused
 from sspl.io.weights import save_tensors
 from sspl.models.bundle import save_model
 
@@ -60,7 +60,7 @@ REFUSED = [
         (f"finetune --data {CSV} --from none --out begun", "begun already holds a run"),
         ("pretrain --data folder:faces --out new optim.epochs=0", "optim.epochs: input should be"),
         ("pretrain --data folder:faces --out new tasks=[prt,pts]", "tasks: 'pts' is none of prt"),
-        ("pretrain --data folder:faces --out new task.prt.grid=5", "task.prt.grid: input should"),
+        ("pretrain --data folder:faces --out new task.prd.grid=3", "task.prd: no task has this"),
         (f"pretrain --data {CSV} --out new splits=[test]", "has no face in ('test',)"),
         ("pretrain --data folder:gone --out new", "gone"),
         ("pretrain --out new", "data: no faces given"),
@@ -106,3 +106,11 @@ def test_it_is_refused_before_torch_is_loaded(
     assert said in sentence
     assert (code, loaded, opened) == (2, False, [])
     assert not (place / "new").exists()
+
+
+def test_a_task_checks_its_own_settings_before_anything_is_made(place: Path) -> None:
+    """Its model stands in its file, with the network; so this alone waits for torch."""
+    out = place / "new"
+    arguments = ["pretrain", "--data", f"folder:{place / 'faces'}", "--out", out, "task.prt.grid=5"]
+    assert "task.prt.grid: input should be 2, 3 or 4 (got 5)" in refused(*arguments)
+    assert not out.exists()

@@ -28,9 +28,8 @@ from sspl.parsing.report import parser_figures
 from sspl.parsing.training import known_cross_entropy, parser_loss
 from sspl.settings import build
 from sspl.tasks.base import Views
-from sspl.tasks.pct import PatchClassification
-from sspl.tasks.pst import PatchSegmentation
-from sspl.tasks.task_settings import PCTSettings, PSTSettings
+from sspl.tasks.pct import PatchClassification, PCTSettings
+from sspl.tasks.pst import PatchSegmentation, PSTSettings
 
 NET = built_in_taxonomy("celebamask19")
 SMALL = Taxonomy("small", ("background", "skin", "nose", "l_eye", "r_eye", "u_lip"))

@@ -39,8 +39,7 @@ from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.models.splnet import BranchAttributeNetwork, build_attribute_network
 from sspl.settings import build, read_settings
 from sspl.tasks.base import Views
-from sspl.tasks.pct import PatchClassification, class_counts, largest_classes
-from sspl.tasks.task_settings import PCTSettings
+from sspl.tasks.pct import PatchClassification, PCTSettings, class_counts, largest_classes
 from sspl.training.adversarial import FUSED, Adversary, build_discriminator
 from sspl.training.attribute_network import (
     freeze_statistics,

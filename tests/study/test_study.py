@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shared import refused, sspl
+from shared import OTHER_TASKS, refused, sspl
 from sspl.data.subsets import every_kth
 from sspl.data.synthetic import write_synthetic
 from sspl.errors import SettingsError, SsplError
@@ -30,7 +30,6 @@ from sspl.study.results import RESULT_COLUMNS
 from sspl.study.runner import Study
 from sspl.study.study_settings import StudySettings, load_study, open_spec, packaged_studies
 from sspl.study.work import Judged
-from sspl.training.stage_settings import OTHER_TASKS
 
 SMALL = {"canvas": 48, "input_size": 32, "backbone": {"width": 0.125, "stem_stride": 2}}
 BOTH = {**SMALL, "optim": {"batch_size": 16, "epochs": 1}, "runtime": {"precision": "fp32"}}

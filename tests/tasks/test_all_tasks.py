@@ -1,6 +1,9 @@
 """What holds of every task that comes along, and how a task's own settings reach it."""
 
 import math
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +19,8 @@ from sspl.io.runs import start_run
 from sspl.models import BackboneSettings, build_backbone
 from sspl.settings import Settings, build, read_settings
 from sspl.tasks import TASKS, PretextTask, TaskContext, Views
+from sspl.tasks.built_in import BUILT_IN
 from sspl.tasks.loading import build_tasks, task_kinds
-from sspl.tasks.task_settings import TASK_SETTINGS
 from sspl.training.pretext_network import task_context
 from sspl.training.stage_settings import PretrainSettings
 
@@ -47,7 +50,7 @@ def views(taxonomy_mirror: np.ndarray) -> Views:
 
 @pytest.mark.parametrize("kind", TASKS, ids=lambda kind: kind.name)
 class TestEveryTask:
-    """A new task has passed when its line stands in `TASKS`."""
+    """A new task has passed when its line stands in `BUILT_IN`."""
 
     def test_it_learns_on_drawn_faces(self, kind: type[PretextTask]) -> None:
         context = small_context()
@@ -99,12 +102,9 @@ class TestEveryTask:
 
 def test_names_are_taken_once() -> None:
     names = [kind.name for kind in TASKS]
-    assert len(set(names)) == len(names) == 10
+    assert names == list(BUILT_IN)
+    assert len(set(names)) == len(names)
     assert list(task_kinds(names).values()) == list(TASKS)
-
-
-def test_the_settings_that_need_no_torch_are_those_of_the_tasks() -> None:
-    assert list(TASK_SETTINGS.items()) == [(kind.name, kind.Settings) for kind in TASKS]
 
 
 def settings(*overrides: str, tasks: str = f"['{JIGSAW}',prt]") -> PretrainSettings:
@@ -177,3 +177,47 @@ def test_a_run_keeps_them_and_they_read_back(tmp_path: Path) -> None:
     assert again.model_dump() == chosen.model_dump()
     assert jigsaw_of(again).smoothing == 0.1
     assert again.task["prt"].grid == 2
+
+
+JIGSAW_BUILT_IN = """
+import sys
+from sspl.cli.main import cli
+from sspl.errors import SettingsError
+from sspl.settings import build
+from sspl.tasks.built_in import BUILT_IN
+from sspl.training.stage_settings import PretrainSettings
+
+given = {"tasks": ["prt", "jigsaw"], "task": {"jigsaw": {"label_smoothing": 0.1}}}
+chosen = build(PretrainSettings, given)
+wrong = build(PretrainSettings, {"task": {"jigsaw": {"label_smoothing": 2}}})
+print(list(BUILT_IN)[-1], "jigsaw" in chosen.task, "torch" in sys.modules)
+print(chosen.task["jigsaw"].label_smoothing)
+try:
+    wrong.task["prt"]
+except SettingsError as error:
+    print(error)
+cli(["settings", "pretrain"])
+"""
+
+
+def test_a_task_becomes_built_in_by_its_file_and_a_line(tmp_path: Path) -> None:
+    """A copy of the package in which nothing but that is changed knows it everywhere."""
+    package = tmp_path / "sspl"
+    shutil.copytree(ROOT / "src" / "sspl", package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "examples" / "jigsaw.py", package / "tasks")
+    listed = package / "tasks" / "built_in.py"
+    line = '    "attributes": "KnownAttributes",\n'
+    text = listed.read_text(encoding="utf-8")
+    assert text.count(line) == 1
+    listed.write_text(text.replace(line, f'{line}    "jigsaw": "Jigsaw",\n'), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", JIGSAW_BUILT_IN],
+        env={"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, smoothing, wrong, *lines = done.stdout.splitlines()
+    assert (first, smoothing) == ("jigsaw True False", "0.1")
+    assert wrong.startswith("task.jigsaw.label_smoothing: input should be less than 1")
+    assert ["task.jigsaw.label_smoothing", "=", "0.0"] in [line.split()[:3] for line in lines]

@@ -13,9 +13,8 @@ from sspl.data.data_settings import parse_data_spec
 from sspl.data.synthetic import write_synthetic
 from sspl.errors import SettingsError
 from sspl.models.backbones.base import Backbone
-from sspl.tasks.attributes import KnownAttributes
+from sspl.tasks.attributes import AttributesSettings, KnownAttributes
 from sspl.tasks.base import Views
-from sspl.tasks.task_settings import AttributesSettings
 from sspl.training.face_sources import attribute_labels
 
 NO_BACKBONE: Backbone = None  # type: ignore[assignment]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from shared import context, tasks_of
+from shared import OTHER_TASKS, context, tasks_of
 from sspl.data.data_settings import DataSettings
 from sspl.data.synthetic import write_synthetic
 from sspl.data.view_settings import ColourSettings
@@ -22,15 +22,14 @@ from sspl.models.network_settings import BackboneSettings
 from sspl.models.splnet import build_attribute_network
 from sspl.settings import Settings, build
 from sspl.tasks.base import PretextTask, Views
-from sspl.tasks.byol import BYOL, regression_loss
+from sspl.tasks.byol import BYOL, BYOLSettings, regression_loss
 from sspl.tasks.colourise import luma_and_chroma, to_bins
-from sspl.tasks.location import AROUND, RelativeLocation
-from sspl.tasks.masked import MaskedModelling, draw_cover, masked_l1
+from sspl.tasks.location import AROUND, LocationSettings, RelativeLocation
+from sspl.tasks.masked import MaskedModelling, MaskedSettings, draw_cover, masked_l1
 from sspl.tasks.rotnet import WholeRotation
-from sspl.tasks.simclr import SimCLR, nt_xent, partners, two_views
-from sspl.tasks.task_settings import BYOLSettings, LocationSettings, MaskedSettings, SimCLRSettings
+from sspl.tasks.simclr import SimCLR, SimCLRSettings, nt_xent, partners, two_views
 from sspl.training.pretrain import pretrain
-from sspl.training.stage_settings import OTHER_TASKS, FinetuneSettings, PretrainSettings
+from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 from sspl.training.transfer import transfer
 
 SMALL = BackboneSettings(width=0.125, stem_stride=2)

@@ -15,12 +15,12 @@ from sspl.models.backbones.base import Backbone
 from sspl.tasks.base import Views
 from sspl.tasks.pct import (
     PatchClassification,
+    PCTSettings,
     class_counts,
     classes_above,
     largest_classes,
     positive_classes,
 )
-from sspl.tasks.task_settings import PCTSettings
 
 NO_BACKBONE: Backbone = None  # type: ignore[assignment]
 MASKS = hnp.arrays(

@@ -16,8 +16,7 @@ from sspl.models.backbones.resnet import ResNet
 from sspl.models.network_settings import BackboneSettings
 from sspl.tasks import prt
 from sspl.tasks.base import Views
-from sspl.tasks.prt import NO_LABEL, PatchRotation
-from sspl.tasks.task_settings import PRTSettings
+from sspl.tasks.prt import NO_LABEL, PatchRotation, PRTSettings
 
 BACKGROUND = 0
 SKIN = 1

@@ -13,8 +13,7 @@ from sspl.models.backbones.base import Backbone
 from sspl.models.network_settings import SegmentationSettings
 from sspl.models.segmentation import SegmentationHead
 from sspl.tasks.base import Views
-from sspl.tasks.pst import PatchSegmentation
-from sspl.tasks.task_settings import PSTSettings
+from sspl.tasks.pst import PatchSegmentation, PSTSettings
 
 TAXONOMY = built_in_taxonomy("fasseg6")
 WIDTHS = (8, 8, 16, 16)

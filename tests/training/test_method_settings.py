@@ -7,10 +7,9 @@ from sspl.errors import SettingsError
 from sspl.models.network_settings import SegmentationSettings
 from sspl.settings import Settings, build
 from sspl.tasks.base import PretextTask
-from sspl.tasks.pct import PatchClassification
-from sspl.tasks.prt import PatchRotation
-from sspl.tasks.pst import PatchSegmentation
-from sspl.tasks.task_settings import PCTSettings, PRTSettings, PSTSettings
+from sspl.tasks.pct import PatchClassification, PCTSettings
+from sspl.tasks.prt import PatchRotation, PRTSettings
+from sspl.tasks.pst import PatchSegmentation, PSTSettings
 from sspl.training.loss_settings import AdversarialSettings, LossSettings
 
 

@@ -1,4 +1,4 @@
-"""What the shell completes beyond commands and options; none of it loads torch."""
+"""What the shell completes beyond commands and options; only settings of tasks load torch."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -29,8 +29,11 @@ def keys_for(command: str) -> Completed:
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
         from sspl.cli.settings import settings_of
         from sspl.io.setting_keys import keys_of
+        from sspl.settings import LATE
 
-        names = _beginning((key.name for key in keys_of(settings_of(command))), begun)
+        without = "" if begun.startswith(f"{LATE}.") else LATE
+        keys = keys_of(settings_of(command), without=without)
+        names = _beginning((key.name for key in keys), begun)
         return [f"{name}=" for name in names if "[]" not in name and "NAME" not in name]
 
     return complete

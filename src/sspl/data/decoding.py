@@ -223,7 +223,7 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
         return plain.copy() if plain is image else plain
 
 
-def _tag(image: Image.Image, tag: int, default: int) -> int:
+def tag_of(image: Image.Image, tag: int, default: int) -> int:
     """Return a whole number from the tags of a TIFF; of what is none, the default."""
     found = getattr(image, "tag_v2", {}).get(tag, default)
     return int(found[0] if isinstance(found, tuple) else found)
@@ -234,8 +234,8 @@ def _is_deep(image: Image.Image) -> bool:
 
     Ask before the picture is decoded.
     """
-    if _tag(image, BITS_PER_SAMPLE, 8) > 8:
-        if _tag(image, PLANAR, 1) == SEPARATE_PLANES and len(image.getbands()) > 1:
+    if tag_of(image, BITS_PER_SAMPLE, 8) > 8:
+        if tag_of(image, PLANAR, 1) == SEPARATE_PLANES and len(image.getbands()) > 1:
             raise _UnclearPixelsError(
                 "its colours lie in separate planes of more than 8 bits; save it with 8 bits"
             )
@@ -249,7 +249,7 @@ def _eight_bits(image: Image.Image, deep: bool) -> Image.Image:
     mode = image.mode
     if mode.startswith("F"):
         raise _UnclearPixelsError("its pixels are fractions; save it with 8 or 16 bits")
-    signed = _tag(image, SAMPLE_FORMAT, 1) == SIGNED
+    signed = tag_of(image, SAMPLE_FORMAT, 1) == SIGNED
     if signed or (mode == "I" and image.format != "PNG"):
         raise _UnclearPixelsError(
             "its pixels are integers of 32 bits or with a sign, and nothing says which is white; "
@@ -262,11 +262,11 @@ def _eight_bits(image: Image.Image, deep: bool) -> Image.Image:
             colours = len(bands) - image.mode.endswith(("A", "a"))
             _refuse_dark(max(high for _, high in bands[:colours]))
         return image
-    bits = _tag(image, BITS_PER_SAMPLE, 16)
+    bits = tag_of(image, BITS_PER_SAMPLE, 16)
     levels = np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))
     if bits == 16:
         _refuse_dark(levels.max())
-    if _tag(image, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
+    if tag_of(image, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
         levels = 255 - levels
     plain = Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
     plain.info = dict(image.info)

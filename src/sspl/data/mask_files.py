@@ -19,6 +19,7 @@ from sspl.data.decoding import (
     TooLargeError,
     decode,
     orientation,
+    tag_of,
 )
 from sspl.data.pictures import Picture, content
 from sspl.errors import DataError
@@ -137,7 +138,7 @@ def _format_of(head: bytes) -> tuple[str, str] | None:
 
 def _raw_mode(opened: Image.Image) -> str:
     """Return how pixels are stored by Pillow's name, such as `L;4`; ask before decoding."""
-    if _tag(opened, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
+    if tag_of(opened, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
         raise _UnfitError("stores its values upside down (white is zero)")
     tile = cast(ImageFile, opened).tile[0]
     arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
@@ -149,11 +150,6 @@ def _raw_mode(opened: Image.Image) -> str:
         if tile.codec_name == "bmp_rle" or row not in (None, arguments[1]):
             raise _UnfitError("is a BMP of a kind that is not read")
     return raw
-
-
-def _tag(opened: Image.Image, tag: int, default: int) -> int:
-    found = getattr(opened, "tag_v2", {}).get(tag, default)
-    return int(found[0] if isinstance(found, tuple) else found)
 
 
 def _ids(opened: Image.Image, raw: str) -> NDArray[np.uint8]:
@@ -172,7 +168,7 @@ def _ids(opened: Image.Image, raw: str) -> NDArray[np.uint8]:
         return values.astype(np.uint8)
     if opened.mode not in ("RGB", "RGBA", "LA"):
         raise _UnfitError(f"its pixels are of mode {opened.mode}, not class ids")
-    if ";16" in raw or _tag(opened, BITS_PER_SAMPLE, 8) > 8:
+    if ";16" in raw or tag_of(opened, BITS_PER_SAMPLE, 8) > 8:
         raise _UnfitError("stores colours of 16 bits, not class ids")
     return _one_channel(opened, values)
 

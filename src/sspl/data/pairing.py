@@ -1,12 +1,12 @@
 """Which mask belongs to which picture: by name below their folders, no file in two roles."""
 
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from sspl.errors import DataError
+from sspl.io.names import folded
 
 MASK_SUFFIXES: Final = frozenset({".png", ".bmp", ".tif", ".tiff"})
 """How names of masks end; what the file holds is looked at when it is read."""
@@ -23,11 +23,6 @@ def mask_path(root: Path, name: str) -> Path:
 def stem_of(name: str) -> str:
     """Return a name below a folder without its suffix, `a/b` of `a/b.jpg`."""
     return PurePosixPath(name).with_suffix("").as_posix()
-
-
-def folded(text: str) -> str:
-    """Return a name as systems see it that ignore case and the form of accents."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def file_id(path: Path) -> FileId | None:

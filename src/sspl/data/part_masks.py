@@ -15,7 +15,6 @@ from sspl.data.mask_files import grey_levels
 from sspl.data.pairing import (
     MASK_SUFFIXES,
     files_below,
-    folded,
     mask_path,
     pictures_by_id,
     require_no_picture,
@@ -26,7 +25,7 @@ from sspl.data.records import IMAGE_SUFFIXES
 from sspl.domain.taxonomy import Taxonomy, built_in_taxonomy
 from sspl.errors import DataError
 from sspl.io.locks import claimed
-from sspl.io.names import path_below
+from sspl.io.names import folded, path_below
 from sspl.io.progress import watched
 
 PARTS: Final = (

@@ -158,6 +158,14 @@ def shared_count(own: Tensor) -> Tensor:
     return total.clamp(min=1) / process_count()
 
 
+def mean_over_known(losses: Tensor, known: Tensor) -> Tensor:
+    """Average losses (n, k) where bool `known` (n, k) holds; 0 where nothing is known.
+
+    Among several processes the average is over the whole batch (`shared_count`).
+    """
+    return (losses * known).sum() / shared_count(known.sum())
+
+
 def for_all_processes(network: nn.Module, all_used: bool = True) -> nn.Module:
     """Return the network to call in training, so that gradients are averaged over processes.
 

@@ -3,6 +3,7 @@
 import os
 import posixpath
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,11 @@ _DEVICE: Final = re.compile(
 
 _PLAIN: Final = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*", re.ASCII)
 """Names that are clean as they stand, unless they are a device's: nearly all there are."""
+
+
+def folded(text: str) -> str:
+    """Return a name as systems see it that ignore case and the form of accents."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def clean_name(raw: str) -> str:

@@ -1,6 +1,6 @@
 """Every setting of a model by its path: which values there are, the default, and what it is for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -37,10 +37,13 @@ class Key:
     says: str
 
 
-def keys_of(settings: BaseModel | type[BaseModel], prefix: str = "") -> list[Key]:
+def keys_of(
+    settings: BaseModel | type[BaseModel], prefix: str = "", without: str = ""
+) -> list[Key]:
     """Return every setting of a model in its order, those of nested models below it.
 
-    The defaults are the values of `settings`, where that is no class.
+    The defaults are the values of `settings`, where that is no class. What lies below the key
+    `without` is left out.
     """
     if isinstance(settings, type):
         required = any(field.is_required() for field in settings.model_fields.values())
@@ -48,14 +51,15 @@ def keys_of(settings: BaseModel | type[BaseModel], prefix: str = "") -> list[Key
     found = []
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name, PydanticUndefined)
-        found += _keys_below(f"{prefix}{name}", field, value)
+        if name != without:
+            found += _keys_below(f"{prefix}{name}", field, value)
     return found
 
 
 def _keys_below(path: str, field: FieldInfo, value: Any) -> list[Key]:
     if isinstance(value, BaseModel):
         return keys_of(value, f"{path}.")
-    if isinstance(value, dict) and any(isinstance(part, BaseModel) for part in value.values()):
+    if isinstance(value, Mapping) and any(isinstance(part, BaseModel) for part in value.values()):
         return [key for name, part in value.items() for key in keys_of(part, f"{path}.{name}.")]
     kind = _kind(field.annotation)
     plain = kind.removesuffix(_OR_NULL)

@@ -60,7 +60,7 @@ def stage1_gflop(settings: PretrainSettings) -> float:
     plain = _network_gflop(settings.backbone, "sspl", settings.input_size)
     total = plain * sum(TWO_VIEWS.get(task, 1) for task in tasks - OF_CROP - {"prt"})
     if "prt" in tasks:
-        patch = settings.task["prt"].patch_size or settings.input_size  # type: ignore[attr-defined]
+        patch = settings.task["prt"].patch_size or settings.input_size
         total += _network_gflop(settings.backbone, "sspl", patch)
     if tasks & OF_CROP:
         total += _network_gflop(settings.backbone, settings.architecture, settings.input_size)

@@ -10,14 +10,26 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.data.records import MISSING
-from sspl.distributed.group import shared_count
+from sspl.distributed.group import mean_over_known
+from sspl.domain.attributes import celeba_schema
 from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone, pooled
+from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
-from sspl.tasks.task_settings import AttributesSettings
+
+
+class AttributesSettings(Settings):
+    """Settings of known attributes."""
+
+    names: tuple[str, ...] = Field(
+        celeba_schema().names,
+        min_length=1,
+        description="attributes to learn; one that a set of faces does not have is unknown there",
+    )
 
 
 class KnownAttributes(PretextTask):
@@ -59,6 +71,6 @@ class KnownAttributes(PretextTask):
         losses = F.binary_cross_entropy_with_logits(
             logits, labels.clamp(min=0).float(), reduction="none"
         )
-        loss = (losses * known).sum() / shared_count(known.sum())
+        loss = mean_over_known(losses, known)
         hits = ((logits > 0) == (labels > 0)) & known
         return TaskResult(loss, {"accuracy": Mean(float(hits.sum()), float(known.sum()))})

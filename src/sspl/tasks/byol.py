@@ -12,13 +12,21 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
-from sspl.tasks.simclr import two_views
-from sspl.tasks.task_settings import BYOLSettings
+from sspl.tasks.simclr import TwoViewSettings, two_views
+
+
+class BYOLSettings(TwoViewSettings):
+    """Settings of BYOL."""
+
+    decay: float = Field(0.99, ge=0, lt=1, description="of the average that the target network is")
+    hidden: int = Field(512, ge=2, description="hidden size of both heads")
+    projection: int = Field(128, ge=2, description="size of the vectors that are compared")
 
 
 def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:

@@ -12,17 +12,25 @@ from typing import ClassVar, Final
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone
 from sspl.models.segmentation import SegmentationHead
+from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
-from sspl.tasks.task_settings import ColouriseSettings
 
 LUMA: Final = (0.299, 0.587, 0.114)
 CHROMA_SCALE: Final = (1.772, 1.402)
 """Cb = (B - Y) / 1.772 and Cr = (R - Y) / 1.402 lie within half of the range of RGB."""
+
+
+class ColouriseSettings(Settings):
+    """Settings of colourisation."""
+
+    bins: int = Field(32, ge=2, description="bins for each of Cb and Cr")
+    range: float = Field(0.5, gt=0, le=1, description="largest Cb and Cr told apart; 1 is all")
 
 
 def luma_and_chroma(pictures: Tensor) -> tuple[Tensor, Tensor]:

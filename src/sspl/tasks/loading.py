@@ -1,39 +1,19 @@
 """From the names in the settings to task classes and their settings."""
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Final
 
 from sspl.errors import SettingsError
 from sspl.io.user_code import load_user_code
 from sspl.settings import Settings
-from sspl.tasks.attributes import KnownAttributes
 from sspl.tasks.base import PretextTask, TaskContext
-from sspl.tasks.byol import BYOL
-from sspl.tasks.colourise import Colourisation
-from sspl.tasks.location import RelativeLocation
-from sspl.tasks.masked import MaskedModelling
-from sspl.tasks.pct import PatchClassification
-from sspl.tasks.prt import PatchRotation
-from sspl.tasks.pst import PatchSegmentation
-from sspl.tasks.rotnet import WholeRotation
-from sspl.tasks.simclr import SimCLR
-from sspl.tasks.task_settings import require_task
+from sspl.tasks.built_in import BUILT_IN, require_task
 
-TASKS: Final[tuple[type[PretextTask], ...]] = (
-    # The paper's three, then those of other papers, to compare with.
-    PatchRotation,
-    PatchSegmentation,
-    PatchClassification,
-    WholeRotation,
-    RelativeLocation,
-    SimCLR,
-    BYOL,
-    Colourisation,
-    MaskedModelling,
-    # Ours, for faces whose labels are free.
-    KnownAttributes,
+TASKS: Final[tuple[type[PretextTask], ...]] = tuple(
+    getattr(import_module(f"sspl.tasks.{name}"), kind) for name, kind in BUILT_IN.items()
 )
-"""The tasks that the settings know by name; a new one needs its file and its line here."""
+"""The tasks that the settings know by name."""
 
 RESERVED: Final = "adversarial"
 """Name of a term of the loss that is no task."""

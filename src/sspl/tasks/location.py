@@ -11,19 +11,28 @@ from typing import ClassVar, Final
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.data.transforms import cut_squares
 from sspl.distributed.random import randint
 from sspl.models.backbones.base import Backbone, pooled
+from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views, accuracy_tally
 from sspl.tasks.prt import draw_offsets, patch_side, standardise
-from sspl.tasks.task_settings import LocationSettings
 
 GRID: Final = 3
 CENTRE: Final = 4
 AROUND: Final = torch.tensor([0, 1, 2, 3, 5, 6, 7, 8])
 """The cells around the centre, row by row; the place in this list is the class."""
+
+
+class LocationSettings(Settings):
+    """Settings of relative patch location."""
+
+    patch_size: int | None = Field(
+        None, ge=8, description="patch side in px; default: half of the input's"
+    )
 
 
 class RelativeLocation(PretextTask):

@@ -11,14 +11,22 @@ from typing import ClassVar, Final
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.distributed.random import rand
 from sspl.models.backbones.base import Backbone
+from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
-from sspl.tasks.task_settings import MaskedSettings
 
 CHANNELS: Final = 3
+
+
+class MaskedSettings(Settings):
+    """Settings of masked image modelling."""
+
+    grid: int = Field(6, ge=2, description="the picture is cut into grid x grid cells")
+    ratio: float = Field(0.6, gt=0, lt=1, description="share of the cells that are covered")
 
 
 def draw_cover(n: int, grid: int, ratio: float, size: int, generator: torch.Generator) -> Tensor:

@@ -4,19 +4,34 @@ docs/method.md#pct-patch-classification.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from sspl.distributed.group import shared_count
+from sspl.distributed.group import mean_over_known
 from sspl.domain.regions import REGIONS
 from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.models.branches import RegionHeads
+from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
-from sspl.tasks.task_settings import PCTSettings
+
+
+class PCTSettings(Settings):
+    """Settings of patch classification.
+
+    `rule: top` is the reference's: the `top` largest classes are positive. `share`, which is ours,
+    takes every class that covers more than `share` of the crop's known pixels, however many.
+    """
+
+    rule: Literal["top", "share"] = Field(
+        "top", description="positive are the largest classes, or all above a share"
+    )
+    top: int = Field(9, ge=1, description="v: how many of the largest classes are positive")
+    share: float = Field(0.005, ge=0, lt=1, description="share of pixels that a class must exceed")
 
 
 def class_counts(masks: Tensor, classes: int) -> Tensor:
@@ -98,14 +113,9 @@ class PatchClassification(PretextTask):
         logits = self.head(pooled(maps) if regions is None else regions).float()
         known = (counts.sum(1, keepdim=True) > 0).expand_as(target)
         losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        loss = _mean(losses, known)
+        loss = mean_over_known(losses, known)
         if isinstance(self.head, RegionHeads):
             groups = [list(places) for places in self.head.groups.values()]
-            loss = torch.stack([_mean(losses[:, g], known[:, g]) for g in groups]).sum()
+            loss = torch.stack([mean_over_known(losses[:, g], known[:, g]) for g in groups]).sum()
         hits = (((logits > 0) == (target > 0.5)) & known).sum()
         return TaskResult(loss, {"accuracy": Mean(float(hits), float(known.sum()))})
-
-
-def _mean(losses: Tensor, known: Tensor) -> Tensor:
-    """Average losses (n, classes) where `known` (n, classes), over all processes."""
-    return (losses * known).sum() / shared_count(known.sum())

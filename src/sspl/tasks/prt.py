@@ -10,6 +10,7 @@ from typing import ClassVar, Final, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,6 +20,7 @@ from sspl.distributed.group import shared_count
 from sspl.distributed.random import rand, randint
 from sspl.models.activation import PReLU
 from sspl.models.backbones.base import Backbone, pooled
+from sspl.settings import Settings
 from sspl.tasks.base import (
     PretextTask,
     TaskContext,
@@ -27,7 +29,6 @@ from sspl.tasks.base import (
     accuracy_tally,
     frozen_running_averages,
 )
-from sspl.tasks.task_settings import PRTSettings
 
 PATCH_OF_512: Final = {2: 236, 3: 150, 4: 100}
 """Side of a patch for each grid, in px of a 512 px picture (the reference's)."""
@@ -39,6 +40,31 @@ TOGETHER: Final = {"together": (-3, -2, -1), "channels": (-2, -1)}
 
 FEW_PIXELS: Final = 1_500_000
 """Values of patches that are normalised at a time."""
+
+
+class PRTSettings(Settings):
+    """Settings of patch rotation.
+
+    `angle_zero` is whether an unturned patch has a which-patch label; `norm_averages` which of the
+    two inputs BatchNorm's running averages come from: plain crops alone, both, or each its own
+    (and then its own scales and shifts too). `standardise` is what of a patch is normalised by its
+    own mean and deviation: all channels together, or each channel.
+    """
+
+    grid: Literal[2, 3, 4] = Field(3, description="m: the picture is cut into m x m cells")
+    patch_size: int | None = Field(None, ge=8, description="patch side in px; default: the input's")
+    background_limit: float = Field(0.5, gt=0, le=1, description="largest background share to turn")
+    jitter: float = Field(4.0, ge=0, description="largest shift of a colour channel, grey levels")
+    angle_zero: Literal["ignore", "label"] = Field(
+        "ignore", description="whether an unturned patch has a which-patch label"
+    )
+    norm_averages: Literal["crops", "shared", "separate"] = Field(
+        "crops",
+        description="inputs of BatchNorm's averages: plain crops, both kinds, or each its own",
+    )
+    standardise: Literal["together", "channels"] = Field(
+        "together", description="what of a patch is normalised by itself: all channels, or each"
+    )
 
 
 def cell_edges(size: int, grid: int) -> list[int]:

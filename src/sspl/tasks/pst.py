@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from sspl.distributed.group import shared_count
@@ -15,8 +16,17 @@ from sspl.metrics.pixels import confusion_matrix
 from sspl.metrics.tallies import Confusion
 from sspl.models.backbones.base import Backbone
 from sspl.models.segmentation import SegmentationHead
+from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
-from sspl.tasks.task_settings import PSTSettings
+
+
+class PSTSettings(Settings):
+    """Settings of patch segmentation."""
+
+    label_smoothing: float = Field(
+        0.1, ge=0, lt=1, description="share of a target that is spread over all classes"
+    )
+    target_stride: int = Field(1, ge=1, le=16, description="take every k-th mask pixel as target")
 
 
 class PatchSegmentation(PretextTask):

@@ -11,13 +11,31 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.data.transforms import random_view
+from sspl.data.view_settings import ColourSettings, GeometrySettings
 from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone, pooled
+from sspl.settings import Settings
 from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
-from sspl.tasks.task_settings import SimCLRSettings, TwoViewSettings
+
+
+class TwoViewSettings(Settings):
+    """How the two views of a face are drawn; stronger than the crop that other tasks share."""
+
+    geometry: GeometrySettings = GeometrySettings(scale=(0.4, 1.0), shift=1.0, rotation=10)
+    colour: ColourSettings = ColourSettings(
+        brightness=0.4, contrast=0.4, saturation=0.4, cast=0.1, grey=0.2
+    )
+
+
+class SimCLRSettings(TwoViewSettings):
+    """Settings of SimCLR."""
+
+    temperature: float = Field(0.2, gt=0, description="of the softmax over similarities")
+    projection: int = Field(128, ge=2, description="size of the vectors that are compared")
 
 
 def two_views(views: Views, settings: TwoViewSettings) -> Tensor:

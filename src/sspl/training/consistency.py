@@ -12,11 +12,10 @@ from torch import Tensor
 
 from sspl.data.canvases import Canvases
 from sspl.data.transforms import random_view
-from sspl.distributed.group import process_count, process_rank
+from sspl.distributed.group import mean_over_known, process_count, process_rank
 from sspl.distributed.random import turn_to, uniform
 from sspl.distributed.sampler import MicroBatches, RankSampler
 from sspl.training.loss_settings import ConsistencySettings
-from sspl.training.losses import mean_over_known
 
 
 def erase(views: Tensor, largest: float, generator: torch.Generator) -> Tensor:

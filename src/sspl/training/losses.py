@@ -7,16 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sspl.data.records import MISSING
-from sspl.distributed.group import shared_count
+from sspl.distributed.group import mean_over_known
 from sspl.training.loss_settings import LossSettings
-
-
-def mean_over_known(losses: Tensor, known: Tensor) -> Tensor:
-    """Average losses (n, a) where `known` (n, a) holds; 0 where nothing is known.
-
-    Among several processes the average is over the whole batch (`shared_count`).
-    """
-    return (losses * known).sum() / shared_count(known.sum())
 
 
 def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:

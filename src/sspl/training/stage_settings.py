@@ -9,8 +9,10 @@ import yaml
 from pydantic import (
     ConfigDict,
     Field,
-    SerializeAsAny,
+    SerializationInfo,
+    SkipValidation,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -29,7 +31,7 @@ from sspl.models.network_settings import (
 )
 from sspl.optim.optim_settings import OptimSettings
 from sspl.settings import Precision, Settings, build, merge, read_settings
-from sspl.tasks.task_settings import BUILT_IN, task_settings
+from sspl.tasks.built_in import BUILT_IN, TaskSettings
 from sspl.training.deciding import ThresholdRule
 from sspl.training.feature_settings import FeatureList, LinearSettings
 from sspl.training.loss_settings import AdversarialSettings, ConsistencySettings, LossSettings
@@ -42,10 +44,7 @@ PRESETS: Final = (
     "small",
     "demo",
 )
-PAPERS_TASKS: Final = BUILT_IN[:3]
-OTHER_TASKS: Final = BUILT_IN[3:-1]
-"""Of other papers; the last of all is ours and needs labels."""
-"""Tasks of other papers, to compare with."""
+PAPERS_TASKS: Final = ("prt", "pst", "pct")
 
 
 def extent_of(optim: OptimSettings, instead: str) -> tuple[str, str | None]:
@@ -109,7 +108,7 @@ class PretrainSettings(Settings):
         None, description="safetensors file, or one of torch, that the backbone starts from"
     )
     segmentation: SegmentationSettings = SegmentationSettings()
-    task: dict[str, SerializeAsAny[Settings]] = Field(
+    task: SkipValidation[Mapping[str, Any]] = Field(
         default_factory=dict, validate_default=True, description="settings of each task by its name"
     )
     adversarial: AdversarialSettings = AdversarialSettings()
@@ -126,12 +125,20 @@ class PretrainSettings(Settings):
     def _from_any_folder(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(absolute(t) if is_user_code(t) else t for t in tasks)
 
-    @field_validator("task", mode="before")
+    @field_validator("task", mode="plain")
     @classmethod
-    def _of_each_task(cls, given: Any, info: ValidationInfo) -> Any:
+    def _of_each_task(cls, given: Any, info: ValidationInfo) -> TaskSettings:
         if not isinstance(given, Mapping):
-            return given
-        return task_settings(given, info.data.get("tasks", ()))
+            raise ValueError("input should be settings by the names of tasks")
+        return TaskSettings(given, info.data.get("tasks", ()))
+
+    @field_serializer("task")
+    def _of_each_task_again(self, task: TaskSettings, info: SerializationInfo) -> dict[str, Any]:
+        """Return what a dictionary of them would be, for which pydantic knows no other way."""
+        return {
+            name: settings.model_dump(mode=info.mode, exclude_defaults=info.exclude_defaults)
+            for name, settings in task.items()
+        }
 
     @model_validator(mode="after")
     def _tasks_once(self) -> "PretrainSettings":

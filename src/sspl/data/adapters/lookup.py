@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from sspl.data.adapters.masks import looks_like_mask
 from sspl.data.records import IMAGE_SUFFIXES
 from sspl.errors import DataError
-from sspl.io.names import clean_name
+from sspl.io.names import clean_name, folded
 
 SIGNS: Final = "backslashes or percent signs"
 UNICODE: Final = "another Unicode form of a letter"
@@ -113,16 +113,12 @@ def _variants(name: str) -> Iterator[str]:
             yield clean
 
 
-def _fold(text: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
-
-
 def _has_ending(name: str) -> bool:
     return posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _key(name: str) -> str:
-    return _fold(posixpath.splitext(name)[0] if _has_ending(name) else name)
+    return folded(posixpath.splitext(name)[0] if _has_ending(name) else name)
 
 
 def _folded(root: Path, keys: set[str]) -> dict[str, list[str]]:
@@ -139,7 +135,7 @@ def _folded(root: Path, keys: set[str]) -> dict[str, list[str]]:
         folder = waiting.pop()
         for entry in _listed(root / folder):
             name = posixpath.join(folder, entry.name)
-            if _fold(name) in folders and is_folder(entry):
+            if folded(name) in folders and is_folder(entry):
                 waiting.append(name)
             elif _has_ending(name) and (key := _key(name)) in keys and is_file(entry):
                 found.setdefault(key, []).append(name)
@@ -150,7 +146,7 @@ def _difference(name: str, other: str) -> str:
     plain, there = (unicodedata.normalize("NFC", text) for text in (name, other))
     if plain == there:
         return UNICODE
-    if _fold(plain) == _fold(there):
+    if folded(plain) == folded(there):
         return CASE
     return ENDING if _has_ending(name) else NO_ENDING
 
