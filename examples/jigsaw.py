@@ -7,8 +7,6 @@ quarters exchanged, and one of the 24 orders to name.
 """
 
 import itertools
-from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +18,7 @@ from sspl.distributed.random import randint
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
 from sspl.tasks import PretextTask, TaskContext, TaskResult, Views
-from sspl.tasks.base import accuracy_tally
+from sspl.tasks.base import Maps, Regions, accuracy_tally
 from sspl.tasks.prt import draw_offsets, patch_side
 
 GRID = 2
@@ -36,15 +34,14 @@ class JigsawSettings(Settings):
 class Jigsaw(PretextTask):
     """A linear head on the pooled feature of the shuffled picture; one class for each order."""
 
-    name: ClassVar[str] = "jigsaw"
-    uses_crop: ClassVar[bool] = False
-    needs_masks: ClassVar[bool] = False
+    name = "jigsaw"
+    uses_crop = False
+    needs_masks = False
     Settings = JigsawSettings
 
     def __init__(self, settings: JigsawSettings, context: TaskContext) -> None:
         super().__init__(settings, context)
-        self.size = context.input_size // GRID * GRID
-        self.smoothing = settings.label_smoothing
+        self.size, self.smoothing = context.input_size // GRID * GRID, settings.label_smoothing
         self.head = nn.Linear(context.features, len(ORDERS))
 
     def shuffle(self, views: Views) -> tuple[Tensor, Tensor]:
@@ -65,11 +62,7 @@ class Jigsaw(PretextTask):
         return normalise(rows.reshape(n, 3, self.size, self.size)), order.to(device)
 
     def forward(
-        self,
-        backbone: Backbone,
-        views: Views,
-        maps: list[Tensor] | None,
-        regions: Mapping[str, Tensor] | None = None,
+        self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None
     ) -> TaskResult:
         """Return the cross-entropy over the orders; metric `accuracy`."""
         pictures, order = self.shuffle(views)

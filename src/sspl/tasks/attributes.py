@@ -5,13 +5,10 @@ attributes beside the parts of the face; stage 2 then begins with features that 
 (docs/method.md#beyond-the-paper).
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from sspl.data.records import MISSING
 from sspl.distributed.group import mean_over_known
@@ -19,7 +16,7 @@ from sspl.domain.attributes import celeba_schema
 from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
+from sspl.tasks.base import Maps, PretextTask, Regions, TaskContext, TaskResult, Views
 
 
 class AttributesSettings(Settings):
@@ -43,10 +40,10 @@ class KnownAttributes(PretextTask):
         2
     """
 
-    name: ClassVar[str] = "attributes"
-    uses_crop: ClassVar[bool] = True
-    needs_masks: ClassVar[bool] = False
-    needs_labels: ClassVar[bool] = True
+    name = "attributes"
+    uses_crop = True
+    needs_masks = False
+    needs_labels = True
     Settings = AttributesSettings
     uses_all_parameters = True
 
@@ -56,11 +53,7 @@ class KnownAttributes(PretextTask):
         self.head = nn.Linear(context.features, len(self.names))
 
     def forward(
-        self,
-        backbone: Backbone,
-        views: Views,
-        maps: list[Tensor] | None,
-        regions: Mapping[str, Tensor] | None = None,
+        self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None
     ) -> TaskResult:
         """Return the mean binary cross-entropy over known labels; metric `accuracy`."""
         assert maps is not None

@@ -16,6 +16,12 @@ from sspl.models.backbones.base import Backbone
 from sspl.models.network_settings import Architecture, SegmentationSettings
 from sspl.settings import Settings as BaseSettings
 
+Maps = list[Tensor] | None
+"""The backbone's four feature maps of the crop; None when no task of the run uses it."""
+
+Regions = Mapping[str, Tensor] | None
+"""The branches' pooled features of the crop, float32 (n, channels) by region; None without them."""
+
 
 @dataclass(frozen=True)
 class Views:
@@ -129,23 +135,12 @@ class PretextTask(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self,
-        backbone: Backbone,
-        views: Views,
-        maps: list[Tensor] | None,
-        regions: Mapping[str, Tensor] | None = None,
+        self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None
     ) -> TaskResult:
-        """Return the loss on a batch.
-
-        `maps` are the backbone's four feature maps of `views.crop`, shared by the tasks with
-        `uses_crop`; None when no task of the run uses the crop. `regions` are the branches'
-        pooled features of the crop, float32 (n, channels) by region; None without branches.
-        """
+        """Return the loss on a batch; `maps` are shared by the tasks with `uses_crop`."""
 
     @staticmethod
-    def beside_crops(
-        backbone: Backbone, maps: list[Tensor] | None
-    ) -> AbstractContextManager[object]:
+    def beside_crops(backbone: Backbone, maps: Maps) -> AbstractContextManager[object]:
         """Return the context in which pictures of another kind go through the backbone.
 
         Stage 2 feeds the backbone plain crops; where a task of the run does so too (`maps`),

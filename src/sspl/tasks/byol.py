@@ -7,8 +7,6 @@ the paper, because runs here have thousands of steps, not hundreds of thousands.
 """
 
 import copy
-from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone, pooled
-from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
+from sspl.tasks.base import Maps, PretextTask, Regions, TaskContext, TaskResult, Views
 from sspl.tasks.simclr import TwoViewSettings, two_views
 
 
@@ -54,9 +52,9 @@ class BYOL(PretextTask):
         32
     """
 
-    name: ClassVar[str] = "byol"
-    uses_crop: ClassVar[bool] = False
-    needs_masks: ClassVar[bool] = False
+    name = "byol"
+    uses_crop = False
+    needs_masks = False
     Settings = BYOLSettings
     uses_all_parameters = True
 
@@ -79,11 +77,7 @@ class BYOL(PretextTask):
             target.lerp_(own, 1 - self.settings.decay)
 
     def forward(
-        self,
-        backbone: Backbone,
-        views: Views,
-        maps: list[Tensor] | None,
-        regions: Mapping[str, Tensor] | None = None,
+        self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None
     ) -> TaskResult:
         """Return the loss summed over both directions; metric `spread`.
 

@@ -7,8 +7,7 @@ colour is Cb and Cr (ITU-R BT.601), binned each by itself, at the size of the fi
 head reads.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,7 @@ from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone
 from sspl.models.segmentation import SegmentationHead
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
+from sspl.tasks.base import Maps, PretextTask, Regions, TaskContext, TaskResult, Views
 
 LUMA: Final = (0.299, 0.587, 0.114)
 CHROMA_SCALE: Final = (1.772, 1.402)
@@ -57,9 +56,9 @@ class Colourisation(PretextTask):
         8
     """
 
-    name: ClassVar[str] = "colourise"
-    uses_crop: ClassVar[bool] = False
-    needs_masks: ClassVar[bool] = False
+    name = "colourise"
+    uses_crop = False
+    needs_masks = False
     Settings = ColouriseSettings
     uses_all_parameters = True
 
@@ -69,11 +68,7 @@ class Colourisation(PretextTask):
         self.head = SegmentationHead(context.segmentation, context.widths, 2 * settings.bins)
 
     def forward(
-        self,
-        backbone: Backbone,
-        views: Views,
-        maps: list[Tensor] | None,
-        regions: Mapping[str, Tensor] | None = None,
+        self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None
     ) -> TaskResult:
         """Return the cross-entropies of Cb and Cr added; metric `accuracy` over both."""
         luma, chroma = luma_and_chroma(views.crop)

@@ -6,8 +6,7 @@ pass through the same network. Instead of dropping colour channels, every patch 
 own mean and deviation, as in PRT.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +17,15 @@ from sspl.data.transforms import cut_squares
 from sspl.distributed.random import randint
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views, accuracy_tally
+from sspl.tasks.base import (
+    Maps,
+    PretextTask,
+    Regions,
+    TaskContext,
+    TaskResult,
+    Views,
+    accuracy_tally,
+)
 from sspl.tasks.prt import draw_offsets, patch_side, standardise
 
 GRID: Final = 3
@@ -45,9 +52,9 @@ class RelativeLocation(PretextTask):
         24
     """
 
-    name: ClassVar[str] = "location"
-    uses_crop: ClassVar[bool] = False
-    needs_masks: ClassVar[bool] = False
+    name = "location"
+    uses_crop = False
+    needs_masks = False
     Settings = LocationSettings
     uses_all_parameters = True
 
@@ -77,11 +84,7 @@ class RelativeLocation(PretextTask):
         return both[:, 0], both[:, 1], direction.to(device)
 
     def forward(
-        self,
-        backbone: Backbone,
-        views: Views,
-        maps: list[Tensor] | None,
-        regions: Mapping[str, Tensor] | None = None,
+        self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None
     ) -> TaskResult:
         """Return the cross-entropy over the eight directions; metric `accuracy`."""
         centre, other, direction = self.pairs(views)

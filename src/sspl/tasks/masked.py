@@ -6,8 +6,7 @@ states every pixel below each of its places, L1 loss over covered pixels alone. 
 learnt colour, laid on the picture, since a convolutional backbone has no tokens.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from sspl.distributed.random import rand
 from sspl.models.backbones.base import Backbone
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
+from sspl.tasks.base import Maps, PretextTask, Regions, TaskContext, TaskResult, Views
 
 CHANNELS: Final = 3
 
@@ -55,9 +54,9 @@ class MaskedModelling(PretextTask):
         torch.Size([1, 3, 1, 1])
     """
 
-    name: ClassVar[str] = "masked"
-    uses_crop: ClassVar[bool] = False
-    needs_masks: ClassVar[bool] = False
+    name = "masked"
+    uses_crop = False
+    needs_masks = False
     Settings = MaskedSettings
     uses_all_parameters = True
 
@@ -70,11 +69,7 @@ class MaskedModelling(PretextTask):
         self.head = nn.Conv2d(backbone.widths[-1], CHANNELS * self.stride**2, 1)
 
     def forward(
-        self,
-        backbone: Backbone,
-        views: Views,
-        maps: list[Tensor] | None,
-        regions: Mapping[str, Tensor] | None = None,
+        self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None
     ) -> TaskResult:
         """Return the mean absolute error over covered pixels, which are in [-1, 1]."""
         n, size = len(views.crop), views.crop.shape[-1]

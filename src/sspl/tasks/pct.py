@@ -3,8 +3,7 @@
 docs/method.md#pct-patch-classification.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.models.branches import RegionHeads
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
+from sspl.tasks.base import Maps, PretextTask, Regions, TaskContext, TaskResult, Views
 
 
 class PCTSettings(Settings):
@@ -81,9 +80,9 @@ class PatchClassification(PretextTask):
         (True, True)
     """
 
-    name: ClassVar[str] = "pct"
-    uses_crop: ClassVar[bool] = True
-    needs_masks: ClassVar[bool] = True
+    name = "pct"
+    uses_crop = True
+    needs_masks = True
     Settings = PCTSettings
     uses_all_parameters = True
 
@@ -97,11 +96,7 @@ class PatchClassification(PretextTask):
             self.head = RegionHeads(context.features, groups)
 
     def forward(
-        self,
-        backbone: Backbone,
-        views: Views,
-        maps: list[Tensor] | None,
-        regions: Mapping[str, Tensor] | None = None,
+        self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None
     ) -> TaskResult:
         """Return the binary cross-entropy; metric `accuracy` over all class decisions.
 

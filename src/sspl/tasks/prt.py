@@ -4,9 +4,8 @@ docs/method.md#prt-patch-rotation.
 """
 
 import copy
-from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +21,9 @@ from sspl.models.activation import PReLU
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
 from sspl.tasks.base import (
+    Maps,
     PretextTask,
+    Regions,
     TaskContext,
     TaskResult,
     Views,
@@ -166,9 +167,9 @@ class PatchRotation(PretextTask):
         (4, 4)
     """
 
-    name: ClassVar[str] = "prt"
-    uses_crop: ClassVar[bool] = False
-    needs_masks: ClassVar[bool] = False
+    name = "prt"
+    uses_crop = False
+    needs_masks = False
     Settings = PRTSettings
 
     def __init__(self, settings: PRTSettings, context: TaskContext) -> None:
@@ -236,11 +237,7 @@ class PatchRotation(PretextTask):
         return maps
 
     def forward(
-        self,
-        backbone: Backbone,
-        views: Views,
-        maps: list[Tensor] | None,
-        regions: Mapping[str, Tensor] | None = None,
+        self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None
     ) -> TaskResult:
         """Return the sum of both cross-entropies; accuracies `which` and `angle`."""
         stacks, which, quarters = self.stack(views)

@@ -3,12 +3,8 @@
 docs/method.md#pst-patch-segmentation.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
 
 from sspl.distributed.group import shared_count
 from sspl.domain.taxonomy import UNKNOWN
@@ -17,7 +13,7 @@ from sspl.metrics.tallies import Confusion
 from sspl.models.backbones.base import Backbone
 from sspl.models.segmentation import SegmentationHead
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
+from sspl.tasks.base import Maps, PretextTask, Regions, TaskContext, TaskResult, Views
 
 
 class PSTSettings(Settings):
@@ -40,9 +36,9 @@ class PatchSegmentation(PretextTask):
         torch.Size([2, 19])
     """
 
-    name: ClassVar[str] = "pst"
-    uses_crop: ClassVar[bool] = True
-    needs_masks: ClassVar[bool] = True
+    name = "pst"
+    uses_crop = True
+    needs_masks = True
     Settings = PSTSettings
     uses_all_parameters = True
 
@@ -53,11 +49,7 @@ class PatchSegmentation(PretextTask):
         self.head = SegmentationHead(context.segmentation, context.widths, self.classes)
 
     def forward(
-        self,
-        backbone: Backbone,
-        views: Views,
-        maps: list[Tensor] | None,
-        regions: Mapping[str, Tensor] | None = None,
+        self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None
     ) -> TaskResult:
         """Return the label-smoothed cross-entropy over known pixels; metric `miou`."""
         assert maps is not None and views.crop_mask is not None  # noqa: PT018 - see `uses_crop`

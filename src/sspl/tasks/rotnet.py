@@ -5,16 +5,21 @@ ICLR 2018. There a batch holds every picture at all four angles; here each crop 
 an angle drawn for it, so that a step costs what a step of the other tasks does.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sspl.distributed.random import randint
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views, accuracy_tally
+from sspl.tasks.base import (
+    Maps,
+    PretextTask,
+    Regions,
+    TaskContext,
+    TaskResult,
+    Views,
+    accuracy_tally,
+)
 from sspl.tasks.prt import ANGLES, turn
 
 
@@ -28,9 +33,9 @@ class WholeRotation(PretextTask):
         4
     """
 
-    name: ClassVar[str] = "rotnet"
-    uses_crop: ClassVar[bool] = False
-    needs_masks: ClassVar[bool] = False
+    name = "rotnet"
+    uses_crop = False
+    needs_masks = False
     uses_all_parameters = True
 
     def __init__(self, settings: Settings, context: TaskContext) -> None:
@@ -44,11 +49,7 @@ class WholeRotation(PretextTask):
         return turn(views.crop, quarters), quarters
 
     def forward(
-        self,
-        backbone: Backbone,
-        views: Views,
-        maps: list[Tensor] | None,
-        regions: Mapping[str, Tensor] | None = None,
+        self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None
     ) -> TaskResult:
         """Return the cross-entropy over the four angles; metric `accuracy`."""
         pictures, quarters = self.turned(views)

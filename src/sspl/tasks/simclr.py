@@ -6,9 +6,6 @@ strong crops and colours. There is no blur, and batches are far below those of t
 batch is shared by several processes, or dealt with in parts, faces are compared within each share.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -19,7 +16,7 @@ from sspl.data.view_settings import ColourSettings, GeometrySettings
 from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
-from sspl.tasks.base import PretextTask, TaskContext, TaskResult, Views
+from sspl.tasks.base import Maps, PretextTask, Regions, TaskContext, TaskResult, Views
 
 
 class TwoViewSettings(Settings):
@@ -80,9 +77,9 @@ class SimCLR(PretextTask):
         0.5
     """
 
-    name: ClassVar[str] = "simclr"
-    uses_crop: ClassVar[bool] = False
-    needs_masks: ClassVar[bool] = False
+    name = "simclr"
+    uses_crop = False
+    needs_masks = False
     Settings = SimCLRSettings
     uses_all_parameters = True
 
@@ -97,11 +94,7 @@ class SimCLR(PretextTask):
         )
 
     def forward(
-        self,
-        backbone: Backbone,
-        views: Views,
-        maps: list[Tensor] | None,
-        regions: Mapping[str, Tensor] | None = None,
+        self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None
     ) -> TaskResult:
         """Return NT-Xent; metric `accuracy`: how often the most similar view is the partner."""
         pictures = two_views(views, self.settings)
