@@ -1,6 +1,7 @@
 """Batches of canvases: the same by every way of reading, and clear about what went wrong."""
 
 import os
+import pickle
 import signal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from sspl.data.adapters.folder import read_folder
-from sspl.data.canvases import Canvases, Chunks
+from sspl.data.canvases import Canvases, Chunks, _as_it_is, _WorkersView
 from sspl.data.images import WHOLE_FRAME
 from sspl.data.records import FaceSource
 from sspl.device import generator_for
@@ -46,6 +47,15 @@ def test_every_way_of_reading_gives_the_same_batches(
     masks = [b.masks for b in batches if b.masks is not None]
     assert torch.cat(masks)[:, 0, 0].tolist() == order
     assert batches[0].images.shape == (4, 3, 8, 8)
+
+
+def test_all_that_workers_need_goes_to_processes_that_are_started_anew(folder: Path) -> None:
+    """So they are on Windows and macOS, where nothing is inherited: it must bear pickling."""
+    faces = canvases(folder)
+    view, as_it_is = pickle.loads(pickle.dumps((_WorkersView(faces), _as_it_is)))
+    images, masks = as_it_is(view.__getitems__([7, 2]))
+    assert images[:, 0, 0, 0].tolist() == [70, 20]
+    assert masks[:, 0, 0].tolist() == [7, 2]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -160,3 +160,43 @@ def test_where_locks_cannot_tell_only_old_leftovers_are_swept(
     with atomic_path(tmp_path / "c") as temporary:
         temporary.write_text("whole")
     assert (tmp_path / "c").read_text() == "whole"
+
+
+def as_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse to remove a file that this process has open, and to sync one that it only reads."""
+    unlink, fsync = Path.unlink, os.fsync
+
+    def removed(path: Path, missing_ok: bool = False) -> None:
+        held = Path("/proc/self/fd").iterdir()
+        if path.exists() and any(f.exists() and f.samefile(path) for f in held):
+            raise PermissionError(13, "it is open", str(path))
+        unlink(path, missing_ok)
+
+    def synced(handle: int) -> None:
+        os.write(handle, b"")  # an error where it is open for reading alone
+        fsync(handle)
+
+    monkeypatch.setattr("sspl.io.files._LOCKS_TELL", False)
+    monkeypatch.setattr(Path, "unlink", removed)
+    monkeypatch.setattr(os, "fsync", synced)
+
+
+def test_files_are_written_and_swept_where_open_ones_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("needs a list of the files that are open")
+    as_on_windows(monkeypatch)
+    with atomic_path(tmp_path / "whole") as temporary:
+        temporary.write_text("whole")
+    with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "half") as temporary:
+        temporary.write_text(str(1 / 0))
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+    left = tmp_path / ".a.abcd1234.tmp"
+    left.write_text("x")
+    os.utime(left, (0, 0))
+    with claimed(tmp_path, folder=True):
+        assert not left.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", LOCK_FILE}
+    with claimed(tmp_path, folder=True):
+        pass

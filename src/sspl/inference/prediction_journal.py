@@ -44,7 +44,7 @@ class PredictionJournal:
         end = self._end_of_whole_lines()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("r+" if end else "w", encoding="utf-8")
+            self._file = self.path.open("r+" if end else "w", encoding="utf-8", newline="\n")
             self._file.seek(end)
             self._file.truncate()
         except OSError as error:

@@ -95,7 +95,7 @@ def write_csv_table(path: Path, layout: Layout, rows: Iterable[PredictionRow]) -
 def write_json_lines(path: Path, layout: Layout, rows: Iterable[PredictionRow]) -> None:
     """Write one JSON object a face; an attribute's `present` is null where it is not sure."""
     columns = layout.place_columns()
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             entry = dict(zip(columns, layout.place(row), strict=True))
             entry["attributes"] = {

@@ -28,6 +28,9 @@ ARCHIVE_DAMAGES: Final = (
 LOCK_FILE: Final = ".lock"
 """What a process that works on a folder locks in it; for a file it is `.NAME.lock` beside it."""
 
+AS_BYTES: Final[int] = getattr(os, "O_BINARY", 0)
+"""Flag of `os.open` by which Windows, too, leaves the ends of lines as they are."""
+
 _LEFTOVER: Final = re.compile(r"\..+\.[a-z0-9_]{1,8}\.tmp", re.DOTALL)
 _LOCKS_TELL: Final = os.name != "nt"
 """Whether a locked file can be written and renamed, so that a lock may tell of a living writer."""
@@ -59,7 +62,7 @@ def atomic_path(path: Path, previous: Path | None = None) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = _temporary(path)
         yield temporary
-        with temporary.open("rb") as written:
+        with temporary.open("r+b") as written:  # Windows has no fsync of what one only reads
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
         if previous is not None and path.exists():
@@ -74,10 +77,10 @@ def atomic_path(path: Path, previous: Path | None = None) -> Iterator[Path]:
             "free some space or choose another folder."
         ) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         if handle is not None:
             os.close(handle)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> tuple[int, Path]:
@@ -132,10 +135,13 @@ def _remove_if_left(path: Path) -> None:
     with suppress(OSError):
         handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
         try:
-            if _is_left(handle):
+            left = _is_left(handle)
+            if left and _LOCKS_TELL:
                 path.unlink(missing_ok=True)
         finally:
             os.close(handle)
+        if left and not _LOCKS_TELL:  # an open file cannot be removed there
+            path.unlink(missing_ok=True)
 
 
 def _is_left(handle: int) -> bool:
@@ -174,8 +180,8 @@ def write_text(path: Path, text: str) -> None:
 def append_text(path: Path, text: str) -> None:
     """Write UTF-8 `text` at the end of a file; raise `SsplError` where that cannot be done."""
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        with path.open("ab") as file:
+            file.write(text.encode())
     except OSError as error:
         raise SsplError(
             f"cannot write {path}: {error.strerror or error}; "

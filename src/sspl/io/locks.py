@@ -16,7 +16,7 @@ from typing import Final
 from filelock import lock_descriptor
 
 from sspl.errors import SsplError
-from sspl.io.files import LOCK_FILE, remove_leftovers
+from sspl.io.files import AS_BYTES, LOCK_FILE, remove_leftovers
 
 _held: Final[set[int]] = set()
 _claims: Final[set[Path]] = set()
@@ -52,7 +52,8 @@ def locked(path: Path, wait: bool = False) -> Iterator[bool]:
     try:
         yield True
     finally:
-        # Before it is let go of, else another process could lock the name in between.
+        # Before it is let go of, else another process could lock the name in between. Windows
+        # removes no open file: there it stays, and is in nobody's way.
         with suppress(OSError):
             path.unlink()
         _held.discard(handle)
@@ -60,7 +61,7 @@ def locked(path: Path, wait: bool = False) -> Iterator[bool]:
 
 
 def _acquire(path: Path, wait: bool) -> int | None:
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    flags = os.O_RDWR | os.O_CREAT | AS_BYTES | getattr(os, "O_NOFOLLOW", 0)
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from sspl.data.adapters.table import IMAGE, SPLIT, UnknownValue, other_columns, 
 from sspl.data.inputs import Stamp
 from sspl.data.records import MISSING
 from sspl.errors import DataError, SsplError
-from sspl.io.files import parse_json, remove_leftovers, write_csv
+from sspl.io.files import AS_BYTES, parse_json, remove_leftovers, write_csv
 from sspl.io.json_lines import whole_lines
 from sspl.io.locks import lock_of, locked
 
@@ -209,8 +209,9 @@ class LabelJournal:
         self._ours: tuple[int, int] | None = None
         self._file = -1
         self._claim()
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | AS_BYTES
         try:
-            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            self._file = os.open(self.path, flags, 0o666)
         except OSError as error:
             self._held.close()
             raise SsplError(f"cannot open {self.path}: {error.strerror or error}.") from error
@@ -247,9 +248,10 @@ class LabelJournal:
         with self._lock:
             if self._file < 0:
                 return
-            if not os.fstat(self._file).st_size:
+            size = os.fstat(self._file).st_size
+            os.close(self._file)  # first, since Windows removes no open file
+            if not size:
                 self.path.unlink(missing_ok=True)
-            os.close(self._file)
             self._file = -1
             self._held.close()
 
