@@ -28,14 +28,16 @@ def page(name: str) -> str:
 def unknown(line: str) -> list[str]:
     """The first word of a command line that is no command, or its options that are none."""
     command: click.Command = cli
-    words = re.sub(r"'[^']*'", "VALUE", line).split()
+    words = re.sub(r"'[^']*'", "VALUE", line.partition(" #")[0]).split()
     while isinstance(command, click.Group):
+        if not words or not words[0][0].isalpha():  # of `sspl --help`, or of "sspl ..."
+            return []
         found = command.commands.get(words[0])
         if found is None:
             return [words[0]]
         command, words = found, words[1:]
     known = {name for option in command.params for name in option.opts + option.secondary_opts}
-    return [w for w in words if w.startswith("--") and w not in known]
+    return [w for w in words if w.startswith("--") and w not in {*known, "--help"}]
 
 
 def test_readme_is_short_and_its_commands_are_there() -> None:
@@ -45,6 +47,14 @@ def test_readme_is_short_and_its_commands_are_there() -> None:
     assert [w for line in lines for w in unknown(line)] == []
     assert unknown("predict run --nothing") == ["--nothing"]
     assert unknown("model nothing") == ["nothing"]
+
+
+def test_commands_of_every_page_are_there() -> None:
+    """In blocks, and `sspl ...` within a sentence or a table."""
+    for path in sorted(ROOT.glob("docs/**/*.md")):
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        lines = COMMANDS.findall(text) + re.findall(r"`sspl ([^`]+)`", text)
+        assert [w for line in lines for w in unknown(line)] == [], path.name
 
 
 def test_make_has_the_targets_that_pages_name() -> None:

@@ -85,9 +85,14 @@ def from_index() -> dict[str, set[str]]:
 
 
 def unknown(report: Mapping[str, Any], allowed: Hashes) -> list[str]:
-    """Return the packages of pip's report whose file has none of the allowed hashes."""
+    """Return the packages of pip's report whose file has none of the allowed hashes.
+
+    What is installed from a folder, the project itself, has none and is passed over.
+    """
     found = []
     for entry in report["install"]:
+        if "dir_info" in entry["download_info"]:
+            continue
         pin = f"{entry['metadata']['name']}=={entry['metadata']['version']}"
         digest = entry["download_info"]["archive_info"]["hashes"]["sha256"]
         if f"sha256:{digest}" not in allowed.get(plain(pin), set()):
