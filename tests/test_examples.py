@@ -1,7 +1,9 @@
-"""The steps of both stages by hand, in `examples`, and that `sspl pretrain` takes the same."""
+"""Both stages by hand, in `examples`, that `sspl pretrain` takes the same steps; the notebook."""
 
+import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -57,3 +59,29 @@ def test_pretrain_takes_the_same_first_step(tmp_path: Path) -> None:
     }
     row = pretrain(build(PretrainSettings, content), tmp_path / "run")
     assert row["loss"] == pytest.approx(first, abs=2e-5)
+
+
+NOTEBOOK = json.loads((EXAMPLES / "python_api.ipynb").read_text(encoding="utf-8"))
+SIZES = "FACES, LABELS, EPOCHS = 300, 100, 10"
+
+
+def test_the_notebook_holds_no_output() -> None:
+    codes = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+    assert len(codes) > 4
+    assert [cell["outputs"] for cell in codes] == [[]] * len(codes)
+
+
+def test_the_notebook_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known: dict[str, Any] = {}
+    codes = ["".join(c["source"]) for c in NOTEBOOK["cells"] if c["cell_type"] == "code"]
+    assert SIZES in codes[0]
+    for code in codes:
+        exec(code.replace(SIZES, "FACES, LABELS, EPOCHS = 40, 20, 1"), known)
+    said = capsys.readouterr().out
+    assert "40 faces, 27 attributes" in said
+    assert 0.5 < known["figures"].balanced_accuracy <= 1
+    assert "Epoch 1 of 1 kept" in said or "epoch 1" in said.lower()
+    assert known["found"].attributes == known["faces"].schema.names
