@@ -14,7 +14,7 @@ from sspl.faces.face import Face, Pixels
 from sspl.io.progress import spoken
 from sspl.learn.labels import read_labels, write_labels
 from sspl.learn.learn_settings import LearnSettings
-from sspl.learn.plan import plan, stage_1_epochs
+from sspl.learn.plan import plan, plan_text, stage_1_epochs
 from sspl.learn.steps import learn
 
 NAMES = ("Smiling", "Eyeglasses")
@@ -48,12 +48,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_photographs_become_a_model_and_a_second_call_adds_nothing(place: Path) -> None:
+def test_photographs_become_a_model_and_a_second_call_adds_nothing(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     out, detector = place / "out", OneFace()
     settings = LearnSettings(photographs=place / "photos", labels=place / "labels.csv")
     found = learn(settings, out, detector, ("optim.epochs=1",))
     assert detector.calls == PHOTOGRAPHS
     assert found.splits == {"train": 48, "test": 12}
+    assert "labels: 12 faces held out for the test, 48 faces to learn from" in caplog.messages
+    begins = [line.split(":")[0] for line in caplog.messages if line.startswith("Step ")]
+    assert begins == [f"Step {number} of 5" for number in (2, 3, 4, 5)]
+    assert "the weights in the package" in (out / "report.html").read_text()
+    card = (out / "model" / "MODEL_CARD.md").read_text()
+    assert "Started from the weights in the package" in card
     assert "Smiling: " in found.text()
     assert f"Next: sspl predict {out / 'model'} NEW_PHOTOGRAPHS" in found.text()
     assert (out / "report.html").is_file()
@@ -129,6 +138,14 @@ def test_stage_1_has_the_epochs_that_its_minutes_pay_for(tmp_path: Path) -> None
         "find the faces", "label faces on a local page", "parse the faces", "stage 1 on the faces",
         "stage 2 on the labels", "judge on the test faces", "write the report", "pack the model",
     ]  # fmt: skip
+
+
+def test_what_is_done_is_not_counted_again(tmp_path: Path) -> None:
+    settings = LearnSettings(photographs=tmp_path, labels=tmp_path / "l.csv")
+    text = plan_text(plan(settings, tmp_path, faces=300, labelled=200), done=1).splitlines()
+    assert text[0] == "1. find the faces: done"
+    # 40 epochs of 200 faces at 150 a second, then 16 s; 30 s of finding are behind.
+    assert text[-1] == "About 1 min on two cores, your own work apart."
 
 
 def test_a_dry_run_says_the_steps_and_makes_nothing(place: Path) -> None:

@@ -10,6 +10,7 @@ from sspl.evaluation.subgroups import is_clear
 from sspl.metrics.attributes import remarks
 from sspl.models.bundle import AttributeModel
 from sspl.models.extractor_settings import FROZEN
+from sspl.weights import BUILT_IN
 
 CONTESTED: Final = {
     "Attractive": "is a labeller's taste",
@@ -244,6 +245,8 @@ def _stage_one(metadata: RunMetadata) -> str:
         return "Pre-training: not recorded."
     if not metadata.settings.get("pretrained"):
         return "Not pre-trained on unlabelled faces."
+    if metadata.settings["pretrained"] == BUILT_IN:
+        return "Started from the weights in the package of sspl, learnt from drawn faces alone."
     stage = metadata.pretraining
     if not stage:
         return "Pre-trained on unlabelled faces; the settings of that run are not at hand."

@@ -88,15 +88,20 @@ def plan(settings: LearnSettings, out: Path, faces: int, labelled: int) -> list[
     ]  # fmt: skip
 
 
-def plan_text(steps: list[Step]) -> str:
-    """Return the steps in words, and how long they take together."""
+def plan_text(steps: list[Step], done: int = 0) -> str:
+    """Return the steps in words, and how long those take together that are not done."""
     lines = [
-        f"{number}. {step.title}" + (f" (about {spoken(step.seconds)})" if step.seconds else "")
-        + f"\n   {step.command}"
+        f"{number}. {step.title}{_length(step, number <= done)}\n   {step.command}"
         for number, step in enumerate(steps, 1)
-    ]  # fmt: skip
-    total = spoken(sum(step.seconds for step in steps))
+    ]
+    total = spoken(sum(step.seconds for step in steps[done:]))
     return "\n".join([*lines, f"About {total} on two cores, your own work apart."])
+
+
+def _length(step: Step, done: bool) -> str:
+    if done:
+        return ": done"
+    return f" (about {spoken(step.seconds)})" if step.seconds else ""
 
 
 def _command(*words: object) -> str:

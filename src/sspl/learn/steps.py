@@ -1,6 +1,7 @@
 """The steps of `sspl learn`: each calls what the command calls that it is named after."""
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +15,11 @@ from sspl.faces.photographs import DetectSettings, detect_folder
 from sspl.inference.pack import pack_model
 from sspl.io.files import write_text
 from sspl.io.locks import claimed
-from sspl.io.progress import counted
+from sspl.io.progress import counted, spoken
 from sspl.io.run_files import SETTINGS_FILE, finished
 from sspl.learn.labels import largest_faces, read_labels, write_labels
 from sspl.learn.learn_settings import LearnSettings
-from sspl.learn.plan import CROP, START, plan, plan_text, stage_1_epochs
+from sspl.learn.plan import CROP, START, Step, plan, plan_text, stage_1_epochs
 from sspl.models.model_metadata import CONFIG_FILE
 from sspl.parsing.commands import open_parser
 from sspl.parsing.masks import make_masks
@@ -32,17 +33,24 @@ from sspl.training.stage_settings import PretrainSettings, RuntimeSettings, pres
 LEARN_FILE: Final = "learn.yaml"
 STEPS_FILE: Final = "steps.txt"
 MASKS_AT_ONCE: Final = 16
+USES: Final = {
+    "train": "to learn from",
+    "val": "to choose the epoch by",
+    "test": "held out for the test",
+}
+"""What the faces of a split are for."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What came of it: the judgement on the held-out faces, and how many faces each split had."""
+    """What came of it: the judgement on the held-out faces, how many faces each split had, time."""
 
     out: Path
     splits: dict[str, int]
     evaluation: Evaluation
+    seconds: float
 
     def text(self) -> str:
         """Return what each attribute is worth, where things lie, and what to do next."""
@@ -58,6 +66,7 @@ class Learned:
         return "\n".join(
             [
                 *lines,
+                f"Took {spoken(self.seconds)}.",
                 f"Report: {self.out / 'report.html'}; model: {model}; the steps as commands: "
                 f"{self.out / STEPS_FILE}",
                 f"Next: sspl predict {model} NEW_PHOTOGRAPHS --detect --out predictions.csv",
@@ -86,6 +95,7 @@ def learn(
 
     Raises `SsplError` as the commands do, and where the folder holds another task's work.
     """
+    begun = time.monotonic()
     with claimed(out, folder=True):
         _note(settings, out)
         crops, fine = out / "faces", out / "fine"
@@ -96,24 +106,34 @@ def learn(
         total = len(read_folder(crops))
         steps = plan(settings, out, total, sum(splits.values()))
         write_text(out / STEPS_FILE, "".join(f"{step.command}\n" for step in steps))
-        log.info(plan_text(steps))
-        start = _stage_1(settings, out, crops, total)
+        log.info(plan_text(steps, done=1 if settings.labels else 2))
+        start = _stage_1(settings, out, crops, total, steps)
         data = DataSettings(format="csv", root=out / "labels.csv", images=crops, crop=CROP)
         given = {
             "pretrained": start,
             "seed": settings.seed,
             "data": data.absolute().model_dump(exclude_unset=True),
         }
+        _say(steps, "stage 2")
         if not finished(fine):
             stage_2 = finetune_settings("small", given, overrides)
             finetune(stage_2, fine, resume=(fine / SETTINGS_FILE).is_file())
+        _say(steps, "judge")
         found = evaluate(fine, data.open().split("test"), RuntimeSettings())
         write_evaluation(fine, "test", found)
         log.info(table(found))
+        _say(steps, "write the report")
         write_text(out / "report.html", run_report(fine))
+        _say(steps, "pack")
         if not (out / "model" / CONFIG_FILE).is_file():
             pack_model(fine, out / "model", name=out.absolute().name)
-    return Learned(out, splits, found)
+    return Learned(out, splits, found, time.monotonic() - begun)
+
+
+def _say(steps: list[Step], title: str) -> None:
+    """Say which step begins, by how its title begins."""
+    number, step = next(s for s in enumerate(steps, 1) if s[1].title.startswith(title))
+    log.info("Step %d of %d: %s", number, len(steps), step.title)
 
 
 def _note(settings: LearnSettings, out: Path) -> None:
@@ -134,9 +154,12 @@ def _label(settings: LearnSettings, out: Path, crops: Path) -> dict[str, int]:
             _ask(settings, crops, answers)
         faces = read_labels(answers, crops)
         names = {name: name for name in faces.names}
-    return write_labels(
+    splits = write_labels(
         faces, names, settings.attributes, settings.test, settings.seed, out / "labels.csv"
     )
+    parts = (f"{counted(count, 'face')} {USES[split]}" for split, count in sorted(splits.items()))
+    log.info("labels: %s", ", ".join(parts))
+    return splits
 
 
 def _ask(settings: LearnSettings, crops: Path, answers: Path) -> None:
@@ -156,7 +179,7 @@ def _ask(settings: LearnSettings, crops: Path, answers: Path) -> None:
     )
 
 
-def _stage_1(settings: LearnSettings, out: Path, crops: Path, faces: int) -> str:
+def _stage_1(settings: LearnSettings, out: Path, crops: Path, faces: int, steps: list[Step]) -> str:
     """Learn from the faces without labels where that pays; return what stage 2 starts from."""
     epochs, run, masks = stage_1_epochs(faces, settings.minutes), out / "stage1", out / "masks"
     if not epochs:
@@ -168,6 +191,7 @@ def _stage_1(settings: LearnSettings, out: Path, crops: Path, faces: int) -> str
         )
         return START
     data = DataSettings(format="folder", root=crops, masks=masks, crop=CROP)
+    _say(steps, "parse")
     if not finished(run):
         make_masks(open_parser(START), DataSettings(format="folder", root=crops).open(), masks,
                    MASKS_AT_ONCE, "skip")  # fmt: skip
@@ -178,6 +202,7 @@ def _stage_1(settings: LearnSettings, out: Path, crops: Path, faces: int) -> str
             "backbone_weights": START,
             "optim": {"epochs": epochs},
         }
+        _say(steps, "stage 1")
         content = merge(preset("small", "pretrain"), given)
         pretrain(build(PretrainSettings, content), run, resume=(run / SETTINGS_FILE).is_file())
     return str(run.absolute())

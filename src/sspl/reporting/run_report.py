@@ -26,6 +26,7 @@ from sspl.reporting.page import percent, render, words
 from sspl.reporting.pretext import pretext_pictures
 from sspl.settings import read_settings
 from sspl.training.selection import LAST
+from sspl.weights import BUILT_IN
 
 KINDS: Final = {
     "finetune": "Fine-tuned model",
@@ -216,6 +217,8 @@ def _validation_text(settings: Mapping[str, Any], metrics: Mapping[str, Any]) ->
 def _start_text(settings: Mapping[str, Any]) -> str:
     if not settings.get("pretrained"):
         return "random weights"
+    if settings["pretrained"] == BUILT_IN:
+        return "the weights in the package, learnt from drawn faces"
     folder = Path(settings["pretrained"])
     stage = read_settings(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else {}
     if stage and "tasks" not in stage:
