@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from graphs import write_graph
 from shared import OTHER_TASKS, refused, sspl
 from sspl.data.subsets import every_kth
 from sspl.data.synthetic import write_synthetic
@@ -30,6 +31,7 @@ from sspl.study.results import RESULT_COLUMNS
 from sspl.study.runner import Study
 from sspl.study.study_settings import StudySettings, load_study, open_spec, packaged_studies
 from sspl.study.work import Judged
+from sspl.training.feature_settings import OnnxSettings
 
 SMALL = {"canvas": 48, "input_size": 32, "backbone": {"width": 0.125, "stem_stride": 2}}
 BOTH = {**SMALL, "optim": {"batch_size": 16, "epochs": 1}, "runtime": {"precision": "fp32"}}
@@ -174,7 +176,13 @@ def test_equal_stage_1_is_run_once() -> None:
 
 
 @pytest.mark.parametrize("name", packaged_studies())
-def test_packaged_studies_resolve(name: str) -> None:
+def test_packaged_studies_resolve(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for net in ("faceres", "dlib-face"):
+        write_graph(tmp_path / f"{net}.onnx", ["n", 3, 16, 16])
+    monkeypatch.setenv("SSPL_PEERS", str(tmp_path))
+    monkeypatch.setenv("SSPL_STAGE1", "builtin")
     study = load_study(f"configs/bench/{name}.yaml")
     assert study.name == name
     assert load_study(name, ["seed=5"]).seed == 5
@@ -302,6 +310,10 @@ def test_the_study_of_the_task_has_its_counts_and_fits_its_hours() -> None:
         ({"sections": [{"methods": ["x"], "labels": [2]}]}, "no method is called 'x'; there are"),
         ({"sections": [{"methods": ["hog"], "labels": [2]}]}, "hog has features from outside"),
         ({"sections": [{"methods": ["sspl"], "labels": [1]}]}, "labels must be at least 2"),
+        (
+            {"methods": {"both": {"features": [{"kind": "hog"}, "net.onnx"]}}},
+            "features of kind hog stand alone",
+        ),
         ({"methods": {"hog": {"pretrain": {}}}}, "features come from outside the backbone"),
         ({"methods": {"sspl": {"start": "builtin"}}}, "start is in the place of a stage 1"),
     ],
@@ -341,6 +353,43 @@ def test_a_method_may_start_from_weights_that_are_there(
     Study(study, tmp_path / "study").run(list_cells(study))
     assert asked == [kept, Path("builtin")]
     assert fake.stage1 == 0
+
+
+def test_networks_from_outside_are_told_apart_by_their_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = settings(
+        methods={
+            "one": {"features": "${NETS}/one.onnx,mean=0.5"},
+            "two": {"features": ["${NETS}/one.onnx", {"kind": "run", "path": "builtin"}]},
+            "joined": {"start": "builtin", "finetune": {"features": ["${NETS}/one.onnx"]}},
+        },
+        sections=[
+            {"methods": ["one", "two"], "labels": [12], "subsets": [0], "protocols": ["linear"]},
+            {"methods": ["joined", "scratch"], "labels": [12], "subsets": [0]},
+        ],
+    )
+    cells = list_cells(study)
+    with pytest.raises(SettingsError, match=r"methods\.one: the environment variable NETS is not"):
+        plan(study, cells[0])
+    monkeypatch.setenv("NETS", str(tmp_path))
+    with pytest.raises(SettingsError, match=r"one\.onnx: there is no such file"):
+        plan(study, cells[0])
+
+    def hashes(seed: int, folder: Path) -> list[str]:
+        folder.mkdir(exist_ok=True)
+        write_graph(folder / "one.onnx", ["n", 3, 16, 16], seed=seed)
+        monkeypatch.setenv("NETS", str(folder))
+        return [plan(study, cell).settings_hash for cell in cells]
+
+    first = hashes(0, tmp_path / "here")
+    assert len(set(first)) == 4
+    assert hashes(0, tmp_path / "there") == first
+    changed = [a == b for a, b in zip(hashes(1, tmp_path / "here"), first, strict=True)]
+    assert changed == [False, False, False, True]
+    (given,) = plan(study, cells[0]).features
+    assert isinstance(given, OnnxSettings)
+    assert (given.path, given.mean) == (tmp_path / "here" / "one.onnx", (0.5, 0.5, 0.5))
 
 
 def test_wrong_settings_of_a_method_are_refused_by_its_name() -> None:
@@ -563,10 +612,21 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 
 
 def test_the_command_from_end_to_end(tmp_path: Path) -> None:
+    for number in (0, 1):
+        write_graph(tmp_path / f"{number}.onnx", ["n", 3, 16, 16], seed=number)
+    nets = [str(tmp_path / f"{number}.onnx") for number in (0, 1)]
+    beside = {"features": nets[:1], "frozen_share": "validation"}
+    methods = CONTENT["methods"] | {"nets": {"features": nets}, "joined": {"finetune": beside}}
     content = CONTENT | {
+        "methods": methods,
         "sections": [
-            {"methods": ["sspl"], "labels": [12], "subsets": [0]},
-            {"methods": ["sspl", "hog"], "labels": [12], "subsets": [0], "protocols": ["linear"]},
+            {"methods": ["sspl", "joined"], "labels": [12], "subsets": [0]},
+            {
+                "methods": ["sspl", "hog", "nets"],
+                "labels": [12],
+                "subsets": [0],
+                "protocols": ["linear"],
+            },
             {"methods": ["scratch"], "labels": [12], "subsets": [0], "protocols": ["knn"]},
             {"methods": ["scratch"], "labels": [5000], "subsets": [0]},
         ],
@@ -575,18 +635,21 @@ def test_the_command_from_end_to_end(tmp_path: Path) -> None:
     config, out = tmp_path / "toy.json", tmp_path / "study"
     config.write_text(json.dumps(content))
     planned = sspl("benchmark", "--config", config, "--out", out, "--dry-run").output
-    assert planned.count("to do") == 6
+    assert planned.count("to do") == 8
     assert "pretrained/sspl-prt-pst-pct-" in planned
     assert not out.exists()
     sentence = refused("benchmark", "--config", config, "--out", out)
     assert sentence.startswith(
-        "1 of 5 cells failed, the first is scratch/finetune/labels-5000/subset-0 (5000 labelled "
+        "1 of 7 cells failed, the first is scratch/finetune/labels-5000/subset-0 (5000 labelled "
         "faces are out of range; there are 42 faces)"
     )
     with (out / "results.csv").open() as file:
         rows = {(r["method"], r["protocol"], r["split"]): r for r in csv.DictReader(file)}
-    assert len(rows) == 8
-    for method, protocol in (("sspl", "finetune"), ("hog", "linear"), ("scratch", "knn")):
+    assert len(rows) == 12
+    for method, protocol in (
+        ("sspl", "finetune"), ("hog", "linear"), ("scratch", "knn"), ("nets", "linear"),
+        ("joined", "finetune"),
+    ):  # fmt: skip
         folder = out / "cells" / method / protocol / "labels-12" / "subset-0"
         kept = load_predictions(folder / "predictions-test.npz")
         known = kept.labels >= 0
@@ -603,5 +666,5 @@ def test_the_command_from_end_to_end(tmp_path: Path) -> None:
     assert not (run / "model.safetensors").exists()
     # The same faces are drawn under every protocol, for every method.
     planned = sspl("benchmark", "--config", config, "--out", out, "--dry-run").output
-    assert planned.count("done") == 5
+    assert planned.count("done") == 7
     assert planned.count("failed") == 1

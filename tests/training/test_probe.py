@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from shared import refused
 from shared import sspl as command
 from sspl.data.data_settings import parse_data_spec
 from sspl.data.records import FaceSet
+from sspl.evaluation.evaluate import predict_labelled
 from sspl.inference.tables import PROBABILITY
 from sspl.io.yaml_files import read_yaml
+from sspl.models import feature_cache
 from sspl.models.bundle import load_model, save_decisions
 from sspl.models.decisions import Decisions
 from sspl.models.frozen import FrozenNetwork, JoinedNetwork
 from sspl.training.frozen_heads import HeadsBeside
 from sspl.training.linear_heads import LinearHeads, figure
+from sspl.training.stage_settings import RuntimeSettings
 
 TINY = (
     "--preset", "demo", "--from", "none", "canvas=48", "input_size=32", "backbone.width=0.125",
@@ -151,7 +155,6 @@ def test_what_cannot_be_done_with_it_is_said(root: Path, tmp_path: Path) -> None
 def test_an_interrupted_run_goes_on_with_what_is_kept(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sspl.models import feature_cache
     from sspl.training import frozen_heads
 
     words = (
@@ -196,6 +199,20 @@ def test_a_fine_tuned_network_is_joined(root: Path, joined: Path, tmp_path: Path
     picture = Image.open(str(faces_of(root, "test").images[0]))
     said = [sspl.load(p).predict(picture).probabilities for p in (joined, tmp_path / "packed")]
     assert said[0].tolist() == said[1].tolist()
+
+
+@pytest.mark.parametrize("kind", ["probe", "joined"])
+def test_kept_features_say_what_computed_ones_do(
+    kind: str, root: Path, joined: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, faces = load_model(root / kind), faces_of(root, "test")
+    model = replace(model, flip_average=True)
+    said = predict_labelled(model, faces, RuntimeSettings(precision="fp32"))
+    for _ in range(2):
+        kept = predict_labelled(model, faces, RuntimeSettings(precision="fp32"), kept=tmp_path)
+        assert kept.probabilities == pytest.approx(said.probabilities, abs=1e-6)
+        # The second time no network is asked.
+        monkeypatch.setattr(feature_cache, "compute_features", None)
 
 
 def test_a_joined_run_goes_on_to_the_same_end(root: Path, joined: Path) -> None:

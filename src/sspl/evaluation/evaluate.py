@@ -41,7 +41,8 @@ from sspl.metrics.attributes import (
     remarks,
 )
 from sspl.models.bundle import AttributeModel, load_model
-from sspl.models.scoring import face_probabilities
+from sspl.models.frozen import frozen_part
+from sspl.models.scoring import face_probabilities, kept_logits
 from sspl.training.stage_settings import RuntimeSettings
 
 EVALUATION_COLUMNS = ("positives", "negatives", *ATTRIBUTE_FIGURES, "majority_accuracy")
@@ -88,29 +89,38 @@ def evaluate(
 
 
 def predict_labelled(
-    model: AttributeModel, faces: FaceSet, runtime: RuntimeSettings, by: Sequence[str] = ()
+    model: AttributeModel,
+    faces: FaceSet,
+    runtime: RuntimeSettings,
+    by: Sequence[str] = (),
+    kept: Path | None = None,
 ) -> Predictions:
     """Return a model's predictions of faces whose labels are known, in the model's order.
 
-    `by` names labels outside the model to report by, beside `Male` and `Young`.
+    `by` names labels outside the model to report by, beside `Male` and `Young`; `kept` is as in
+    `labelled_probabilities`.
     """
     groups = groups_of(faces, model.schema.names, by)
-    labels, found = labelled_probabilities(model, faces, runtime)
+    labels, found = labelled_probabilities(model, faces, runtime, kept)
     return Predictions(faces.names, model.schema.names, labels, found.astype(np.float32), groups)
 
 
 def labelled_probabilities(
-    model: AttributeModel, faces: FaceSet, runtime: RuntimeSettings
+    model: AttributeModel, faces: FaceSet, runtime: RuntimeSettings, kept: Path | None = None
 ) -> tuple[Labels, NDArray[np.float64]]:
     """Return the labels int8 and calibrated probabilities (faces, attributes) of labelled faces.
 
-    Both are in the model's order; raises `DataError` naming an attribute without labels.
+    Both are in the model's order; raises `DataError` naming an attribute without labels. Features
+    of frozen networks are read from the folder `kept`, and kept there, where one is given.
     """
     columns = [_column(faces, name) for name in model.schema.names]
     canvases = Canvases(
         [FaceSource(faces, model.box)], model.canvas, None, runtime.cache_gb, runtime.workers
     )
     device = pick_device(runtime.device)
+    if kept is not None and frozen_part(model.network) is not None:
+        logits = kept_logits(model, faces, canvases, device, runtime.precision, kept)
+        return faces.labels[:, columns], model.probabilities(logits)
     found = face_probabilities(model, canvases, device, runtime.precision, title="evaluate")
     return faces.labels[:, columns], found
 

@@ -1,6 +1,7 @@
 """Logits and probabilities of a stage-2 network for faces, in true batches."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,12 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sspl.data.canvases import Canvases
+from sspl.data.records import FaceSet
 from sspl.data.transforms import identity_geometry, normalise, warp_images
 from sspl.device import autocast
 from sspl.io.progress import watched
 from sspl.models.bundle import AttributeModel
 from sspl.models.extractors import shrunk
-from sspl.models.frozen import AnyNetwork, FrozenNetwork, JoinedNetwork
+from sspl.models.feature_cache import face_features
+from sspl.models.frozen import AnyNetwork, FrozenNetwork, JoinedNetwork, frozen_part
 from sspl.settings import Precision
 
 
@@ -98,3 +101,35 @@ def face_probabilities(
         title,
     )
     return model.probabilities(logits)
+
+
+@torch.inference_mode()
+def kept_logits(
+    model: AttributeModel,
+    faces: FaceSet,
+    canvases: Canvases,
+    device: torch.device,
+    precision: Precision,
+    kept: Path,
+) -> NDArray[np.float32]:
+    """Return `face_logits` of a model with frozen networks, whose features the folder `kept` keeps.
+
+    `canvases` are those of the `faces`.
+    """
+    network = model.network.to(device)
+    frozen = frozen_part(network)
+    assert frozen is not None
+    features = [
+        face_features(e, faces, model.box, model.canvas, model.flip_average, device, kept)
+        for e in frozen.parts()
+    ]
+    # Heads are linear: the mean of two logits is the logit of the mean feature.
+    logits = frozen.head(torch.from_numpy(np.concatenate(features, axis=1)).to(device))
+    found: NDArray[np.float32] = logits.cpu().numpy()
+    if isinstance(network, JoinedNetwork):
+        order, size, flip = range(len(canvases)), model.input_size, model.flip_average
+        own = face_logits(
+            network.own, canvases, order, size, flip, device, precision, shrink=network.own_canvas
+        )
+        found = (1 - network.share) * own + network.share * found
+    return found

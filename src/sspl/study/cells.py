@@ -12,17 +12,21 @@ from pydantic import BaseModel
 from sspl.errors import SettingsError
 from sspl.io.user_code import is_user_code
 from sspl.io.weight_headers import stated_checksum
-from sspl.settings import build, merge
+from sspl.settings import Settings, build, merge
+from sspl.study.probe_settings import FeatureSettings
 from sspl.study.study_settings import (
     EVERY_KTH,
     CountSettings,
     MethodSettings,
     Protocol,
     StudySettings,
+    filled,
 )
+from sspl.training.feature_settings import parse_features
 from sspl.training.inheriting import read_start, taken_over
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 from sspl.training.starts import weights_file
+from sspl.weights import BUILT_IN
 
 RESULT_FILE: Final = "result.json"
 FAILURE_FILE: Final = "failure.json"
@@ -32,9 +36,9 @@ STAGE2: Final[dict[str, Any]] = {"select_by": "accuracy"}
 KTH: Final = -1
 """In place of a subset's seed: every k-th face."""
 
-S = TypeVar("S", PretrainSettings, FinetuneSettings)
+S = TypeVar("S", bound=Settings)
 
-_MACHINE: Final = {"data", "runtime", "pretrained"}
+_MACHINE: Final = {"data", "runtime", "pretrained", "kept_features"}
 """Settings that say where things are and how fast they run, not what is learnt."""
 
 
@@ -74,6 +78,8 @@ class StudyPlan:
     Args:
         cell: which.
         method: its method.
+        start: weights that are there already, or None.
+        features: networks from outside, side by side in the place of the backbone.
         pretrain: stage 1, or None.
         stage1: name of the folder of stage 1, the same for equal settings; empty without.
         finetune: stage 2; the probes take from it the faces, sizes and what to select by.
@@ -84,6 +90,8 @@ class StudyPlan:
 
     cell: Cell
     method: MethodSettings
+    start: Path | None
+    features: tuple[FeatureSettings, ...]
     pretrain: PretrainSettings | None
     stage1: str
     finetune: FinetuneSettings
@@ -133,6 +141,7 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
     method = study.methods[cell.method]
     count = study.counts.get(cell.labels)
     where = f"methods.{cell.method}"
+    own = _Own(where, method)
     seed = {"seed": study.seed + cell.repeat}
     pretrain = None
     if method.pretrain is not None:
@@ -142,17 +151,17 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
             _preset(study.preset, "pretrain"),
             study.pretrain,
             seed,
-            method.pretrain,
+            own.pretrain,
         )
     finetune = _built(
         FinetuneSettings,
         where,
         STAGE2,
-        _stage2_preset(study.preset, method.start),
+        _stage2_preset(study.preset, own.start),
         study.finetune,
         count.finetune if count else {},
         seed,
-        method.finetune,
+        own.finetune,
         {"labels": _labels(cell, count)},
     )
     unlabelled = unlabelled_of(study, method)
@@ -160,9 +169,9 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
     identity = {
         "protocol": cell.protocol,
         "data": study.data,
-        "stage1": stage1 if pretrain else _of_start(method.start),
+        "stage1": stage1 if pretrain else _of_start(own.start),
         "finetune": _stage2_dump(finetune),
-        "features": _dump(method.features),
+        "features": [_by_content(_dumped(f)) for f in own.features] or None,
         "probe": None if cell.protocol == "finetune" else _dump(getattr(study, cell.protocol)),
     }
     minutes = getattr(study.minutes, cell.protocol)
@@ -171,6 +180,8 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
     return StudyPlan(
         cell,
         method,
+        own.start,
+        own.features,
         pretrain,
         _stage1_name(pretrain, _hash(stage1)),
         finetune,
@@ -178,6 +189,22 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
         minutes,
         method.minutes or study.minutes.pretrain,
     )
+
+
+class _Features(Settings):
+    features: tuple[FeatureSettings, ...]
+
+
+class _Own:
+    """What a method says for itself, its environment variables filled in."""
+
+    def __init__(self, where: str, method: MethodSettings) -> None:
+        given = {"start", "pretrain", "finetune", "features"}
+        content = filled(method.model_dump(mode="json", include=given), where)
+        self.start = Path(content["start"]) if content["start"] else None
+        self.pretrain, self.finetune = content["pretrain"] or {}, content["finetune"]
+        each = [parse_features(f) if isinstance(f, str) else f for f in content["features"]]
+        self.features = _built(_Features, where, {"features": each}).features
 
 
 def _stage2_preset(name: str, start: Path | None) -> dict[str, Any]:
@@ -215,9 +242,40 @@ def _built(kind: type[S], where: str, *layers: dict[str, Any]) -> S:
 
 
 def _dump(settings: BaseModel | None) -> dict[str, Any] | None:
-    if settings is None:
-        return None
-    return settings.model_dump(mode="json", exclude=_MACHINE, exclude_defaults=True)
+    return None if settings is None else _dumped(settings)
+
+
+def _dumped(settings: BaseModel) -> dict[str, Any]:
+    content = settings.model_dump(mode="json", exclude=_MACHINE, exclude_defaults=True)
+    if weights := content.get("backbone_weights"):
+        content["backbone_weights"] = _content(weights)
+    if isinstance(features := content.get("features"), list):
+        content["features"] = [_by_content(each) for each in features]
+    return content
+
+
+def _by_content(features: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a network from outside with what its file holds for where it lies."""
+    return {k: _content(v) if k == "path" else v for k, v in features.items()}
+
+
+def _content(path: str) -> str:
+    """Return what tells the content of a run, of weights or of any other file from others'."""
+    file = Path(path.rpartition(":")[0] if is_user_code(path) else path)
+    if file.is_dir() or str(file) == BUILT_IN:
+        file = weights_file(file)
+    if file.suffix == ".safetensors" and (checksum := stated_checksum(file)):
+        return checksum
+    if not file.is_file():
+        raise SettingsError(f"{path}: there is no such file.")
+    about = file.stat()
+    return _digest(file, about.st_size, about.st_mtime_ns)
+
+
+@cache
+def _digest(file: Path, size: int, changed: int) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _of_start(start: Path | None) -> dict[str, str | None] | None:

@@ -206,7 +206,7 @@ class Study:
         found = (
             finetuned(settings, folder / "run", self.settings.keep_models)
             if each.cell.protocol == "finetune"
-            else probed(settings, each.method.features, self._probe(each))
+            else probed(settings, each.features, self._probe(each))
         )
         figures = {
             split: describe(p, judge(p, found.rates), resamples=0)
@@ -224,7 +224,7 @@ class Study:
         return self.settings.linear if each.cell.protocol == "linear" else self.settings.knn
 
     def _stage2(self, each: StudyPlan) -> FinetuneSettings:
-        source = each.method.start
+        source = each.start
         if each.pretrain is not None:
             source = (self.stage1 / each.stage1).absolute()
         kept = each.finetune.kept_features or (self.out / "features").absolute()

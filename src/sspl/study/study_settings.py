@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from sspl.data.data_settings import DataSettings, parse_data_spec
 from sspl.errors import SettingsError
 from sspl.settings import Settings, build, merge, read_settings
-from sspl.study.probe_settings import FeatureSettings, KNNSettings
+from sspl.study.probe_settings import FeatureSettings, HogSettings, KNNSettings
 from sspl.training.feature_settings import LinearSettings
 
 Protocol = Literal["finetune", "linear", "knn"]
@@ -30,7 +30,8 @@ class MethodSettings(Settings):
     `start` names weights that are there already, in the place of a stage 1 of its own. `pretrain`
     and `finetune` are settings of the two stages, laid over those of the study; without `pretrain`
     there is no stage 1. `features` takes the place of the backbone. `minutes` is the budget of
-    stage 1, where it is not that of the study, as `unlabelled` are its faces.
+    stage 1, where it is not that of the study, as `unlabelled` are its faces. `${NAME}` stands for
+    an environment variable, asked for when the method has cells to run.
     """
 
     pretrain: dict[str, Any] | None = Field(
@@ -42,8 +43,10 @@ class MethodSettings(Settings):
     start: Path | None = Field(
         None, description="run of stage 1 that is there already, or builtin; none: its own, if any"
     )
-    features: FeatureSettings | None = Field(
-        None, description="an extractor from outside, in the place of the backbone"
+    features: tuple[str | FeatureSettings, ...] = Field(
+        (),
+        description="networks from outside, side by side in the place of the backbone: "
+        "PATH[,key=value...], or settings",
     )
     minutes: float | None = Field(
         None, gt=0, description="budget of stage 1, where it is not that of the study"
@@ -52,14 +55,21 @@ class MethodSettings(Settings):
         (), description="faces of stage 1 where they, or their masks, are not those of the study"
     )
 
+    @field_validator("features", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | Mapping) else value or ()
+
     @model_validator(mode="after")
     def _one_kind(self) -> "MethodSettings":
-        if self.start is not None and (self.pretrain is not None or self.features is not None):
+        if self.start is not None and (self.pretrain is not None or self.features):
             raise ValueError("start is in the place of a stage 1: give no pretrain or features")
-        if self.features is not None and (self.pretrain is not None or self.finetune):
+        if self.features and (self.pretrain is not None or self.finetune):
             raise ValueError(
                 "features come from outside the backbone: give no pretrain or finetune"
             )
+        if len(self.features) > 1 and any(isinstance(f, HogSettings) for f in self.features):
+            raise ValueError("features of kind hog stand alone, without networks beside them")
         return self
 
 
@@ -175,8 +185,7 @@ class StudySettings(Settings):
                         f"sections.{number}.methods: no method is called '{method}'; "
                         f"there are {', '.join(self.methods)}"
                     )
-                outside = self.methods[method].features is not None
-                if outside and "finetune" in section.protocols:
+                if self.methods[method].features and "finetune" in section.protocols:
                     raise ValueError(
                         f"sections.{number}: {method} has features from outside the backbone, "
                         "which cannot be fine-tuned; use the protocols linear and knn"
@@ -233,13 +242,31 @@ def open_spec(spec: str) -> DataSettings:
 
     Paths come out absolute.
     """
+    where = f"data '{spec}'"
+    return parse_data_spec(_filled(spec, where, "give the data on the command line")).absolute()
+
+
+def filled(content: Any, where: str) -> Any:
+    """Return JSON values with environment variables in place of `${NAME}`, at any depth.
+
+    Raises `SettingsError`, beginning with `where`, for one that is not set.
+    """
+    match content:
+        case str():
+            return _filled(content, where, "leave its cells out by --only")
+        case Mapping():
+            return {key: filled(value, where) for key, value in content.items()}
+        case Iterable():
+            return [filled(value, where) for value in content]
+    return content
+
+
+def _filled(text: str, where: str, instead: str) -> str:
     try:
-        filled = Template(spec).substitute(os.environ)
+        return Template(text).substitute(os.environ)
     except KeyError as absent:
         raise SettingsError(
-            f"data '{spec}': the environment variable {absent.args[0]} is not set; set it, or give "
-            "the data on the command line."
+            f"{where}: the environment variable {absent.args[0]} is not set; set it, or {instead}."
         ) from None
     except ValueError:
-        raise SettingsError(f"data '{spec}': write ${{NAME}} for a variable, $$ for $.") from None
-    return parse_data_spec(filled).absolute()
+        raise SettingsError(f"{where}: write ${{NAME}} for a variable, $$ for $.") from None

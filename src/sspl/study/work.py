@@ -1,7 +1,7 @@
 """What is computed in one cell: fine-tuning or a probe, chosen on validation, judged on test."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,14 @@ from sspl.evaluation.predictions import Predictions
 from sspl.io.run_files import SETTINGS_FILE, finished
 from sspl.metrics.attributes import positive_rates
 from sspl.models.bundle import load_model
-from sspl.models.extractors import canvas_for
-from sspl.models.feature_cache import compute_features, face_features
+from sspl.models.feature_cache import compute_features
 from sspl.models.model_metadata import MODEL_FILE
 from sspl.study.features import hog_extractor, network_extractor, some_canvases
 from sspl.study.probe_settings import FeatureSettings, HogSettings, KNNSettings
 from sspl.study.probes import fit_probe
 from sspl.training.feature_settings import LinearSettings
-from sspl.training.feature_source import open_extractor
 from sspl.training.finetune import Finetuning, finetune
+from sspl.training.frozen_heads import FrozenFeatures
 from sspl.training.linear_heads import LabelledFeatures
 from sspl.training.partition import Partition, partition
 from sspl.training.selection import LAST, selection
@@ -59,7 +58,7 @@ def finetuned(settings: FinetuneSettings, run: Path, keep_model: bool) -> Judged
     parts, model = partition(settings), load_model(run)
     judged = {"val": parts.val} if len(parts.val) else {}
     predictions = {
-        split: predict_labelled(model, faces, settings.runtime)
+        split: predict_labelled(model, faces, settings.runtime, kept=settings.kept_features)
         for split, faces in (judged | {"test": _test(settings)}).items()
     }
     remove_state(run)
@@ -77,12 +76,12 @@ def remove_state(run: Path) -> None:
 
 def probed(
     settings: FinetuneSettings,
-    outside: FeatureSettings | None,
+    outside: Sequence[FeatureSettings],
     probe: LinearSettings | KNNSettings,
 ) -> Judged:
-    """Fit a probe on frozen features: those of the backbone, or of an extractor from outside.
+    """Fit a probe on frozen features: those of the backbone, or of networks from outside.
 
-    Features of a network from outside are kept where the settings say, to be computed once.
+    Features of networks from outside are kept where the settings say, to be computed once.
     """
     assert settings.data is not None
     begun = time.monotonic()
@@ -109,22 +108,22 @@ def probed(
 
 
 def _features(
-    settings: FinetuneSettings, outside: FeatureSettings | None, parts: Partition
+    settings: FinetuneSettings, outside: Sequence[FeatureSettings], parts: Partition
 ) -> Callable[[FaceSet], NDArray[np.float32]]:
     """Return what gives features of faces, float32 (n, features)."""
     assert settings.data is not None
     box, canvas = settings.data.box_of(parts.train), settings.canvas
     device, precision = pick_device(settings.runtime.device), settings.runtime.precision
-    if outside is not None and not isinstance(outside, HogSettings):
-        frozen, mirrored = open_extractor(outside), settings.flip_average
-        kept = settings.kept_features
-        side = canvas_for([frozen])
-        return lambda faces: face_features(frozen, faces, box, side, mirrored, device, kept)
+    hog = [each for each in outside if isinstance(each, HogSettings)]
+    networks = [each for each in outside if not isinstance(each, HogSettings)]
+    if networks:
+        flip, kept = settings.flip_average, settings.kept_features
+        return FrozenFeatures(networks, box, flip, settings.runtime.device, kept).of
     # Statistics that need no labels come from training faces that were not drawn, where there are.
     faces = parts.rest if len(parts.rest) else parts.train
     plain = some_canvases(faces, settings.data.box_of(faces), canvas)
-    if outside is not None:
-        extract = hog_extractor(outside, plain, settings.input_size)
+    if hog:
+        extract = hog_extractor(hog[0], plain, settings.input_size)
     else:
         network, mirrored = Finetuning(settings).network, settings.flip_average
         size = settings.input_size

@@ -41,7 +41,7 @@ class FrozenFeatures:
         box: part of each picture.
         mirrored: whether features are averaged over the mirror image.
         device: where the networks run.
-        kept: folder in which computed features are kept.
+        kept: folder in which computed features are kept, None: nowhere.
         least: side in px that the canvas must have at least.
     """
 
@@ -51,7 +51,7 @@ class FrozenFeatures:
         box: Box,
         mirrored: bool,
         device: str,
-        kept: Path,
+        kept: Path | None,
         least: int = 1,
     ) -> None:
         if not settings:
