@@ -2,6 +2,10 @@
 
 import importlib.util
 import json
+import os
+import shutil
+import subprocess
+import sys
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +18,7 @@ from click.testing import CliRunner, Result
 from scipy.special import logit
 from torch import Tensor, nn
 
+import sspl as sspl_package
 from sspl.cli.main import cli
 from sspl.data.data_settings import DataSettings
 from sspl.data.images import Box
@@ -67,6 +72,32 @@ def refused(*arguments: object) -> str:
     sentence = str(result.exception)
     assert "\n" not in sentence
     return sentence
+
+
+def ran_with(
+    folder: Path, added: Path, into: str, listed: str, lines: dict[str, str], code: str
+) -> str:
+    """Return what code prints with a copy of the package that has one more file.
+
+    `added` is put into a package, and in the file `listed` texts are replaced by others.
+    """
+    package = folder / "sspl"
+    shutil.copytree(Path(sspl_package.__file__).parent, package)
+    shutil.copy(added, package / into)
+    text = (package / listed).read_text(encoding="utf-8")
+    for old, new in lines.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (package / listed).write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def learn(stage: str, data: object, out: Path, *more: object) -> Result:

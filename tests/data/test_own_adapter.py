@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared import refused, sspl
+from shared import ran_with, refused, sspl
 from sspl.data.data_settings import DataSettings, names_data, parse_data_spec
 from sspl.data.inputs import of_faces, of_file
 from sspl.data.synthetic import render_face
@@ -184,3 +184,22 @@ def test_its_file_is_an_input_of_faces_without_labels_too(tmp_path: Path) -> Non
     data = parse_data_spec(spec(fairface(tmp_path)))
     for faces in (data.stream(("train",)), data.open().split("val")):
         assert of_faces(faces)[0] == of_file(f"data adapter {FILE}", FILE)
+
+
+def test_a_data_set_becomes_built_in_by_its_file_and_its_place(tmp_path: Path) -> None:
+    """A copy of the package with the file, its import and its name in the list reads it."""
+    first = "from sspl.data.adapters.folder import FOLDER\n"
+    lines = {
+        first: f"from sspl.data.adapters.fairface import FAIRFACE\n{first}",
+        "UTKFACE, ": "UTKFACE, FAIRFACE, ",
+    }
+    faces = fairface(tmp_path / "faces")
+    code = (
+        "from sspl.data.data_settings import parse_data_spec\n"
+        f"print(parse_data_spec('fairface:{faces}').open().schema.names)\n"
+        "from sspl.data.adapters import format_fault\nprint(format_fault('fairfase'))"
+    )
+    into = "data/adapters"
+    names, fault = ran_with(tmp_path, FILE, into, f"{into}/__init__.py", lines, code).splitlines()
+    assert names == "('Male',)"
+    assert "fairface" in fault.partition(";")[2]

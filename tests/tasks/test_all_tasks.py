@@ -1,9 +1,6 @@
 """What holds of every task that comes along, and how a task's own settings reach it."""
 
 import math
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from shared import ran_with
 from sspl.data import GeometrySettings, draw_geometry, normalise, render_face, warp_images
 from sspl.data.transforms import warp_masks
 from sspl.domain import load_taxonomy
@@ -202,22 +200,11 @@ cli(["settings", "pretrain"])
 
 def test_a_task_becomes_built_in_by_its_file_and_a_line(tmp_path: Path) -> None:
     """A copy of the package in which nothing but that is changed knows it everywhere."""
-    package = tmp_path / "sspl"
-    shutil.copytree(ROOT / "src" / "sspl", package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "examples" / "jigsaw.py", package / "tasks")
-    listed = package / "tasks" / "built_in.py"
-    line = '    "attributes": "KnownAttributes",\n'
-    text = listed.read_text(encoding="utf-8")
-    assert text.count(line) == 1
-    listed.write_text(text.replace(line, f'{line}    "jigsaw": "Jigsaw",\n'), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", JIGSAW_BUILT_IN],
-        env={"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    first, smoothing, wrong, *lines = done.stdout.splitlines()
+    last = '    "attributes": "KnownAttributes",\n'
+    line = {last: f'{last}    "jigsaw": "Jigsaw",\n'}
+    example = ROOT / "examples" / "jigsaw.py"
+    said = ran_with(tmp_path, example, "tasks", "tasks/built_in.py", line, JIGSAW_BUILT_IN)
+    first, smoothing, wrong, *lines = said.splitlines()
     assert (first, smoothing) == ("jigsaw True False", "0.1")
     assert wrong.startswith("task.jigsaw.label_smoothing: input should be less than 1")
     assert ["task.jigsaw.label_smoothing", "=", "0.0"] in [line.split()[:3] for line in lines]
