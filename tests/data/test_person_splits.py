@@ -87,8 +87,10 @@ def test_the_command_writes_what_maad_reads(tmp_path: Path) -> None:
     }
     faces = open_faces("maad", tmp_path, split_file=out)
     assert Counter(faces.splits) == {"train": 21, "test": 6, "val": 3}
-    parts = {s: {p for p, q in zip(faces.groups["identity"], faces.splits, strict=True) if q == s}
-             for s in ("train", "val", "test")}  # fmt: skip
+    parts = {
+        s: {p for p, q in zip(faces.groups["identity"], faces.splits, strict=True) if q == s}
+        for s in ("train", "val", "test")
+    }
     assert not parts["train"] & (parts["val"] | parts["test"])
     with out.open() as file:
         assert next(csv.reader(file)) == ["name", "split"]

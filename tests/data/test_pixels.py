@@ -309,12 +309,23 @@ def tiff_of(
     blob = stored.astype(samples.dtype.newbyteorder(end)).tobytes()
     strips = bands if planar == 2 else 1
     bits = samples.dtype.itemsize * 8
-    tags: dict[int, tuple[str, list[int]]] = {
-        256: ("I", [width]), 257: ("I", [height]), 258: ("H", [bits] * bands), 259: ("H", [1]),
-        262: ("H", [photometric]), 273: ("I", [0] * strips), 277: ("H", [bands]),
-        278: ("I", [height]), 279: ("I", [len(blob) // strips] * strips), 284: ("H", [planar]),
-        339: ("H", [sample_format] * bands),
-    } | ({338: ("H", list(extra))} if extra else {}) | {t: ("I", [v]) for t, v in more}  # fmt: skip
+    tags: dict[int, tuple[str, list[int]]] = (
+        {
+            256: ("I", [width]),
+            257: ("I", [height]),
+            258: ("H", [bits] * bands),
+            259: ("H", [1]),
+            262: ("H", [photometric]),
+            273: ("I", [0] * strips),
+            277: ("H", [bands]),
+            278: ("I", [height]),
+            279: ("I", [len(blob) // strips] * strips),
+            284: ("H", [planar]),
+            339: ("H", [sample_format] * bands),
+        }
+        | ({338: ("H", list(extra))} if extra else {})
+        | {t: ("I", [v]) for t, v in more}
+    )
     place = 8 + 2 + 12 * len(tags) + 4
     sizes = [struct.calcsize(f"{len(v)}{k}") for k, v in tags.values()]
     data = place + sum(size for size in sizes if size > 4)

@@ -267,8 +267,11 @@ def test_photographs_have_the_proportions_of_aligned_faces() -> None:
     found = []
     for index in range(120):
         mask = render_face(2, index, 112, "photo").mask
-        at = {n: np.argwhere(mask == CLASSES.index(n)).mean(0) for n in ("l_eye", "r_eye")
-              if (mask == CLASSES.index(n)).any()}  # fmt: skip
+        at = {
+            n: np.argwhere(mask == CLASSES.index(n)).mean(0)
+            for n in ("l_eye", "r_eye")
+            if (mask == CLASSES.index(n)).any()
+        }
         if len(at) < 2:
             continue
         apart = np.hypot(*(at["l_eye"] - at["r_eye"]))

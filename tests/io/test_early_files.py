@@ -113,8 +113,11 @@ def test_no_content_hides_another() -> None:
     assert renamed_keys({"pst": "plain"}) == {"pst": "plain"}
 
 
-@given(st.dictionaries(st.from_regex(r"(network\.)?(trunk|backbone|head)\.[ab]", fullmatch=True),
-                       st.integers()))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.from_regex(r"(network\.)?(trunk|backbone|head)\.[ab]", fullmatch=True), st.integers()
+    )
+)
 def test_no_tensor_is_lost(tensors: dict[str, int]) -> None:
     renamed = renamed_tensors(tensors)
     assert sorted(renamed.values()) == sorted(tensors.values())

@@ -37,8 +37,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own = ("--backbone", f"{root / 'own.py'}:Plain")
     task = ("tasks=[prt]", "task.prt.patch_size=32")
     sspl("pretrain", *learn, *own, *task, "--out", root / "pre")
-    sspl("finetune", *learn, *own, "--from", root / "pre", "--out", root / "fine",
-         "head.pooling=average")  # fmt: skip
+    sspl(
+        "finetune",
+        *learn,
+        *own,
+        "--from",
+        root / "pre",
+        "--out",
+        root / "fine",
+        "head.pooling=average",
+    )
     (root / "ran").unlink()
     return root
 
@@ -132,8 +140,10 @@ def test_a_packed_model_needs_it_too(root: Path, tmp_path: Path) -> None:
 def test_a_class_that_is_none_is_refused(body: str, reason: str, tmp_path: Path) -> None:
     head = "from sspl.models.backbones.base import Backbone\n"
     if "def" in body:
-        body = f"class Mine(Backbone):\n    def __init__(self, settings): super().__init__()\n" \
-               f"    def parts(self): return []\n    {body}"  # fmt: skip
+        body = (
+            f"class Mine(Backbone):\n    def __init__(self, settings): super().__init__()\n"
+            f"    def parts(self): return []\n    {body}"
+        )
     (tmp_path / "mine.py").write_text(head + body + "\n")
     pinned = trust(f"{tmp_path / 'mine.py'}:Mine")
     with pytest.raises(SettingsError, match=f"--backbone mine.py:Mine.*{reason}"):

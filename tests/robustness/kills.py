@@ -326,8 +326,16 @@ class Trials:
             "parser", "train", pictures, masks, "--pairs", 12, "size=64", "view=32", "steps=24",
             "batch_size=4", "model.width=0.125", "precision=fp32", "save_every=5", "--resume",
         )  # fmt: skip
-        run = ("parser", "run", self.folder / "parser", pictures, "--short-side", 32,
-               "--batch-size", 4)  # fmt: skip
+        run = (
+            "parser",
+            "run",
+            self.folder / "parser",
+            pictures,
+            "--short-side",
+            32,
+            "--batch-size",
+            4,
+        )
         pre = (
             "pretrain", "--preset", "demo", "--data", f"celeba:{faces},masks={masks}", *TINY,
             "task.prt.patch_size=32", "task.prt.grid=2", "optim.epochs=3", "save_every=2",

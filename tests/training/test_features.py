@@ -64,8 +64,10 @@ def test_side_and_layout_are_read_from_the_graph(layout: str, tmp_path: Path) ->
     shape = ["n", 3, 20, 20] if layout == "nchw" else ["n", 20, 20, 3]
     extractor = opened(str(write_graph(tmp_path / "net.onnx", shape, layout)))
     assert (extractor.about.side, extractor.about.layout) == (20, layout)
-    tensors = {t.name: torch.from_numpy(onnx.numpy_helper.to_array(t).copy()) for t in
-               pooling_graph(shape, layout).graph.initializer}  # fmt: skip
+    tensors = {
+        t.name: torch.from_numpy(onnx.numpy_helper.to_array(t).copy())
+        for t in pooling_graph(shape, layout).graph.initializer
+    }
     view = pixels(2, 20).float() / 255
     maps = nn.functional.conv2d(view, tensors["weight"], tensors["bias"], padding=1).relu()
     assert torch.allclose(extractor(pixels(2, 20).float()), maps.mean((2, 3)), atol=1e-5)
@@ -83,9 +85,12 @@ def test_weights_in_a_file_beside_the_graph_come_along(tmp_path: Path) -> None:
     proto = pooling_graph(["n", 3, 16, 16])
     whole = write_graph(tmp_path / "whole.onnx", ["n", 3, 16, 16])
     onnx.save(
-        proto, tmp_path / "net.onnx", save_as_external_data=True, location="net.bin",
+        proto,
+        tmp_path / "net.onnx",
+        save_as_external_data=True,
+        location="net.bin",
         size_threshold=0,
-    )  # fmt: skip
+    )
     extractor = opened(str(tmp_path / "net.onnx"))
     (tmp_path / "net.bin").unlink()
     there = OnnxExtractor(extractor.about)

@@ -11,16 +11,20 @@ from sspl.cli.values import file_in, file_out
 @click.command()
 @click.argument("readme", type=file_in)
 @click.option(
-    "--from", "tables", required=True, multiple=True,
+    "--from",
+    "tables",
+    required=True,
+    multiple=True,
     type=file_in,
     help="results.csv of a study; NAME-differences.csv beside NAME.csv is used too. Repeatable.",
-)  # fmt: skip
+)
 @click.option("--brief", is_flag=True, help="One table of fine-tuning.")
 @click.option("--method", "methods", multiple=True, help="Show this method; all unless given.")
 @click.option(
-    "--picture", type=file_out,
+    "--picture",
+    type=file_out,
     help="Also draw the curves of the first table, as PNG (pip install '.[plots]').",
-)  # fmt: skip
+)
 @json_option
 def results(
     readme: Path,

@@ -91,7 +91,7 @@ class Name(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Start(Name):
+class StartType(Name):
     """A run or model that is there, or the word for the weights in the package."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -188,7 +188,7 @@ class Device(Text):
 device_value = Device()
 path_in = Name(path_type=Path)
 folder_in = Name(exists=True, path_type=Path)
-start_in = Start(exists=True, path_type=Path)
+start_in = StartType(exists=True, path_type=Path)
 folder_out = FolderOut(path_type=Path)
 file_out = FileOut()
 host_value = Host()

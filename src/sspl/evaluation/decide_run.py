@@ -129,10 +129,13 @@ def decide(
     kept = accuracy is not None and never_sure(decisions, names)
     found = Predictions(faces.names, names, labels, probabilities.astype(np.float32))
     summary = {
-        "rule": rule or _rule_before(run), "sure_accuracy": accuracy,
-        "given": ({} if rule else _given_before(run)) | dict(given), "faces": len(faces),
-        "validation": own, "attributes": decided_summary(found, decisions),
-    }  # fmt: skip
+        "rule": rule or _rule_before(run),
+        "sure_accuracy": accuracy,
+        "given": ({} if rule else _given_before(run)) | dict(given),
+        "faces": len(faces),
+        "validation": own,
+        "attributes": decided_summary(found, decisions),
+    }
     if kept:
         return Decided(summary | {"kept": True}, (), kept=True)
     save_decisions(run, model, decisions)

@@ -19,7 +19,6 @@ from sspl.inference.graphs import split_prelus
 from sspl.inference.portable import (
     INPUT,
     OUTPUT,
-    SUFFIX,
     Int8Metadata,
     PortableMetadata,
     pack,
@@ -31,6 +30,7 @@ from sspl.io.runs import versions
 from sspl.models.bundle import AttributeModel
 from sspl.models.frozen import frozen_part
 from sspl.models.scoring import logits_of
+from sspl.onnx import ONNX_SUFFIX
 from sspl.onnx.files import onnx, onnxruntime, start_session
 from sspl.onnx.writing import OPSET, trace_onnx
 
@@ -113,8 +113,8 @@ def _export(
 
 def _metadata_file(out: Path) -> Path:
     """Return where the metadata go; refuse a name that would cost the user another file."""
-    if out.suffix != SUFFIX:
-        raise SsplError(f"{out}: give the file a name that ends in {SUFFIX}.")
+    if out.suffix != ONNX_SUFFIX:
+        raise SsplError(f"{out}: give the file a name that ends in {ONNX_SUFFIX}.")
     beside = out.with_suffix(".json")
     if beside.exists() and not out.exists():
         raise SsplError(f"{beside} is already there; choose another name than {out.name}.")

@@ -17,14 +17,14 @@ from sspl.data.images import Box
 from sspl.domain.attributes import attribute_fault
 from sspl.errors import DataError, SettingsError
 from sspl.io.files import parse_json
+from sspl.io.weight_headers import METADATA_KEY
 from sspl.models.decisions import check_decisions
 from sspl.models.model_metadata import MOST_SIDE, read_metadata
+from sspl.onnx import ONNX_SUFFIX
 from sspl.onnx.files import external_tensors, onnx, onnxruntime, parse_onnx, start_session
 from sspl.settings import Settings, build
 
-SUFFIX: Final = ".onnx"
 ROUNDING: Final = 1e-6
-METADATA_KEY: Final = "sspl"
 INPUT: Final = "images"
 OUTPUT: Final = "probabilities"
 
@@ -111,7 +111,7 @@ def stated_box(path: Path) -> Box:
 
     Raises `DataError` when there is no model in `path`, or a damaged one.
     """
-    if path.suffix != SUFFIX:
+    if path.suffix != ONNX_SUFFIX:
         return read_metadata(path).box
     if not path.is_file():
         raise DataError(f"{path}: no such model file; make it with 'sspl export'.")

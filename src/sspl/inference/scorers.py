@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -15,12 +15,11 @@ from sspl.errors import SettingsError
 from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.decisions import Decisions
 from sspl.models.scoring import logits_of
+from sspl.onnx import ONNX_SUFFIX
 from sspl.settings import Precision
 
 if TYPE_CHECKING:
     from sspl.inference.portable import PortableModel
-
-ONNX_SUFFIX: Final = ".onnx"
 
 
 class Scorer(Protocol):

@@ -193,8 +193,13 @@ def _stage_1(settings: LearnSettings, out: Path, crops: Path, faces: int, steps:
     data = DataSettings(format="folder", root=crops, masks=masks, crop=CROP)
     _say(steps, "parse")
     if not finished(run):
-        make_masks(open_parser(START), DataSettings(format="folder", root=crops).open(), masks,
-                   MASKS_AT_ONCE, "skip")  # fmt: skip
+        make_masks(
+            open_parser(START),
+            DataSettings(format="folder", root=crops).open(),
+            masks,
+            MASKS_AT_ONCE,
+            "skip",
+        )
         given = {
             "seed": settings.seed,
             "data": [data.absolute().model_dump(exclude_unset=True)],

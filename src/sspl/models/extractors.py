@@ -211,9 +211,13 @@ def canvas_for(extractors: Sequence[Extractor], least: int = 1) -> int:
 
 
 def read_graph(
-    content: bytes, name: str, pixels: PixelSettings, size: int | None, layout: Layout | None,
+    content: bytes,
+    name: str,
+    pixels: PixelSettings,
+    size: int | None,
+    layout: Layout | None,
     output: str | None,
-) -> OnnxExtractor:  # fmt: skip
+) -> OnnxExtractor:
     """Return the extractor in the bytes of an ONNX graph that keeps nothing in other files.
 
     Args:

@@ -138,9 +138,12 @@ def face_features(
     if folder is None:
         return missing(faces)
     identity = {
-        "extractor": extractor.digest(), "box": box, "canvas": canvas, "mirrored": mirrored,
+        "extractor": extractor.digest(),
+        "box": box,
+        "canvas": canvas,
+        "mirrored": mirrored,
         "cut": None if faces.cut is None else [faces.cut.box, faces.cut.canvas],
-    }  # fmt: skip
+    }
     cache = FeatureCache(folder, identity)
     digests = [picture_digest(picture) for picture in faces.images]
     with locked(cache.lock(), wait=True):

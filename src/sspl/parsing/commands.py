@@ -23,6 +23,7 @@ from sspl.io.files import write_json
 from sspl.io.progress import watched
 from sspl.io.runs import claimed_run, start_run, write_metrics
 from sspl.metrics.pixels import confusion_matrix
+from sspl.onnx import ONNX_SUFFIX
 from sspl.parsing.landmarks import NAME as LANDMARKS
 from sspl.parsing.landmarks import LandmarkParser
 from sspl.parsing.model import ParserModel, load_parser, save_parser
@@ -35,7 +36,6 @@ from sspl.parsing.training import train_parser
 
 log = logging.getLogger(__name__)
 
-ONNX_SUFFIX: Final = ".onnx"
 BATCH: Final = 16
 EXTENT: Final = (
     "steps",

@@ -19,12 +19,12 @@ from sspl.domain.taxonomy import BUILT_IN, MAX_CLASSES, UNKNOWN, Taxonomy, load_
 from sspl.errors import DataError, SettingsError
 from sspl.models.extractor_settings import Three
 from sspl.models.extractors import NUMBERS
+from sspl.onnx import ONNX_SUFFIX
 from sspl.onnx.files import external_files, parse_onnx, run_in_batches, start_session
 from sspl.parsing.network import resize
 from sspl.parsing.parser import Ids, Pixels
 from sspl.settings import Settings, build, read_settings
 
-SUFFIX: Final = ".onnx"
 NEAREST: Final = Image.Resampling.NEAREST
 
 Side = Annotated[int, Field(ge=32, le=4096)]
@@ -76,7 +76,7 @@ def read_parser_settings(path: Path) -> OnnxParserSettings:
     if not path.is_file():
         raise DataError(
             f"{path}: no such file; it must name the classes, input size and normalisation of "
-            f"the parser {path.with_suffix(SUFFIX).name}."
+            f"the parser {path.with_suffix(ONNX_SUFFIX).name}."
         )
     try:
         return build(OnnxParserSettings, read_settings(path))

@@ -13,16 +13,17 @@ from sspl.domain.taxonomy import BUILT_IN, Taxonomy, load_taxonomy
 from sspl.errors import SsplError
 from sspl.io.files import write_bytes, write_text
 from sspl.io.locks import claimed
+from sspl.models.model_metadata import HALF_RANGE
+from sspl.onnx import ONNX_SUFFIX
 from sspl.onnx.files import start_session
 from sspl.onnx.writing import OPSET, trace_onnx
 from sspl.parsing.model import ParserModel
 from sspl.parsing.network import resize
 from sspl.parsing.network_parser import network_size
-from sspl.parsing.onnx_parser import SUFFIX, OnnxParserSettings
+from sspl.parsing.onnx_parser import OnnxParserSettings
 from sspl.parsing.training import mirror_ids
 from sspl.settings import dump_yaml
 
-HALF_RANGE: Final = 127.5
 TOLERANCE: Final = 1e-3
 """Largest difference in logits between the graph and the torch network."""
 
@@ -76,8 +77,8 @@ def export_parser(
     Raises `SsplError` for another name or a graph that does not equal the network.
     """
     described = out.with_suffix(".yaml")
-    if out.suffix != SUFFIX:
-        raise SsplError(f"{out}: give the file a name that ends in {SUFFIX}.")
+    if out.suffix != ONNX_SUFFIX:
+        raise SsplError(f"{out}: give the file a name that ends in {ONNX_SUFFIX}.")
     if described.exists() and not out.exists():
         raise SsplError(f"{described} is already there; choose another name than {out.name}.")
     with claimed(out):

@@ -163,11 +163,17 @@ def _published(settings: StudySettings, counts: Sequence[int]) -> list[tuple[str
     return [
         (
             f"{method}, {CITED}",
-            *(_cited(dict(zip(given["shares"], values, strict=True)), share,
-                     given["checked"].get(method, [])) for share in shares),
+            *(
+                _cited(
+                    dict(zip(given["shares"], values, strict=True)),
+                    share,
+                    given["checked"].get(method, []),
+                )
+                for share in shares
+            ),
         )
         for method, values in given["methods"].items()
-    ]  # fmt: skip
+    ]
 
 
 def _cited(values: Mapping[float, float], share: float | None, checked: Sequence[float]) -> str:

@@ -6,10 +6,9 @@ from typing import Final
 from sspl.errors import DataError, SsplError
 from sspl.io.files import atomic_path
 from sspl.reporting.curves import curve_points, leading_methods
-from sspl.reporting.result_table import TITLES, group_rows, in_order, read_results_csv
+from sspl.reporting.result_table import FIRST, TITLES, group_rows, in_order, read_results_csv
 
 PICTURED_FIGURES: Final = ("accuracy", "average_precision")
-FIRST: Final = ("sspl", "splnet", "scratch")
 COLOURS: Final = ("#0b62a8", "#b3470f", "#0d7a50", "#8b2f92", "#7d6a00", "#b01e4f")
 MARKS: Final = "os^Dos"
 

@@ -8,6 +8,7 @@ from sspl.errors import DataError
 from sspl.io.files import write_text
 from sspl.reporting.differences import DIFFERENCES_FILE, read_differences, verdict_sentences
 from sspl.reporting.result_table import (
+    FIRST,
     PROTOCOLS,
     TITLES,
     Group,
@@ -21,7 +22,6 @@ END: Final = "<!-- results: end -->"
 README_FIGURES: Final = ("accuracy", "balanced_accuracy", "average_precision")
 BRIEF_FIGURES: Final = ("accuracy", "average_precision")
 BRIEF_PROTOCOL: Final = "finetune"
-FIRST: Final = ("sspl", "splnet", "scratch")
 
 
 def write_section(

@@ -166,6 +166,10 @@ def group_rows(rows: Iterable[ResultRow]) -> list[Group]:
     return [Group(*key, tuple(sorted(some, key=lambda r: r.draw))) for key, some in found.items()]
 
 
+FIRST: Final = ("sspl", "splnet", "scratch")
+"""Methods that every table and chart begins with."""
+
+
 def in_order(names: Iterable[str], first: Sequence[str]) -> list[str]:
     """Return names, each once: those in `first` in its order, then the others as they come."""
     there = list(dict.fromkeys(names))

@@ -23,6 +23,7 @@ from sspl.reporting.notes import label_noise, notes
 from sspl.reporting.page import render, words
 from sspl.reporting.pairwise import MAIN, Cells, PairedComparison, middle_first, protocols_of
 from sspl.reporting.result_table import (
+    FIRST,
     PROTOCOLS,
     TITLES,
     Group,
@@ -34,7 +35,6 @@ from sspl.reporting.run_report import grouping_content, reliability_points, scal
 from sspl.study.results import RESULTS_FILE
 from sspl.study.runner import STUDY_FILE
 
-FIRST: Final = ("sspl", "splnet", "scratch")
 DEFAULT_PAIR: Final = ("sspl", "scratch")
 
 

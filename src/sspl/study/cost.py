@@ -79,10 +79,10 @@ def stage2_gflop(settings: FinetuneSettings) -> float:
 @cache
 def _network_gflop(backbone: BackboneSettings, architecture: Architecture, size: int) -> float:
     with _uncomputed() as counter:
-        trunk = build_backbone(backbone)
-        branches = Branches(trunk.widths) if architecture == "splnet" else None
+        network = build_backbone(backbone)
+        branches = Branches(network.widths) if architecture == "splnet" else None
         with counter:
-            maps = trunk(torch.empty(2, 3, size, size))
+            maps = network(torch.empty(2, 3, size, size))
             if branches is not None:
                 branches.maps(maps)
     return counter.get_total_flops() / 2 / GIGA
@@ -93,9 +93,9 @@ def _head_gflop(
     backbone: BackboneSettings, segmentation: SegmentationSettings, size: int, classes: int
 ) -> float:
     with _uncomputed() as counter:
-        trunk = build_backbone(backbone)
-        head = SegmentationHead(segmentation, trunk.widths, classes)
-        maps = trunk(torch.empty(2, 3, size, size))
+        network = build_backbone(backbone)
+        head = SegmentationHead(segmentation, network.widths, classes)
+        maps = network(torch.empty(2, 3, size, size))
         with counter:
             head(maps)
     return counter.get_total_flops() / 2 / GIGA

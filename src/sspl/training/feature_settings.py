@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
 from sspl.io import user_code
 from sspl.io.user_code import is_user_code
 from sspl.models.extractor_settings import Layout, PixelSettings
+from sspl.onnx import ONNX_SUFFIX
 from sspl.settings import Settings
 from sspl.weights import absolute
-
-ONNX_SUFFIX: Final = ".onnx"
 
 
 class OnnxSettings(PixelSettings):

@@ -100,7 +100,7 @@ class Index(BaseModel):
 
 
 @dataclass(frozen=True)
-class Table:
+class ShardTable:
     """The faces of one shard.
 
     Args:
@@ -179,7 +179,7 @@ def _parsed(file: Path) -> Index:
         raise DataError(f"{file}: no index of a pack ({reason}); pack again.") from None
 
 
-def read_table(root: Path, shard: ShardMetadata, columns: tuple[int, int]) -> Table:
+def read_table(root: Path, shard: ShardMetadata, columns: tuple[int, int]) -> ShardTable:
     """Return the table of a shard; raise `DataError` naming one that is damaged.
 
     `columns` are those of the plan. Names are those that a label file may have.
@@ -187,7 +187,7 @@ def read_table(root: Path, shard: ShardMetadata, columns: tuple[int, int]) -> Ta
     path = table_path(root, shard.name)
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            table = Table(*(arrays[name] for name in ("places", "names", "labels", "groups")))
+            table = ShardTable(*(arrays[name] for name in ("places", "names", "labels", "groups")))
     except ARCHIVE_DAMAGES as error:
         raise DataError(f"{path}: damaged table ({first_line(error)}); {REMEDY}.") from None
     if table.places.shape != (shard.faces, len(PLACES)) or len(table.names) != shard.faces:
@@ -203,7 +203,7 @@ def read_table(root: Path, shard: ShardMetadata, columns: tuple[int, int]) -> Ta
     return table
 
 
-def _is_plausible(table: Table, shard: ShardMetadata) -> bool:
+def _is_plausible(table: ShardTable, shard: ShardMetadata) -> bool:
     """Tell whether pictures lie within the shard and labels are labels."""
     if table.places.dtype != np.int64 or table.labels.dtype != np.int8:
         return False

@@ -14,7 +14,7 @@ from sspl.data.packs.layout import (
     Index,
     PackPlan,
     ShardMetadata,
-    Table,
+    ShardTable,
     read_index,
     read_table,
     tar_path,
@@ -64,7 +64,7 @@ def reject_repeated_faces(where: str, names: Sequence[str]) -> None:
 
 
 def _members(
-    root: Path, shard: ShardMetadata, table: Table, row: int
+    root: Path, shard: ShardMetadata, table: ShardTable, row: int
 ) -> tuple[Member, Member | None]:
     tar, name = tar_path(root, shard.name), str(table.names[row])
     image_at, image_bytes, image_crc, mask_at, mask_bytes, mask_crc = table.places[row].tolist()
@@ -83,7 +83,7 @@ def _cut(plan: PackPlan) -> Cut | None:
 
 
 @lru_cache(maxsize=TABLES_KEPT)
-def _recent_table(root: Path, shard: ShardMetadata, columns: tuple[int, int]) -> Table:
+def _recent_table(root: Path, shard: ShardMetadata, columns: tuple[int, int]) -> ShardTable:
     return read_table(root, shard, columns)
 
 

@@ -1,11 +1,18 @@
 """What any backbone must offer, and the settings that name one."""
 
 from abc import ABC, abstractmethod
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from sspl.models.network_settings import BackboneSettings
+
+MAPS: Final = 4
+"""Feature maps of a backbone."""
+
+TRIAL: Final = 64
+"""Side in px of the picture that a backbone from elsewhere is tried with."""
 
 
 class Backbone(nn.Module, ABC):

@@ -6,12 +6,10 @@ import torch
 
 from sspl.errors import SettingsError, first_line
 from sspl.io.user_code import load_trusted
-from sspl.models.backbones.base import Backbone
+from sspl.models.backbones.base import MAPS, TRIAL, Backbone
 from sspl.models.network_settings import BackboneSettings
 
 OPTION: Final = "--backbone"
-MAPS: Final = 4
-TRIAL: Final = 64
 
 
 def build_own(settings: BackboneSettings) -> Backbone:

@@ -2,17 +2,14 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sspl.errors import SettingsError, first_line
-from sspl.models.backbones.base import Backbone
+from sspl.models.backbones.base import MAPS, TRIAL, Backbone
 from sspl.models.network_settings import BackboneSettings
-
-MAPS: Final = 4
-TRIAL: Final = 64
 
 
 class TimmBackbone(Backbone):
