@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared import open_faces
+from sspl.data.adapters import dialect as dialects
 from sspl.data.adapters.columns import no_attribute
 from sspl.data.adapters.dialect import read_csv, read_lines
 from sspl.data.adapters.table import read_table
@@ -241,6 +242,23 @@ def test_any_text_is_rows_of_one_width_or_a_sentence(tmp_path_factory, text):
         return
     assert len({len(row) for _, row in rows}) == 1
     assert [line for line, _ in rows] == sorted({line for line, _ in rows})
+
+
+@given(st.text("ab,;\t|\"'\n\r 1./", max_size=60), st.sampled_from([1, 8]))
+def test_lines_that_are_cut_together_are_what_the_csv_module_reads(tmp_path_factory, text, block):
+    path = table(tmp_path_factory.getbasetemp() / "together", "image,b\n" + text)
+
+    def read():
+        try:
+            return list(read_csv(path))
+        except DataError as error:
+            return str(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dialects, "_BLOCK", block)
+        together = read()
+        patch.setattr(dialects, "_is_simple", lambda *_: False)
+        assert together == read()
 
 
 @pytest.mark.parametrize("text", ['""\n', '"",""\n\n'])

@@ -20,12 +20,22 @@ _DEVICE: Final = re.compile(
 """What Windows takes for a device, with any suffix."""
 
 
-_PLAIN: Final = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*", re.ASCII)
-"""Names that are clean as they stand, unless they are a device's: nearly all there are."""
+_PLAIN: Final = re.compile(
+    r"(?:(?!(?:con|prn|aux|nul|com\d|lpt\d)(?:[./]|$))\w[\w.-]*(?:/|$))+(?<!/)",
+    re.ASCII | re.IGNORECASE,
+)
+"""Names that are clean as they stand, no device's among them: nearly all there are."""
+
+
+def is_plain_name(raw: str) -> bool:
+    """Tell, soon, that a name is clean as it stands; of others `clean_name` tells."""
+    return _PLAIN.fullmatch(raw) is not None
 
 
 def folded(text: str) -> str:
     """Return a name as systems see it that ignore case and the form of accents."""
+    if text.isascii():
+        return text.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
@@ -36,7 +46,7 @@ def clean_name(raw: str) -> str:
     the name of a device, or with characters (but a tab) that control a terminal or are no text. A
     backslash is part of the name here, but may not lead out where it is taken for a slash.
     """
-    if _PLAIN.fullmatch(raw) and not _DEVICE.search(raw):
+    if is_plain_name(raw):
         return raw
     name = posixpath.normpath(raw) if raw else ""
     if (

@@ -3,7 +3,7 @@
 import codecs
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -19,6 +19,12 @@ SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"
 
 _CHANGED: Final = re.compile(r"[\s']|\./")
 """What a field has that `strip` or `plain_cell` changes."""
+
+_BLOCK: Final = 2**20
+"""Characters that are looked at together."""
+
+_ODD: Final = tuple("\"' \t\r\0\x0b\x0c\x1c\x1d\x1e\x1f")
+"""Characters of lines that are not simply cut at the separators: quotes, blanks, ends of lines."""
 
 _SNIFFED: Final = 4096
 _KEYS: Final = frozenset({"image", "name", "filename", "image_id"})
@@ -135,8 +141,7 @@ class CsvTable:
     def _read(self) -> Iterator[tuple[int, list[str]]]:
         with open_text(self.path, newline="") as file:
             before, header = self._start(file)
-            reader = csv.reader(chain(header, file), delimiter=self.separator, strict=True)
-            rows = self._split(reader, before)
+            rows = self._fields(file, before, header)
             line, columns = next(rows, (0, []))
             if not columns:
                 raise DataError(f"{self.path}: the file holds empty fields alone.")
@@ -151,6 +156,34 @@ class CsvTable:
                     yield line, row
                 else:
                     yield line, self._fitted(line, row, columns, named)
+
+    def _fields(
+        self, file: TextIO, before: int, header: list[str]
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Yield the rows: many lines at a time are cut where nothing in them asks for more."""
+        if sum(text.count('"') for text in header) % 2:
+            # A quoted field goes on below, as far as anybody knows.
+            yield from self._split(self._reader(chain(header, file)), before)
+            return
+        yield from self._split(self._reader(header), before)
+        line = before + len(header)
+        while lines := file.readlines(_BLOCK):
+            block = "".join(lines)
+            if _is_simple(block.replace("\r\n", "\n"), self.separator):
+                for number, text in enumerate(block.split("\n"), line + 1):
+                    text = text.rstrip("\r")
+                    if text.strip(self.separator):
+                        yield number, text.split(self.separator)
+            elif '"' in block:
+                # A quoted field may go on in the lines to come.
+                yield from self._split(self._reader(chain(lines, file)), line)
+                return
+            else:
+                yield from self._split(self._reader(lines), line)
+            line += len(lines)
+
+    def _reader(self, lines: Iterable[str]) -> "Reader":
+        return csv.reader(lines, delimiter=self.separator, strict=True)
 
     def _start(self, file: TextIO) -> tuple[int, list[str]]:
         """Find the separator; return how many lines the header is below, and its lines."""
@@ -206,6 +239,12 @@ class CsvTable:
                     "in it; give it one in the header, or take it out."
                 )
         return [row[i] for i in named]
+
+
+def _is_simple(block: str, separator: str) -> bool:
+    """Tell that fields of these lines are what stands between separators and line ends."""
+    odd = any(sign in block for sign in _ODD if sign != separator)
+    return block.isascii() and not odd and "./" not in block
 
 
 def _separator(where: str, header: str, declared: str | None) -> str:

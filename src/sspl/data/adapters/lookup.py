@@ -3,7 +3,7 @@
 import os
 import posixpath
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -41,6 +41,16 @@ def present(root: Path, names: Iterable[str]) -> set[str]:
     return there
 
 
+def not_present(root: Path, names: Iterable[str]) -> set[str]:
+    """Return those names that are no files, listing each folder once; there may be millions."""
+    absent = set(names)
+    for folder in {posixpath.dirname(name) for name in absent}:
+        absent.difference_update(
+            posixpath.join(folder, e.name) for e in _listed(root / folder) if is_file(e)
+        )
+    return absent
+
+
 def respelled(root: Path, absent: Collection[str], there: Collection[str]) -> dict[str, Found]:
     """Find pictures under other spellings of their names.
 
@@ -56,17 +66,25 @@ def respelled(root: Path, absent: Collection[str], there: Collection[str]) -> di
     Returns:
         What was found, by the name in the list.
     """
-    variants = {name: list(_variants(name)) for name in absent}
+    odd = (name for name in absent if "\\" in name or "%" in name)
+    variants = {name: found for name in odd if (found := list(_variants(name)))}
     files = present(root, (v for found in variants.values() for v in found))
     result = {}
     for name, spellings in variants.items():
         exact = next((v for v in spellings if v in files), None)
         if exact is not None:
             result[name] = Found(exact, SIGNS)
-    rest = {name: (variants[name] or [name])[-1] for name in absent if name not in result}
-    candidates = _folded(root, {_key(spelling) for spelling in rest.values()})
-    for name, spelling in rest.items():
-        best = _best(root, spelling, candidates.get(_key(spelling), ()))
+    # Of millions of names hardly one may lie in a folder that is there.
+    spelled = ((name, variants.get(name, [name])[-1]) for name in absent if name not in result)
+    folders = _folders(root, {_folder_of(variants.get(name, [name])[-1]) for name in absent})
+    rest = {
+        name: (spelling, _key(spelling))
+        for name, spelling in spelled
+        if _folder_of(spelling) in folders
+    }
+    candidates = _pictures(root, folders, {key for _, key in rest.values()})
+    for name, (spelling, key) in rest.items():
+        best = _best(root, spelling, candidates.get(key, ()))
         if best is not None and (best.how in _SAME or best.name not in there):
             result[name] = best
     return result
@@ -85,7 +103,8 @@ def alike(name: str, names: Iterable[str]) -> str:
 def elsewhere(root: Path, name: str) -> str:
     """Return the end of a sentence on a name that is not there: what is, or where it is."""
     spelling = ([name, *_variants(name)])[-1]
-    near = sorted(_folded(root, {_key(spelling)}).get(_key(spelling), ()))
+    folders = _folders(root, {_folder_of(spelling)})
+    near = sorted(_pictures(root, folders, {_key(spelling)}).get(_key(spelling), ()))
     if near:
         shown = ", ".join(f"'{other}' ({_difference(spelling, other)})" for other in near[:3])
         return f"; like it are {shown}, of which none is it for sure: write the name as it is there"
@@ -121,23 +140,42 @@ def _key(name: str) -> str:
     return folded(posixpath.splitext(name)[0] if _has_ending(name) else name)
 
 
-def _folded(root: Path, keys: set[str]) -> dict[str, list[str]]:
-    """Return the pictures of each key, looking into those folders alone that a key names."""
-    folders = {""}
-    for key in keys:
-        folder = posixpath.dirname(key)
-        while folder not in folders:
-            folders.add(folder)
-            folder = posixpath.dirname(folder)
-    found: dict[str, list[str]] = {}
-    waiting = [""] if keys else []
+def _folder_of(name: str) -> str:
+    return folded(posixpath.dirname(name))
+
+
+def _folders(root: Path, wanted: set[str]) -> dict[str, list[str]]:
+    """Return the folders that are there, by the folded name for which they are wanted."""
+    above = {""}
+    for folder in wanted:
+        parent = posixpath.dirname(folder)
+        while parent not in above:
+            above.add(parent)
+            parent = posixpath.dirname(parent)
+    found: dict[str, list[str]] = {"": [""]} if "" in wanted else {}
+    waiting = [""] if wanted - {""} else []
     while waiting:
         folder = waiting.pop()
         for entry in _listed(root / folder):
             name = posixpath.join(folder, entry.name)
-            if folded(name) in folders and is_folder(entry):
-                waiting.append(name)
-            elif _has_ending(name) and (key := _key(name)) in keys and is_file(entry):
+            same = folded(name)
+            if (same in wanted or same in above) and is_folder(entry):
+                if same in wanted:
+                    found.setdefault(same, []).append(name)
+                if same in above:
+                    waiting.append(name)
+    return found
+
+
+def _pictures(
+    root: Path, folders: Mapping[str, Sequence[str]], keys: set[str]
+) -> dict[str, list[str]]:
+    """Return the pictures of each key in these folders."""
+    found: dict[str, list[str]] = {}
+    for folder in (f for there in folders.values() for f in there) if keys else ():
+        for entry in _listed(root / folder):
+            name = posixpath.join(folder, entry.name)
+            if _has_ending(name) and (key := _key(name)) in keys and is_file(entry):
                 found.setdefault(key, []).append(name)
     return found
 

@@ -58,10 +58,11 @@ def read_maad(
         )
     attributes = tuple(header[2:])
     book, values, identities = NameBook(csv, root=images or csv.parent), bytearray(), list[str]()
-    codes = Codes(_VALUES)
+    codes, people = Codes(_VALUES), dict[str, str]()
     for line, row in rows:
         book.add(row[0], line)
-        identities.append(row[1])
+        # One text for all faces of a person: there are millions of faces.
+        identities.append(people.setdefault(row[1], row[1]))
         try:
             values += bytes(map(codes.__getitem__, row[2:]))
         except KeyError:

@@ -10,11 +10,11 @@ from typing import Final, Literal
 import numpy as np
 
 from sspl.data.adapters.dialect import read_csv
-from sspl.data.adapters.lookup import Found, alike, elsewhere, present, respelled
+from sspl.data.adapters.lookup import Found, alike, elsewhere, not_present, respelled
 from sspl.data.records import MISSING, SPLITS, FaceSet, Labels, PathsBelow
 from sspl.domain.attributes import AttributeSchema, attribute_fault, schema_for
 from sspl.errors import DataError
-from sspl.io.names import clean_name
+from sspl.io.names import clean_name, is_plain_name
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,15 @@ class NameBook:
 
         Raises `DataError` when `clean_name` does not take it, or it was there before.
         """
+        name = raw if is_plain_name(raw) else self._cleaned(raw, place)
+        if self.place.setdefault(name, place) != place:
+            raise DataError(
+                f"{self.path}, {self.unit} {place}: image '{name}' was given before, "
+                f"in {self.unit} {self.place[name]}; keep one."
+            )
+        return name
+
+    def _cleaned(self, raw: str, place: int) -> str:
         start = next((start for start in self._starts if raw.startswith(start)), "")
         if self.root is not None and not start and _ABSOLUTE.match(raw):
             raise DataError(
@@ -85,16 +94,9 @@ class NameBook:
                 "images=FOLDER."
             )
         try:
-            name = clean_name(raw.removeprefix(start))
+            return clean_name(raw.removeprefix(start))
         except ValueError as error:
             raise DataError(f"{self.path}, {self.unit} {place}: {error}.") from None
-        if name in self.place:
-            raise DataError(
-                f"{self.path}, {self.unit} {place}: image '{name}' was given before, "
-                f"in {self.unit} {self.place[name]}; keep one."
-            )
-        self.place[name] = place
-        return name
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -218,13 +220,16 @@ def _in_schema_order(table: LabelTable, schema: AttributeSchema) -> Labels:
     return labels
 
 
-def _on_disk(table: LabelTable, images: Path, missing: OnMissing) -> tuple[LabelTable, list[int]]:
+def _on_disk(
+    table: LabelTable, images: Path, missing: OnMissing
+) -> tuple[LabelTable, Sequence[int]]:
     """Return the table with names as the disk spells them, and which of its faces are there."""
-    there = present(images, table.names)
-    absent = [name for name in table.names if name not in there]
-    if not absent:
-        return table, list(range(len(table.names)))
-    there.intersection_update(table.names)
+    lost = not_present(images, table.names)
+    if not lost:
+        return table, range(len(table.names))
+    absent = [name for name in table.names if name in lost]
+    there = {name for name in table.names if name not in lost}
+    del lost
     found = respelled(images, absent, there)
     if found:
         table = replace(table, names=_renamed(table, found))

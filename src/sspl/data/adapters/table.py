@@ -86,13 +86,19 @@ def read_table(
     values = _codes(table)
     book, codes, splits = NameBook(csv, root=images or csv.parent), bytearray(), list[str | None]()
     image_at, split_at = header.index(IMAGE), header.index(SPLIT) if SPLIT in header else None
+    together = slice(columns[0], columns[-1] + 1) if columns else slice(0)
+    apart = columns != list(range(*together.indices(len(header))))
     for line, row in table:
         book.add(row[image_at], line)
         split = row[split_at] if split_at is not None else ""
         splits.append(None if split in NO_VALUE else checked_split(csv, line, split))
         for name, i in group_columns.items():
             members[name].append("" if row[i] in NO_VALUE else row[i])
-        codes += _row_codes(csv, line, attributes, [row[i] for i in columns], values)
+        own = [row[i] for i in columns] if apart else row[together]
+        try:
+            codes += bytes(map(values.__getitem__, own))
+        except KeyError:
+            codes += _row_codes(csv, line, attributes, own, values)
     labels = _labels(csv, attributes, book, codes, unknown)
     content = LabelTable(
         csv,
