@@ -4,7 +4,8 @@
 
 reads what the installed packages say of themselves and writes docs/licences.md. A package of
 constraints.txt that is not installed keeps the line that it has, if its version is the same. Run it
-when constraints.txt changes: a test holds the page to it.
+when constraints.txt changes: a test holds the page to it. pip-licenses, the usual tool, knows only
+what is installed where it runs, and not which extra of `sspl` asks for a package.
 """
 
 import re
