@@ -175,6 +175,7 @@ def test_a_run_keeps_them_and_they_read_back(tmp_path: Path) -> None:
     assert again.model_dump() == chosen.model_dump()
     assert jigsaw_of(again).smoothing == 0.1
     assert again.task["prt"].grid == 2
+    assert "PRTSettings(grid=2," in repr(again)
 
 
 JIGSAW_BUILT_IN = """

@@ -83,3 +83,6 @@ class TaskSettings(Mapping[str, Settings]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
