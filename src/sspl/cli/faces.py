@@ -32,6 +32,11 @@ def faces() -> None:
 @min_size_option
 @click.option("--all/--largest", "every", default=True, help="Faces of a photograph to crop.")
 @click.option(
+    "--tiles",
+    is_flag=True,
+    help="Look again at overlapping tiles of large photographs, for faces small in them; slower.",
+)
+@click.option(
     "--height",
     type=click.IntRange(32, 2048),
     default=218,
@@ -50,6 +55,7 @@ def detect(
     min_score: float | None,
     min_size: int,
     every: bool,
+    tiles: bool,
     height: int,
     crop_format: str,
     on_error: "OnError",
@@ -70,6 +76,7 @@ def detect(
         "largest": not every,
         "height": height,
         "format": crop_format,
+        "tiles": tiles,
     }
     settings = build(DetectSettings, given)
     found = detect_folder(photos, out, settings, on_error)

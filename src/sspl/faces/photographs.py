@@ -20,6 +20,7 @@ from sspl.errors import DataError, SsplError
 from sspl.faces.alignment import FRAME_HEIGHT, Placement, cut, place
 from sspl.faces.detectors import MIN_SCORES, DetectorName, make_detector
 from sspl.faces.face import LANDMARKS, Face, FaceDetector
+from sspl.faces.tiles import Tiled
 from sspl.io.files import (
     append_text,
     holds_nothing,
@@ -62,6 +63,7 @@ class DetectSettings(Settings):
         largest: crop only the largest face of each photograph.
         height: height of a crop in px; its width follows from CelebA's aspect.
         format: `jpg` or `png`.
+        tiles: look again at overlapping tiles of large photographs, for small faces.
     """
 
     detector: DetectorName = "yunet"
@@ -70,17 +72,29 @@ class DetectSettings(Settings):
     largest: bool = False
     height: int = Field(default=FRAME_HEIGHT, ge=32, le=2048)
     format: CropFormat = "jpg"
+    tiles: bool = False
 
     @model_validator(mode="after")
     def _score_in_reach(self) -> Self:
         if self.detector == "yunet" and self.least > 1:
             raise ValueError(f"min_score is {self.least}, but scores of yunet end at 1")
+        if self.detector == "haar" and self.tiles:
+            raise ValueError("tiles: haar looks at every pixel as it is; leave them out")
         return self
 
     @property
     def least(self) -> float:
         """The least score of a face: `min_score`, or what suits the detector."""
         return MIN_SCORES[self.detector] if self.min_score is None else self.min_score
+
+
+def detector_of(settings: DetectSettings, detector: FaceDetector | None = None) -> FaceDetector:
+    """Return the detector that settings ask for; `detector` in place of the one they name.
+
+    Raises `SsplError` when the extra is not installed.
+    """
+    detector = detector or make_detector(settings.detector, settings.least)
+    return Tiled(detector) if settings.tiles else detector
 
 
 @dataclass(frozen=True)
@@ -136,7 +150,7 @@ def detect_folder(
     faces = remark_on_rest(read_folder(photographs))
     _check_names(faces)
     _check_place(photographs, out)
-    detector = detector or make_detector(settings.detector, settings.least)
+    detector = detector_of(settings, detector)
     with claimed(out, folder=True, deep=True):
         return _detect(faces, photographs, out, settings, on_error, detector)
 
@@ -225,11 +239,12 @@ def _claim(out: Path, settings: DetectSettings) -> None:
     before = read_json(mark)
     if not isinstance(before, dict):
         raise DataError(f"{mark}: not the note of a run; choose another --out.")
-    changed = [key for key in mine if mine[key] != before.get(key)]
+    usual = DetectSettings().model_dump(mode="json")  # Of a setting that an older note has not.
+    changed = [key for key in mine if mine[key] != before.get(key, usual[key])]
     if changed:
         key = changed[0]
         raise SsplError(
-            f"{out} holds crops made with {key} {before.get(key)}, not {mine[key]}; "
+            f"{out} holds crops made with {key} {before.get(key, usual[key])}, not {mine[key]}; "
             "choose another --out."
         )
 

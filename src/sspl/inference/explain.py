@@ -16,8 +16,8 @@ from sspl.data.framing import DETECT, Unlike
 from sspl.data.palette import write_image, write_mask
 from sspl.data.streams import in_batches, read_ahead
 from sspl.errors import SsplError
-from sspl.faces.detectors import make_detector
 from sspl.faces.face import FaceDetector
+from sspl.faces.photographs import detector_of
 from sspl.inference.attribution import Parts, explain_canvases
 from sspl.inference.crops import FaceCrop
 from sspl.inference.drawing import inside
@@ -112,7 +112,7 @@ def _explain(
     with_backbone(scorer.model.network, "explain")
     wanted = [scorer.model.schema.index(name) for name in attributes]
     found = settings.detection
-    make = make or (lambda: make_detector(found.detector, found.least))
+    make = make or (lambda: detector_of(found))
     require_own_results(sources, lambda name: inside(out, name))
     looker = Looker(scorer, settings, make, keeps=False)
     shots = chain.from_iterable(source.shots() for source in sources)

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -22,11 +22,11 @@ from sspl.data.records import box_in_cut
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped
 from sspl.data.streams import in_batches, read_ahead
 from sspl.errors import DataError, SettingsError
-from sspl.faces.detectors import make_detector
 from sspl.faces.face import FaceDetector
-from sspl.faces.photographs import WITHOUT_FILE, DetectSettings
+from sspl.faces.photographs import WITHOUT_FILE, DetectSettings, detector_of
 from sspl.inference.crops import FaceCrop, crop_faces, whole_picture
 from sspl.inference.drawing import Note, annotated, annotated_path, lines_about
+from sspl.inference.film import join_frames
 from sspl.inference.prediction_journal import PredictionJournal
 from sspl.inference.scorers import Scorer
 from sspl.inference.sources import Shot, Source, Stills, kept_entries
@@ -221,7 +221,7 @@ def predict(
         out: `.csv`, `.jsonl` or `.parquet`.
         settings: how pictures are looked at.
         skipped: what to do with unusable pictures, and their list.
-        annotate: folder for drawings.
+        annotate: folder for drawings; those on the frames of a video become a video.
         model: what tells the model from others, so that no two models' results are mixed.
         make: returns a face detector, in place of the one that the settings name.
 
@@ -251,7 +251,7 @@ def _predict(
     for source in sources:
         box_in_cut(source.cut, source.source, scorer.box, scorer.canvas)
     found = settings.detection
-    make = make or (lambda: make_detector(found.detector, found.least))
+    make = make or (lambda: detector_of(found))
     moving = any(source.moving for source in sources)
     detected = any(settings.detects_in(source.moving) for source in sources)
     if detected:
@@ -273,7 +273,13 @@ def _predict(
                 raise
         journal.flush()
         summary = _finish(journal, scorer, layout, out, skipped, sources)
+        joined = [] if annotate is None else join_frames(annotate, journal.entries())
     journal.remove()
+    # Not before: a repeated run would have to draw them anew.
+    for frame in joined:
+        frame.unlink(missing_ok=True)
+        with suppress(OSError):
+            frame.parent.rmdir()
     return summary
 
 
