@@ -593,6 +593,9 @@ def test_a_round_of_answers(client: TestClient, desk: Desk, out: Path) -> None:
         "yes": 1,
         "no": 0,
         "unsure": 0,
+        "definition": "",
+        "hint": "the corners of the mouth; say whether teeth must show",
+        "lacks": [9, 10],
         "balanced_accuracy": None,
     }
     back = client.post("/v1/undo", json={"tab": "t", "number": reply.json()["number"]}).json()

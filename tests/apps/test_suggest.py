@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
 import shared
 from shared import draw_faces, learn, refused, sspl
 from sspl.apps.labelling.features import extract, scaling_of
-from sspl.apps.labelling.probe import balanced_interval, opinions, probe, standing, wilson
+from sspl.apps.labelling.probe import balanced_interval, opinions, probe, standing
 from sspl.apps.labelling.selection import POOL, choose, spread, uncertainty
 from sspl.cli.label import names_in
 from sspl.data.canvases import Canvases
@@ -20,6 +19,7 @@ from sspl.data.data_settings import parse_data_spec
 from sspl.data.images import image_canvas, read_image
 from sspl.data.records import MISSING, FaceSource
 from sspl.errors import SettingsError
+from sspl.evaluation.statistics import wilson
 from sspl.models.attributes import RegionPooling
 from sspl.models.scoring import face_probabilities
 from sspl.training.feature_source import load_source
@@ -163,14 +163,6 @@ def test_opinions_by_probe_by_prior_and_by_count() -> None:
     assert views[5, 0] < 0.2
     np.testing.assert_allclose(views[:, 1], 0.7)
     np.testing.assert_allclose(views[:, 2], 4 / 5)
-
-
-def test_wilson_is_scipys() -> None:
-    for hits, count in ((0, 4), (3, 4), (17, 40), (40, 40)):
-        interval = binomtest(hits, count).proportion_ci(0.95, method="wilson")
-        np.testing.assert_allclose(
-            wilson(hits, count), (hits / count, interval.low, interval.high), atol=1e-6
-        )
 
 
 def test_the_interval_of_balanced_accuracy() -> None:

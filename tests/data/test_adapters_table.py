@@ -130,7 +130,7 @@ def test_schema_by_file(tmp_path):
 
 
 def test_unknown_kind_and_options_that_do_not_apply(tmp_path):
-    with pytest.raises(ValidationError, match=r"'parquet'; use csv, packed, celeba, lfwa"):
+    with pytest.raises(ValidationError, match=r"'parquet'; use csv, labelstudio, packed"):
         open_faces("parquet", tmp_path)
     with pytest.raises(SettingsError, match=r"'csv' takes no 'split_file'"):
         open_faces("csv", tmp_path, split_file=tmp_path)

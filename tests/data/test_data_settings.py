@@ -51,7 +51,7 @@ def test_the_format_is_guessed(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("celebb:/d", r"unknown data format 'celebb'; use csv, packed, celeba, lfwa"),
+        ("celebb:/d", r"unknown data format 'celebb'; use csv, labelstudio, packed"),
         ("celeba:", r"root: a data set needs a folder"),
         ("", r"root: a data set needs a folder"),
         ("folder:/d,mask=/m", r"'mask=/m' is not key=value with a key of images, masks"),

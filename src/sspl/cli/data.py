@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from sspl.cli.options import DataCommand, json_option, on_error_option, say
-from sspl.cli.values import Finite, at_least, file_out, folder_in, folder_out, seed_value
+from sspl.cli.values import (
+    FileOut,
+    Finite,
+    at_least,
+    file_in,
+    file_out,
+    folder_in,
+    folder_out,
+    seed_value,
+)
 
 if TYPE_CHECKING:
     from sspl.data.skipping import OnError
@@ -185,3 +194,71 @@ def split(spec: str, out: Path, test: float, val: float, seed: int, as_json: boo
     }
     lines = [f"{n}: {c['faces']:,} faces of {c['people']:,} people" for n, c in found.items()]
     say("\n".join([*lines, f"written to {out}"]), {"splits": found, "out": str(out)}, as_json)
+
+
+@data.command(cls=DataCommand)
+@click.argument("spec", metavar="DATA")
+@click.option(
+    "--out",
+    type=FileOut(".csv", ".json"),
+    required=True,
+    help=".csv: labels as 'sspl label' writes them; .json: tasks for Label Studio.",
+)
+@click.option(
+    "--prefix",
+    help="With .json: what stands before the names. Default: the address of local files in the "
+    "folder of pictures.",
+)
+@json_option
+def convert(spec: str, out: Path, prefix: str | None, as_json: bool) -> None:
+    """Write the labels of DATA as a CSV file, or as tasks for Label Studio.
+
+    DATA is [FORMAT:]ROOT[,key=value...], such as csv:labels.csv,images=FOLDER, or, the other way
+    round, Label Studio's export labelstudio:FILE.json,images=FOLDER.
+    """
+    from sspl.data.convert import local_prefix, write_label_table, write_tasks
+    from sspl.data.data_settings import parse_data_spec
+    from sspl.errors import SettingsError
+    from sspl.io.progress import counted
+
+    settings = parse_data_spec(spec)
+    if settings.root.resolve() == out.resolve():
+        raise SettingsError(f"--out {out} is what is read; choose another name.")
+    faces = settings.open()
+    text = f"{counted(len(faces), 'face')} in {out}"
+    if out.suffix == ".csv":
+        if prefix is not None:
+            raise SettingsError("--prefix: it is for tasks; give --out a name that ends in .json.")
+        write_label_table(out, faces)
+    else:
+        interface = write_tasks(out, faces, local_prefix(faces) if prefix is None else prefix)
+        text += f", and the labelling interface that asks for them in {interface}"
+    say(text, {"faces": len(faces), "out": str(out)}, as_json)
+
+
+@data.command()
+@click.argument("files", nargs=-1, required=True, type=file_in)
+@click.option("--out", type=FileOut(".csv"), help="CSV file for the answers that differ.")
+@json_option
+def agreement(files: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+    """Say how far two annotators or more agree, attribute by attribute.
+
+    FILES are label files (.csv), one for each annotator, or exports of Label Studio (.json). Said
+    are the share of equal answers and Cohen's kappa, with 95 % intervals.
+    """
+    from sspl.evaluation.agreement import (
+        agreement_text,
+        agreements,
+        annotations,
+        write_disputed,
+    )
+
+    tables = annotations(files)
+    found = agreements(tables)
+    result: dict[str, object] = {"agreements": [one.result() for one in found]}
+    text = agreement_text(found)
+    if out is not None:
+        disputed = write_disputed(out, tables)
+        text += f"\n\n{disputed:,} answers differ: {out}"
+        result |= {"disputed": disputed, "out": str(out)}
+    say(text, result, as_json)

@@ -20,6 +20,7 @@ from sspl.cli.values import (
     Finite,
     at_least,
     device_value,
+    file_in,
     host_value,
     path_in,
     port_value,
@@ -123,6 +124,12 @@ def suggest(
     show_default=True,
     help="Share of the faces to hold out for the test: random ones among those shown.",
 )
+@click.option(
+    "--definitions",
+    type=file_in,
+    help="YAML or CSV file of what the attributes mean, which the page shows and changes. "
+    "Default: one beside --out.",
+)
 @click.option("--seed", type=seed_value, default=0, show_default=True)
 @click.option(
     "--host", type=host_value, default="127.0.0.1", show_default=True, help="Address to listen on."
@@ -139,6 +146,7 @@ def label(
     order: Path | None,
     without: Path | None,
     test: float,
+    definitions: Path | None,
     seed: int,
     host: str,
     port: int,
@@ -164,6 +172,7 @@ def label(
         order=order,
         without=without,
         test=test,
+        definitions=definitions,
         seed=seed,
         host=host,
         port=port,

@@ -139,6 +139,18 @@ def maad_schema() -> AttributeSchema:
     return _packaged("maad")
 
 
+@cache
+def attribute_hints() -> dict[str, str]:
+    """Return where to look for each of CelebA's attributes: hints of ours, not definitions.
+
+    Examples:
+        >>> attribute_hints()["Bangs"]
+        'hair across the forehead'
+    """
+    file = resources.files("sspl.domain") / "schemas" / "hints.yaml"
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
 def load_schema(path: Path) -> AttributeSchema:
     """Read a user's schema file; raises `DataError` when it is missing or malformed.
 

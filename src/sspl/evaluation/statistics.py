@@ -7,6 +7,7 @@ by weighted counts, those of rankings by weighted cumulative sums. It is code of
 no library at hand resamples people and ranks once for all resamples.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -21,6 +22,9 @@ from sspl.metrics.attributes import THRESHOLD
 
 RESAMPLES: Final = 1000
 LEVEL: Final = 0.95
+_95_PERCENT: Final = 1.959964
+"""Standard deviations on either side of a normal's middle that hold `LEVEL` of it."""
+
 COUNTED: Final = ("accuracy", "balanced_accuracy", "f1")
 RANKED: Final = ("average_precision", "auc")
 RESAMPLED: Final = (*COUNTED, *RANKED)
@@ -262,6 +266,15 @@ def interval(samples: Array, level: float = LEVEL) -> Interval | None:
         return None
     low, high = np.quantile(defined, ((1 - level) / 2, (1 + level) / 2))
     return float(low), float(high)
+
+
+def wilson(hits: int, count: int) -> tuple[float, float, float]:
+    """Return a share and the limits of its 95 % interval after Wilson."""
+    share, z2 = hits / count, _95_PERCENT**2
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    half = _95_PERCENT * half / (1 + z2 / count)
+    return share, max(0.0, centre - half), min(1.0, centre + half)
 
 
 def interval_summary(

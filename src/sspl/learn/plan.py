@@ -88,6 +88,17 @@ def plan(settings: LearnSettings, out: Path, faces: int, labelled: int) -> list[
     ]  # fmt: skip
 
 
+def learn_command(settings: LearnSettings, out: Path, overrides: tuple[str, ...] = ()) -> str:
+    """Return the command that asked for this, and goes on with it."""
+    usual = LearnSettings.model_fields
+    given: list[object] = []
+    for name in ("labels", "test", "minutes", "seed"):
+        if (value := getattr(settings, name)) != usual[name].default:
+            given += [f"--{name}", value]
+    asked = ["--attributes", ",".join(settings.attributes)] if settings.attributes else []
+    return _command("learn", settings.photographs, *asked, *given, "--out", out, *overrides)
+
+
 def plan_text(steps: list[Step], done: int = 0) -> str:
     """Return the steps in words, and how long those take together that are not done."""
     lines = [

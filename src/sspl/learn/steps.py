@@ -19,7 +19,7 @@ from sspl.io.progress import counted, spoken
 from sspl.io.run_files import SETTINGS_FILE, finished
 from sspl.learn.labels import largest_faces, read_labels, write_labels
 from sspl.learn.learn_settings import LearnSettings
-from sspl.learn.plan import CROP, START, Step, plan, plan_text, stage_1_epochs
+from sspl.learn.plan import CROP, START, Step, learn_command, plan, plan_text, stage_1_epochs
 from sspl.models.model_metadata import CONFIG_FILE
 from sspl.parsing.commands import open_parser
 from sspl.parsing.masks import make_masks
@@ -102,7 +102,7 @@ def learn(
         looked = DetectSettings(largest=True)
         log.info("find the faces")
         log.info(detect_folder(settings.photographs, crops, looked, "skip", detector).text(crops))
-        splits = _label(settings, out, crops)
+        splits = _label(settings, out, crops, overrides)
         total = len(read_folder(crops))
         steps = plan(settings, out, total, sum(splits.values()))
         write_text(out / STEPS_FILE, "".join(f"{step.command}\n" for step in steps))
@@ -144,14 +144,16 @@ def _note(settings: LearnSettings, out: Path) -> None:
     write_text(file, text)
 
 
-def _label(settings: LearnSettings, out: Path, crops: Path) -> dict[str, int]:
+def _label(
+    settings: LearnSettings, out: Path, crops: Path, overrides: tuple[str, ...]
+) -> dict[str, int]:
     """Bring the labels to the faces; without any ask for them on the page, until it is stopped."""
     if settings.labels is not None:
         faces, names = read_labels(settings.labels, settings.photographs), largest_faces(crops)
     else:
         answers = out / "answers.csv"
         if not answers.is_file():
-            _ask(settings, crops, answers)
+            _ask(settings, crops, answers, learn_command(settings, out, overrides))
         faces = read_labels(answers, crops)
         names = {name: name for name in faces.names}
     splits = write_labels(
@@ -162,7 +164,7 @@ def _label(settings: LearnSettings, out: Path, crops: Path) -> dict[str, int]:
     return splits
 
 
-def _ask(settings: LearnSettings, crops: Path, answers: Path) -> None:
+def _ask(settings: LearnSettings, crops: Path, answers: Path, again: str) -> None:
     from sspl.apps.labelling.labelling_settings import LabellingSettings
     from sspl.apps.labelling.start import run_labelling
 
@@ -175,6 +177,7 @@ def _ask(settings: LearnSettings, crops: Path, answers: Path) -> None:
         LabellingSettings(),
         source=Path(START),
         test=settings.test,
+        then=again,
         seed=settings.seed,
     )
 

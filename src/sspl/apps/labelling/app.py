@@ -5,6 +5,7 @@ import io
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -13,6 +14,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sspl import __version__
+from sspl.apps.labelling.definitions import LONGEST
 from sspl.apps.labelling.desk import Desk
 from sspl.apps.labelling.label_journal import ChangedError
 from sspl.apps.labelling.labelling_settings import LabellingSettings
@@ -21,6 +23,7 @@ from sspl.apps.serving.costs import decoding_bytes
 from sspl.apps.serving.rooms import BusyError, Room
 from sspl.apps.serving.shell import add_shell, page, read_body, refuse_other_sites
 from sspl.data.images import read_image
+from sspl.domain.attributes import attribute_hints
 from sspl.errors import DataError, SsplError
 
 if TYPE_CHECKING:
@@ -68,6 +71,13 @@ class UndoBody(_Body):
     number: int | None = None
 
 
+class DefineBody(_Body):
+    """What an attribute means from now on; an empty text takes its definition away."""
+
+    attribute: str
+    text: str = Field(max_length=LONGEST)
+
+
 Body = TypeVar("Body", bound=_Body)
 
 
@@ -109,9 +119,10 @@ def _report_values(report: "Report") -> dict[str, Any]:
     return {"faces": report.faces, "attributes": judged, "mean": shown}
 
 
-def state(desk: Desk, coach: "Coach | None") -> dict[str, Any]:
+def state(desk: Desk, coach: "Coach | None", then: str) -> dict[str, Any]:
     """Return what the page shows beside the faces, as JSON values."""
     done, total = desk.done()
+    definitions, hints, lacking = desk.definitions.texts, attribute_hints(), desk.lacking()
     reports = list(coach.reports) if coach else []
     attributes = []
     for name, counts in desk.counts().items():
@@ -125,11 +136,15 @@ def state(desk: Desk, coach: "Coach | None") -> dict[str, Any]:
                 "yes": counts.yes,
                 "no": counts.no,
                 "unsure": counts.unsure,
+                "definition": definitions.get(name, ""),
+                "hint": hints.get(name, ""),
+                "lacks": lacking.get(name),
                 "balanced_accuracy": bounds and [round(float(v or 0), 4) for v in bounds],
             }
         )
     return {
         "file": desk.journal.out.name,
+        "then": then,
         "done": done,
         "total": total,
         "last": desk.journal.last(),
@@ -146,7 +161,9 @@ def state(desk: Desk, coach: "Coach | None") -> dict[str, Any]:
     }
 
 
-def make_app(desk: Desk, coach: "Coach | None", settings: LabellingSettings, key: str) -> FastAPI:
+def make_app(
+    desk: Desk, coach: "Coach | None", settings: LabellingSettings, key: str, then: str = ""
+) -> FastAPI:
     """Return the application.
 
     Args:
@@ -154,7 +171,9 @@ def make_app(desk: Desk, coach: "Coach | None", settings: LabellingSettings, key
         coach: suggests; None without a network.
         settings: limits.
         key: what every request but that for the bare page must bring along.
+        then: the command to type when there are enough answers.
     """
+    tell_all = partial(state, desk, coach, then)
     app = FastAPI(title="sspl label", version=__version__, openapi_url=None)
     add_shell(app, settings.hosts)
     memory, pool = Room(MOST_DECODED), ThreadPoolExecutor(THREADS, "picture")
@@ -194,7 +213,7 @@ def make_app(desk: Desk, coach: "Coach | None", settings: LabellingSettings, key
 
     @app.get("/v1/state", dependencies=[Depends(guarded)])
     def tell() -> dict[str, Any]:
-        return state(desk, coach)
+        return tell_all()
 
     @app.get("/v1/faces/{face}", dependencies=[Depends(guarded)])
     async def show_face(request: Request, face: int) -> Response:
@@ -214,7 +233,7 @@ def make_app(desk: Desk, coach: "Coach | None", settings: LabellingSettings, key
     def hand_out(content: bytes = Depends(body)) -> dict[str, Any]:
         faces = desk.round(_parsed(RoundBody, content).tab)
         shown = [{"face": i, "name": desk.faces.names[i], "values": desk.values(i)} for i in faces]
-        return {"faces": shown, "state": state(desk, coach)}
+        return {"faces": shown, "state": tell_all()}
 
     @app.post("/v1/answer", dependencies=[Depends(guarded)])
     def take(content: bytes = Depends(body)) -> dict[str, Any]:
@@ -223,7 +242,15 @@ def make_app(desk: Desk, coach: "Coach | None", settings: LabellingSettings, key
         number = saved(lambda: desk.answer(given.tab, given.face, given.values))
         if coach:
             coach.answered()
-        return {"number": number, "state": state(desk, coach)}
+        return {"number": number, "state": tell_all()}
+
+    @app.post("/v1/define", dependencies=[Depends(guarded)])
+    def define(content: bytes = Depends(body)) -> dict[str, Any]:
+        given = _parsed(DefineBody, content)
+        if given.attribute not in desk.attributes:
+            raise HTTPException(422, f"attribute: {given.attribute} is not asked for.")
+        saved(lambda: desk.definitions.define(given.attribute, given.text))
+        return {"state": tell_all()}
 
     @app.post("/v1/undo", dependencies=[Depends(guarded)])
     def take_back(content: bytes = Depends(body)) -> dict[str, Any]:
@@ -234,6 +261,6 @@ def make_app(desk: Desk, coach: "Coach | None", settings: LabellingSettings, key
         shown = None
         if face is not None:
             shown = {"face": face, "name": desk.faces.names[face], "values": desk.values(face)}
-        return {"face": shown, "attributes": names, "state": state(desk, coach)}
+        return {"face": shown, "attributes": names, "state": tell_all()}
 
     return app

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sspl.apps.labelling.definitions import SUFFIX, Definitions
 from sspl.apps.labelling.label_journal import LabelJournal, Values
 from sspl.data.inputs import Stamp
 from sspl.data.records import MISSING, FaceSet, Labels
@@ -18,6 +19,9 @@ ROUND: Final = 20
 """Faces that a tab is given at once."""
 
 TEST: Final = "test"
+
+ENOUGH: Final = 10
+"""Faces to learn from with yes, and as many with no, from which a first model is worth a try."""
 
 LEASE_SECONDS: Final = 600.0
 """How long faces stay with a tab that says nothing."""
@@ -50,6 +54,7 @@ class Desk:
         order: places of the faces in the order in which to label them, until suggestions come.
         without: names of faces not to be shown.
         held_out: places of the faces for the test, in an order by chance; a round has its share.
+        definitions: what the attributes mean; kept beside the answers unless given.
         clock: seconds, never going back.
     """
 
@@ -61,11 +66,14 @@ class Desk:
         order: Sequence[int],
         without: frozenset[str] = frozenset(),
         held_out: Sequence[int] = (),
+        definitions: Definitions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.faces = faces
         self.journal = journal
         self.attributes = attributes
+        beside = journal.out.with_name(journal.out.name + SUFFIX)
+        self.definitions = definitions or Definitions(beside)
         # What was answered before, perhaps since it had been suggested, stays to be learnt from.
         answered, splits = set(journal.images()), journal.splits()
         self.held_out = [
@@ -233,6 +241,16 @@ class Desk:
             given = [values[name] for values in snapshot.values() if name in values]
             result[name] = AnswerCounts(given.count(1), given.count(0), given.count(None))
         return result
+
+    def lacking(self) -> dict[str, tuple[int, int]]:
+        """Return how many yes and no each attribute lacks for a first model: those that do."""
+        labels, _ = self.labels()
+        found = {}
+        for column, name in enumerate(self.attributes):
+            yes, no = (int((labels[:, column] == value).sum()) for value in (1, 0))
+            if min(yes, no) < ENOUGH:
+                found[name] = (max(0, ENOUGH - yes), max(0, ENOUGH - no))
+        return found
 
     def done(self) -> tuple[int, int]:
         """Return how many faces are finished, and how many there are to label."""

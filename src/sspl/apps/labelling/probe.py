@@ -1,7 +1,7 @@
 """A linear probe: what a few labels say of all other faces, on features that stay as they are."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from sspl.data.records import MISSING, Labels
+from sspl.evaluation.statistics import wilson
 from sspl.metrics.attributes import THRESHOLD
 
 INVERSE_PENALTY: Final = 10.0
@@ -18,8 +19,6 @@ INVERSE_PENALTY: Final = 10.0
 FOLDS: Final = 5
 FEWEST: Final = 3
 """Faces of the rarer answer below which nothing is said of an attribute's quality."""
-
-_95_PERCENT: Final = 1.959964
 
 
 def has_both(labels: Labels) -> bool:
@@ -125,12 +124,3 @@ def balanced_interval(hits_yes: int, yes: int, hits_no: int, no: int) -> tuple[f
     middle = (p + q) / 2
     below, above = np.hypot(p - low_p, q - low_q) / 2, np.hypot(high_p - p, high_q - q) / 2
     return middle, float(max(0.0, middle - below)), float(min(1.0, middle + above))
-
-
-def wilson(hits: int, count: int) -> tuple[float, float, float]:
-    """Return a share and the limits of its 95 % interval after Wilson."""
-    share, z2 = hits / count, _95_PERCENT**2
-    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half: Any = np.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    half = _95_PERCENT * float(half) / (1 + z2 / count)
-    return share, max(0.0, centre - half), min(1.0, centre + half)

@@ -2,10 +2,12 @@
 
 import logging
 import secrets
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sspl.apps.labelling.definitions import Definitions
 from sspl.apps.labelling.desk import Desk
 from sspl.apps.labelling.faces import (
     first_order,
@@ -18,7 +20,9 @@ from sspl.apps.labelling.faces import (
 from sspl.apps.labelling.label_journal import LabelJournal
 from sspl.apps.labelling.labelling_settings import LabellingSettings
 from sspl.data.adapters.columns import no_attribute
-from sspl.data.data_settings import DataSettings
+from sspl.data.data_settings import DataSettings, crop_text
+from sspl.data.images import WHOLE_FRAME
+from sspl.data.records import FaceSet
 from sspl.data.skipping import OnError
 from sspl.domain.attributes import attribute_fault
 from sspl.errors import DataError, SettingsError, SsplError
@@ -43,6 +47,8 @@ def run_labelling(
     order: Path | None = None,
     without: Path | None = None,
     test: float = 0.0,
+    definitions: Path | None = None,
+    then: str = "",
     seed: int = 0,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -60,6 +66,9 @@ def run_labelling(
         order: CSV file with the faces to begin with.
         without: CSV file with faces not to show.
         test: share of the faces to hold out for the test, by chance and by `seed`.
+        definitions: file of what the attributes mean; one beside `out` unless given.
+        then: the command that the page names when there are enough answers; `finetune` unless
+            given.
         seed: of all that is by chance.
         host, port: where to listen.
         device: where the network runs.
@@ -78,6 +87,7 @@ def run_labelling(
             "run in the clone of sspl: pip install '.[serve]'."
         ) from None
     _check_names(attributes)
+    meanings = Definitions(definitions, given=True) if definitions else None
     faces = readable(unlabelled(data.open()), on_error, out)
     hidden = frozenset(names_listed(without, faces)) if without else frozenset()
     if len(hidden) == len(faces):
@@ -86,11 +96,15 @@ def run_labelling(
     root = partial(images_root, faces)
     journal = LabelJournal(out, attributes, root, settings.unknown, dealt=test > 0)
     try:
-        desk = Desk(faces, journal, attributes, sequence, hidden, held_out(faces, test, seed))
+        drawn = held_out(faces, test, seed)
+        desk = Desk(faces, journal, attributes, sequence, hidden, drawn, meanings)
         _remark_on_changed(desk)
         coach = _coach(found, data, desk, settings.every, seed, device) if found else None
         key = secrets.token_urlsafe(16)
-        app = make_app(desk, coach, settings, key)
+        start = source if found is not None and found.model is None else None
+        app = make_app(
+            desk, coach, settings, key, then or finetune_command(data, faces, out, start)
+        )
         if coach:
             coach.start()
         try:
@@ -100,6 +114,23 @@ def run_labelling(
                 coach.stop()
     finally:
         journal.close()
+
+
+def finetune_command(data: DataSettings, faces: FaceSet, out: Path, start: Path | None) -> str:
+    """Return the command that learns from the answers in `out`.
+
+    Args:
+        data, faces: what was labelled.
+        out: CSV file.
+        start: run of stage 1 that suggested; None where `finetune` starts as it does by itself.
+    """
+    packed = not isinstance(faces.images[0], Path)
+    spec = f"csv:{out},images={'FOLDER' if packed else images_root(faces)}"
+    if (box := data.box_of(faces)) != WHOLE_FRAME:
+        spec += f",crop={crop_text(box)}"
+    begin = [] if start is None else ["--from", str(start)]
+    folder = str(out.with_name(f"{out.stem}-model"))
+    return shlex.join(["sspl", "finetune", "--data", spec, *begin, "--out", folder])
 
 
 def _remark_on_changed(desk: Desk) -> None:

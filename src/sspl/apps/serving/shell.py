@@ -180,6 +180,11 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.fragment = fragment
 
+    def _log_started_message(self, listeners: Sequence[socket.SocketType]) -> None:
+        # Its address has no key, and one that does not open the page is none to give.
+        if not self.fragment:
+            super()._log_started_message(listeners)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and self.fragment:

@@ -5,6 +5,7 @@ from typing import Final
 from sspl.data.adapters.base import OPTIONS, Adapter
 from sspl.data.adapters.celeba import CELEBA
 from sspl.data.adapters.folder import FOLDER
+from sspl.data.adapters.label_studio import LABEL_STUDIO
 from sspl.data.adapters.lfwa import LFWA
 from sspl.data.adapters.maad import MAAD
 from sspl.data.adapters.packed import PACKED
@@ -15,7 +16,9 @@ from sspl.io.user_code import is_user_code, load_user_code
 
 __all__ = ["ADAPTERS", "FORMATS", "OPTIONS", "Adapter", "adapter_of", "format_fault"]
 
-ADAPTERS: Final[tuple[Adapter, ...]] = (CSV, PACKED, CELEBA, LFWA, MAAD, UTKFACE, FOLDER)
+ADAPTERS: Final[tuple[Adapter, ...]] = (
+    CSV, LABEL_STUDIO, PACKED, CELEBA, LFWA, MAAD, UTKFACE, FOLDER,
+)  # fmt: skip
 """The data sets that `FORMAT:ROOT` knows by name; a new one needs its file and its place here.
 
 A root without a format is read by the first that fits.

@@ -73,6 +73,19 @@ def read_table(
             `unknown` is given, for a file with both 0 and -1, where either could mean "no" as
             well as "unknown".
     """
+    content = label_table(csv, images or csv.parent, schema, ignore, groups, unknown)
+    return assemble(content, images or csv.parent, schema, missing)
+
+
+def label_table(
+    csv: Path,
+    images: Path,
+    schema: AttributeSchema | None = None,
+    ignore: tuple[str, ...] = (),
+    groups: tuple[str, ...] = (),
+    unknown: UnknownValue | None = None,
+) -> LabelTable:
+    """Return what a CSV file says, whether or not its pictures are there; else as `read_table`."""
     table = CsvTable(csv)
     header, where = table.header, f"{csv}, line {table.line}"
     ignore = tuple(column for column in ignore if not is_unnamed(column))
@@ -84,7 +97,7 @@ def read_table(
     members: dict[str, list[str]] = {name: [] for name in groups}
     attributes = tuple(header[i] for i in columns)
     values = _codes(table)
-    book, codes, splits = NameBook(csv, root=images or csv.parent), bytearray(), list[str | None]()
+    book, codes, splits = NameBook(csv, root=images), bytearray(), list[str | None]()
     image_at, split_at = header.index(IMAGE), header.index(SPLIT) if SPLIT in header else None
     together = slice(columns[0], columns[-1] + 1) if columns else slice(0)
     apart = columns != list(range(*together.indices(len(header))))
@@ -100,7 +113,7 @@ def read_table(
         except KeyError:
             codes += _row_codes(csv, line, attributes, own, values)
     labels = _labels(csv, attributes, book, codes, unknown)
-    content = LabelTable(
+    return LabelTable(
         csv,
         attributes,
         book.names,
@@ -109,7 +122,6 @@ def read_table(
         tuple(splits),
         groups={name: tuple(values) for name, values in members.items()},
     )
-    return assemble(content, images or csv.parent, schema, missing)
 
 
 def other_columns(csv: Path) -> tuple[str, ...]:
