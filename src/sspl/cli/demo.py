@@ -14,7 +14,7 @@ from sspl.cli.values import folder_out
 @click.option("--out", type=folder_out, default=Path("demo"), show_default=True)
 @json_option
 def demo(overrides: tuple[str, ...], out: Path, as_json: bool) -> None:
-    """Run the whole method on synthetic faces and draw what pre-training is worth."""
+    """Learn from few labels of drawn faces, from scratch and from the weights; draw the gain."""
     from sspl.demo.run_demo import DemoSettings, clear, run_demo
     from sspl.evaluation.comparison import comparison_table
     from sspl.io.locks import claimed

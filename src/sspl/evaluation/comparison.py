@@ -15,6 +15,7 @@ from sspl.io.run_files import SETTINGS_FILE, finished
 from sspl.settings import build, merge
 from sspl.training.finetune import finetune
 from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
+from sspl.weights import absolute
 
 SCRATCH: Final = "from scratch"
 PRETRAINED: Final = "SSPL pre-trained"
@@ -58,7 +59,7 @@ def finetune_subset(
         given = {
             "data": data.model_dump(mode="json"),
             "labels": {"count": labels, "subset_seed": subset},
-            "pretrained": None if pretrained is None else str(pretrained.absolute()),
+            "pretrained": None if pretrained is None else absolute(str(pretrained)),
         }
         settings = build(FinetuneSettings, merge(dict(content), given))
         finetune(settings, folder, resume=(folder / SETTINGS_FILE).exists())
