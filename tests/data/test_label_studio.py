@@ -228,6 +228,17 @@ def test_there_and_back(
     assert again.labels.tolist() == found.labels.tolist()
 
 
+def test_a_name_that_was_written_here_is_taken_at_its_word(folder: Path) -> None:
+    """The address is that of `faces/a.jpg`, and below `faces` there is one of that name, too."""
+    (folder / "faces").mkdir()
+    (folder / "faces" / "a.jpg").touch()
+    faces = labelled(folder, [[1]], ("Bald",), [None])
+    write_tasks(folder.parent / "tasks.json", faces, local_prefix(faces))
+    content = json.loads((folder.parent / "tasks.json").read_text())
+    assert content[0]["data"]["image"] == "/data/local-files/?d=faces/a.jpg"
+    assert opened(folder, content).names == ("a.jpg",)
+
+
 def run(*arguments: object) -> Any:
     return CliRunner().invoke(cli, ["data", "convert", *map(str, arguments)])
 
