@@ -38,7 +38,8 @@ def frozen_model(folder: Path, joined: bool, flip_average: bool = True) -> Attri
     """Heads on two graphs of unlike size and layout, and on a run, beside a network or not."""
     own = make_model("sspl", flip_average)
     one = write_graph(folder / "one.onnx", ["n", 3, BIG, BIG])
-    other = write_graph(folder / "other.onnx", ["n", 20, 20, 3], "nhwc", seed=2)
+    # One that takes any number of pictures, and one that takes three.
+    other = write_graph(folder / "other.onnx", [3, 20, 20, 3], "nhwc", seed=2)
     extractors = [
         graph_extractor(one, BIG),
         graph_extractor(other, 20, channels="bgr", mean=0.5, std=0.25),

@@ -19,6 +19,8 @@ from sspl.onnx.files import onnx, parse_onnx
 from sspl.onnx.writing import trace_onnx
 
 HALF: Final = "tensor(float16)"
+MOST: Final = 2**63 - 1
+"""Beyond the end of any tensor."""
 
 
 class View(nn.Module):
@@ -105,13 +107,51 @@ class _Builder:
 
     def placed(self, proto: onnx.ModelProto, given: str, output: str) -> str:
         """Add a graph of one input behind `given`; return the name of its `output` here."""
+        part, takes, prefix = self._prefixed(proto)
+        link = onnx.helper.make_node("Identity", [given], [takes], name=f"{prefix}link")
+        self.proto.graph.node.extend([link, *part.graph.node])
+        return f"{prefix}{output}"
+
+    def placed_in_turns(
+        self, proto: onnx.ModelProto, given: str, output: str, batch: int, width: int
+    ) -> str:
+        """Add a graph that takes `batch` pictures alone behind any number of them.
+
+        Return the name of its `output` here, (n, width); the last turn is filled up.
+        """
+        part, takes, prefix = self._prefixed(proto)
+        step, one = self.constant([batch]), self.constant([1])
+        last = self.node("Slice", [given, *(self.constant([k]) for k in (-1, MOST, 0))])
+        filled = self.node("Concat", [given, *[last] * (batch - 1)], axis=0)
+        count = self._count(given)
+        turns = self.node("Div", [self.node("Sub", [self.node("Add", [count, step]), one]), step])
+        make, known = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+        turn, start, end, on = (f"{prefix}{name}" for name in ("turn", "start", "end", "on"))
+        found, more = f"{prefix}{output}", f"{prefix}more"
+        kind = next(v for v in part.graph.output if v.name == found).type.tensor_type.elem_type
+        body = onnx.helper.make_graph(
+            [
+                make("Mul", [turn, step], [start]),
+                make("Add", [start, step], [end]),
+                make("Slice", [filled, start, end, self.constant([0])], [takes]),
+                *part.graph.node,
+                make("Identity", [on], [more]),
+            ],
+            f"{prefix}body",
+            [known(turn, onnx.TensorProto.INT64, []), known(on, onnx.TensorProto.BOOL, [])],
+            [known(more, onnx.TensorProto.BOOL, []), known(found, kind, None)],
+        )
+        rows = self.node("Loop", [turns, ""], body=body)
+        rows = self.node("Reshape", [rows, self.constant([-1, width])])
+        return self.node("Slice", [rows, self.constant([0]), count, self.constant([0])])
+
+    def _prefixed(self, proto: onnx.ModelProto) -> tuple[onnx.ModelProto, str, str]:
+        """Take over all of a graph but its nodes; return it, its input's name, and its prefix."""
         self.parts += 1
         prefix = f"part_{self.parts}_"
         part = onnx.compose.add_prefix(proto, prefix)
         known = {tensor.name for tensor in part.graph.initializer}
         (takes,) = (value.name for value in part.graph.input if value.name not in known)
-        link = onnx.helper.make_node("Identity", [given], [takes], name=f"{prefix}link")
-        self.proto.graph.node.extend([link, *part.graph.node])
         self.proto.graph.initializer.extend(part.graph.initializer)
         self.proto.graph.sparse_initializer.extend(part.graph.sparse_initializer)
         self.proto.functions.extend(part.functions)
@@ -119,7 +159,7 @@ class _Builder:
         for entry in part.opset_import:
             if entry.domain not in {o.domain for o in self.proto.opset_import}:
                 self.proto.opset_import.append(entry)
-        return f"{prefix}{output}"
+        return part, takes, prefix
 
     def traced(self, module: nn.Module) -> str:
         """Add what torch makes of a module from canvases; return the name of its output."""
@@ -136,8 +176,13 @@ class _Builder:
             view = View(about.side, about.input_size, mirrored)
             found = self.traced(Seen(view, extractor, pooled_features))
         else:
-            pictures = self._prepared(extractor)
-            found = self.placed(self._at_opset(extractor), pictures, extractor.about.output)
+            pictures, graph = self._prepared(extractor), self._at_opset(extractor)
+            batch, output = extractor.about.batch, extractor.about.output
+            if batch is None:
+                found = self.placed(graph, pictures, output)
+            else:
+                width = extractor.about.features
+                found = self.placed_in_turns(graph, pictures, output, batch, width)
             found = self.node("Cast", [found], to=onnx.TensorProto.FLOAT)
         return self._averaged(found, extractor.about.features)
 
@@ -147,8 +192,10 @@ class _Builder:
         pixels = self.node("Cast", [INPUT], to=onnx.TensorProto.FLOAT)
         pixels = self.node("Transpose", [pixels], perm=[0, 3, 1, 2])
         if about.side != self.model.canvas:
-            sizes = self.constant([about.side, about.side])
-            how = {"mode": "linear", "antialias": 1, "axes": [2, 3], "exclude_outside": 1}
+            # Of all four axes: onnxruntime moves Resize across Transpose, and errs with fewer.
+            square = self.constant([3, about.side, about.side])
+            sizes = self.node("Concat", [self._count(pixels), square], axis=0)
+            how = {"mode": "linear", "antialias": 1, "exclude_outside": 1}
             pixels = self.node("Resize", [pixels, "", "", sizes], **how)
         if self.model.flip_average:
             pixels = self.node("Concat", [pixels, self._reversed(pixels, 3)], axis=0)
@@ -164,8 +211,12 @@ class _Builder:
             pixels = self.node("Cast", [pixels], to=onnx.TensorProto.FLOAT16)
         return pixels
 
+    def _count(self, values: str) -> str:
+        """Return the name of how many rows there are, int64 (1,)."""
+        return self.node("Slice", [self.node("Shape", [values]), *map(self.constant, ([0], [1]))])
+
     def _reversed(self, values: str, axis: int) -> str:
-        ends = [self.constant([n]) for n in (-1, np.iinfo(np.int64).min + 1, axis, -1)]
+        ends = [self.constant([n]) for n in (-1, -MOST, axis, -1)]
         return self.node("Slice", [values, *ends])
 
     def own_logits(self, network: JoinedNetwork) -> str:
