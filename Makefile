@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo docs test test-oldest mutation weights lint clean
+.PHONY: demo docs test test-oldest mutation weights reproduce lint clean
 
 # Every file must be one of constraints-hashed*.txt. With `make HASHES= ...` versions alone are pinned.
 HASHES ?= yes
@@ -47,6 +47,10 @@ mutation: $(VENV)/.installed
 # The weights in the package, from nothing: faces are drawn and learnt from; goes on where it stopped.
 weights: $(VENV)/.installed
 	$(BIN)/python -m tools.weights --work build/weights
+
+# One cell of a committed study again: make reproduce CELL=builtin/builtin/finetune/labels-55/subset-0
+reproduce: $(VENV)/.installed
+	$(BIN)/python -m tools.reproduce $(CELL)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

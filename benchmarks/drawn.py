@@ -6,9 +6,12 @@
 Each RUN of stage 1 is read as it is. A linear probe on its frozen features learns from some label
 subsets and is judged on the validation faces; its segmentation head is judged as a face parser on
 the training part of pairs of photographs and masks. No test face or pair is opened, so that drawn
-faces can be chosen by this.
+faces can be chosen by this. `--record FILE` writes what was found as JSON, with the SHA-256 of each
+file of weights; that of `builtin` is benchmarks/results/weights.json, and a test holds
+docs/weights.md to it.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +23,7 @@ from scipy.special import expit
 from sspl.data.data_settings import parse_data_spec
 from sspl.device import pick_device
 from sspl.domain.taxonomy import load_taxonomy
+from sspl.io.files import write_json
 from sspl.metrics.attributes import all_figures, means, positive_rates
 from sspl.models.feature_cache import compute_features
 from sspl.parsing.commands import agreement, open_parser
@@ -33,6 +37,7 @@ from sspl.training.feature_source import load_source
 from sspl.training.linear_heads import LabelledFeatures
 from sspl.training.partition import partition
 from sspl.training.stage_settings import FinetuneSettings
+from sspl.training.starts import weights_file
 
 CHOSEN_BY: Final = FIGURES[0]
 
@@ -62,6 +67,11 @@ def probed(run: Path, data: dict[str, Any], labels: int, subset: int) -> dict[st
     return {f: float(means(found)[f] or np.nan) for f in FIGURES}
 
 
+def digest(run: str) -> str:
+    """Return the SHA-256 of the file of weights of a run."""
+    return hashlib.sha256(weights_file(Path(run)).read_bytes()).hexdigest()
+
+
 @click.command()
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--data", "spec", required=True)
@@ -71,6 +81,7 @@ def probed(run: Path, data: dict[str, Any], labels: int, subset: int) -> dict[st
 @click.option("--classes")
 @click.option("--split-file", type=click.Path(path_type=Path, exists=True))
 @click.option("--count", type=click.IntRange(1), default=200, show_default=True, help="Pairs.")
+@click.option("--record", type=click.Path(path_type=Path, dir_okay=False))
 def main(
     runs: tuple[str, ...],
     spec: str,
@@ -80,10 +91,15 @@ def main(
     classes: str | None,
     split_file: Path | None,
     count: int,
+    record: Path | None,
 ) -> None:
     data = parse_data_spec(spec).absolute().model_dump()
     rows = {run: [probed(Path(run), data, labels, s) for s in range(subsets)] for run in runs}
     click.echo(table(rows, f"validation, {labels} labels"))
+    kept: dict[str, dict[str, Any]] = {
+        run: {"sha256": digest(run), "labels": labels, "probes": found}
+        for run, found in rows.items()
+    }
     for run in runs if pairs else ():
         parser = open_parser(run)
         found = find_pairs(*pairs, split_file).split("train")
@@ -93,6 +109,9 @@ def main(
         figures = parser_figures(agreement(parser, *canvases, parser.taxonomy), parser.taxonomy)
         shares = {"mean IoU": figures["mean_iou"], "of big classes": figures["mean_big_iou"]}
         click.echo(f"{run}: " + ", ".join(f"{n} {100 * v:.1f}" for n, v in shares.items()))
+        kept[run]["parser"] = shares
+    if record is not None:
+        write_json(record, kept)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 torch gives: fp32, contiguous, memory as the C library hands it out. `jpeg to csv` is the whole of
 `sspl predict`, and its ratio to torch in fp32 as the package runs it. Every figure is the median
 over rounds in which all take their turn, so that other work on the machine hits all alike. int8 is
-calibrated on some of the same faces.
+calibrated on some of the same faces. Where the package openvino is installed, the same two files
+are run by it, too, the float one also in bf16, and the largest difference in probability is said.
 
 Below stand which operators onnxruntime spends its time on in both files, by its own profiler, and
 how near the network's arithmetic comes to what products of large matrices reach here.
@@ -15,6 +16,7 @@ how near the network's arithmetic comes to what products of large matrices reach
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -31,7 +33,7 @@ from sspl.data.skipping import Skipped
 from sspl.data.streams import stream_canvases
 from sspl.data.transforms import normalise
 from sspl.inference.export import export_onnx
-from sspl.inference.portable import load_portable, run_session
+from sspl.inference.portable import INPUT, load_portable, run_session
 from sspl.inference.predict import PredictSettings, predict
 from sspl.inference.scorers import load_scorer
 from sspl.inference.sources import Stills
@@ -39,6 +41,9 @@ from sspl.io.cores import usable_cores
 from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.scoring import logits_of
 from sspl.settings import Precision
+
+Pixels = NDArray[np.uint8]
+Probabilities = NDArray[np.float32]
 
 PRODUCT = 2048
 """Side of the square matrices whose product is timed."""
@@ -69,6 +74,8 @@ def main(run: Path, images: str, count: int, batch_size: int, rounds: int) -> No
         images = next(stream_canvases(faces, model.box, model.canvas, batch_size))
         for title, file in (("float32", plain), ("int8", small)):
             click.echo(f"onnxruntime {title}: {operators(file, images, Path(folder))}")
+        for name, apart in apart_from_onnxruntime(plain, small, images).items():
+            click.echo(f"{name}: probabilities up to {apart:.4f} from onnxruntime's")
         click.echo(arithmetic(model, images, {n: len(faces) / s for n, s in seconds.items()}))
 
 
@@ -96,12 +103,47 @@ def network_work(
         loaded = load_portable(file)
         return lambda: np.concatenate([loaded.probabilities(a) for a in arrays])
 
+    openvino = {
+        name: lambda run=run: [run(a) for a in arrays]
+        for name, run in openvinos(plain, small).items()
+    }
     return {
         "torch fp32, contiguous": contiguous,
         "torch fp32, channels last": eager("fp32"),
         "torch bf16, channels last": eager("bf16"),
         "onnxruntime float32": portable(plain),
         "onnxruntime int8": portable(small),
+        **openvino,
+    }
+
+
+def openvinos(plain: Path, small: Path) -> dict[str, Callable[[Pixels], Probabilities]]:
+    """Return the exported files as openvino runs them, none where it is not installed."""
+    try:
+        import openvino
+    except ImportError:
+        return {}
+    core, threads = openvino.Core(), {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    threads |= {"NUM_STREAMS": 1}
+
+    def compiled(file: Path, kind: str) -> Callable[[Pixels], Probabilities]:
+        how = threads | {"INFERENCE_PRECISION_HINT": kind}
+        model = core.compile_model(core.read_model(file), "CPU", how)
+        return lambda images: np.array(model({INPUT: images})[0])
+
+    return {
+        "openvino float32": compiled(plain, "f32"),
+        "openvino bf16": compiled(plain, "bf16"),
+        "openvino int8": compiled(small, "f32"),
+    }
+
+
+def apart_from_onnxruntime(plain: Path, small: Path, images: Pixels) -> dict[str, float]:
+    """Return the largest difference in probability of each of `openvinos`."""
+    said = {file: load_portable(file).probabilities(images) for file in (plain, small)}
+    return {
+        name: float(np.abs(run(images) - said[small if "int8" in name else plain]).max())
+        for name, run in openvinos(plain, small).items()
     }
 
 

@@ -27,6 +27,7 @@ from sspl.io.weights import save_tensors
 from sspl.settings import build, merge
 from sspl.study import runner as study_run
 from sspl.study.cells import Cell, cell_folder, list_cells, plan, read_json
+from sspl.study.provenance import code_hash, machine
 from sspl.study.results import RESULT_COLUMNS
 from sspl.study.runner import Study
 from sspl.study.study_settings import StudySettings, load_study, open_spec, packaged_studies
@@ -459,6 +460,8 @@ def test_the_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             "majority_accuracy",
             "train_seconds",
             "settings_hash",
+            "code_hash",
+            "machine",
         )
     )
     assert [(r["subset"], r["split"]) for r in rows] == [
@@ -485,6 +488,8 @@ def test_the_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "majority_accuracy": "0.5",
         "train_seconds": "3.0",
         "settings_hash": plan(study, cells[0]).settings_hash,
+        "code_hash": code_hash(),
+        "machine": machine("cpu"),
     }
     kept = load_predictions(cell_folder(tmp_path, cells[0]) / "predictions-test.npz")
     assert kept.probabilities.tolist() == np.array([[0.9], [0.8]], "f4").tolist()

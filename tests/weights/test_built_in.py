@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.shared import sspl
@@ -35,6 +37,32 @@ def test_the_file_is_the_one_its_card_speaks_of() -> None:
     assert {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float16}
     assert metadata["drawn"] == CARD["drawn"]
     assert metadata["faces"] == CARD["drawn"]["count"]
+
+
+RECORD = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "weights.json"
+
+
+def shown(shares: Sequence[float], digits: int) -> str:
+    """Return mean and standard deviation in percent, as the page has them."""
+    return f"{100 * np.mean(shares):.{digits}f} ± {100 * np.std(shares, ddof=1):.{digits}f}"
+
+
+def test_shares_are_shown_in_percent() -> None:
+    assert shown([0.5, 0.6], 1) == "55.0 ± 7.1"
+
+
+def test_the_page_says_what_the_committed_record_says() -> None:
+    if not RECORD.is_file():
+        pytest.skip("no record of benchmarks/drawn.py is committed")
+    record = json.loads(RECORD.read_text(encoding="utf-8"))["builtin"]
+    assert record["sha256"] == CARD["sha256"], "renew it: python benchmarks/drawn.py --record"
+    probes = record["probes"]
+    digits = {"accuracy": 2, "balanced_accuracy": 1, "average_precision": 1}
+    cells = [shown([probe[name] for probe in probes], n) for name, n in digits.items()]
+    page = (RECORD.parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    assert f"| built in | {' | '.join(cells)} |" in page
+    parser = [f"{100 * record['parser'][name]:.1f}" for name in ("mean IoU", "of big classes")]
+    assert f"| {' | '.join([*cells, *parser])} |" in page
 
 
 @pytest.mark.parametrize(("style", "least"), [("plain", 0.45), ("photo", 0.45)])

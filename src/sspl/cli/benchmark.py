@@ -17,7 +17,8 @@ from sspl.cli.values import at_least, folder_in, folder_out
     "--config",
     required=True,
     shell_complete=study_names,
-    help="A study: a YAML file, or celeba10k, lfw, utkface, paper-celeba, paper-lfwa, paper-maad.",
+    help="A study: a YAML file, or builtin, builtin-lfw, builtin-utkface, celeba10k, lfw, utkface, "
+    "paper-celeba, paper-lfwa, paper-maad.",
 )
 @click.option("--out", type=folder_out, required=True, help="Folder of the study.")
 @click.option("--data", "spec", help="Labelled faces, instead of those in the study.")

@@ -145,7 +145,7 @@ def warp_masks(masks: Tensor, geometry: Geometry, size: int, mirror: Tensor) -> 
     """
     seen, geometry = _in_sight(masks[:, None], geometry)
     # Shifting ids by one turns the zero padding of grid_sample into -1, which is 255 in a byte.
-    shifted = seen.float() + 1
+    shifted = seen.float().add_(1)
     sampled = F.grid_sample(shifted, geometry.grid(size), "nearest", "zeros", align_corners=False)[
         :, 0
     ]

@@ -17,6 +17,9 @@ from sspl.study.study_settings import Protocol
 MAIN: Final = ("accuracy", "balanced_accuracy", "average_precision")
 """Figures that are drawn, tabulated by label count and compared."""
 
+FINETUNED: Final[Protocol] = "finetune"
+PROBE: Final[Protocol] = "linear"
+
 COUNTED: Final = MAIN[:2]
 RANKED: Final = MAIN[2:]
 RANKED_RESAMPLES: Final = 200
@@ -82,12 +85,14 @@ class Cells:
     ) -> list[PairedComparison]:
         """Compare `a` with every other method wherever both have cells on the same subsets.
 
-        At every label count, or at `labels` alone.
+        At every label count, or at `labels` alone. A method that is never fine-tuned, a network
+        from outside, meets fine-tuned ones by its linear probe.
         """
         meetings = []
         for group in (g for g in self.groups if g.method == a):
             for other in self.groups:
-                same = (other.protocol, other.labels) == (group.protocol, group.labels)
+                met = (self._met_as(other.method, group.protocol), group.labels)
+                same = (other.protocol, other.labels) == met
                 wanted = other.method in others and (labels is None or group.labels in labels)
                 draws = tuple(sorted(self._draws(group) & self._draws(other)))
                 if same and draws and wanted:
@@ -103,6 +108,11 @@ class Cells:
         found = [self._compared(*each) for each in meetings]
         order = protocols_of(self.groups)
         return sorted(found, key=lambda d: (order.index(d.protocol), others.index(d.b), d.labels))
+
+    def _met_as(self, method: str, protocol: str) -> str:
+        """Return the protocol by which a method meets others of `protocol`."""
+        own = {g.protocol for g in self.groups if g.method == method}
+        return PROBE if protocol == FINETUNED and FINETUNED not in own else protocol
 
     def _sample(self, cells: Iterable[Cell]) -> None:
         assert self.counted is not None
@@ -146,16 +156,12 @@ class Cells:
         found = []
         for comparison in comparisons[:1]:
             for method in pair:
-                group = next(g for g in self.groups if _is_of(g, comparison, method))
+                shown = (method, self._met_as(method, comparison.protocol), comparison.labels)
+                group = next(g for g in self.groups if (g.method, g.protocol, g.labels) == shown)
                 cell = self._cell(group, comparison.subsets[0])
                 title = f"{method}, {comparison.labels:,} labels, subset {cell.subset_text}"
                 found.append((title, self.predictions[cell]))
         return found
-
-
-def _is_of(group: Group, comparison: PairedComparison, method: str) -> bool:
-    there = (group.method, group.protocol, group.labels)
-    return there == (method, comparison.protocol, comparison.labels)
 
 
 def _protocol(name: str) -> Protocol:

@@ -10,7 +10,7 @@ import numpy as np
 from sspl.data.adapters.dialect import read_csv
 from sspl.errors import DataError
 from sspl.study.cells import KTH
-from sspl.study.results import FIGURE_COLUMNS, RESULT_COLUMNS
+from sspl.study.results import FIGURE_COLUMNS, LATER_COLUMNS, RESULT_COLUMNS
 from sspl.study.study_settings import EVERY_KTH
 
 RESULT_FIGURES: Final = tuple(FIGURE_COLUMNS)
@@ -102,7 +102,7 @@ def read_results_csv(path: Path, split: str = "test") -> list[ResultRow]:
     lines = read_csv(path)
     line, header = next(lines)
     for column in RESULT_COLUMNS:
-        if column not in header:
+        if column not in header and column not in LATER_COLUMNS:
             raise DataError(f"{path}, line {line}: no column '{column}'; it is no results table.")
     rows: list[ResultRow] = []
     seen: set[tuple[object, ...]] = set()

@@ -35,7 +35,7 @@ from sspl.reporting.run_report import grouping_content, reliability_points, scal
 from sspl.study.results import RESULTS_FILE
 from sspl.study.runner import STUDY_FILE
 
-DEFAULT_PAIR: Final = ("sspl", "scratch")
+DEFAULT_PAIRS: Final = (("sspl", "scratch"), ("builtin", "scratch"))
 
 
 def study_report(
@@ -49,8 +49,8 @@ def study_report(
 
     Args:
         study: its folder, with `results.csv` and the predictions of its cells.
-        pair: method to look at and method to compare it with; `sspl` and `scratch` unless given,
-            or else the first two.
+        pair: method to look at and method to compare it with; `sspl`, or `builtin`, and `scratch`
+            unless given, or else the first two.
         resamples: of the test faces, for all intervals.
         faces: those of the study, to show some of them with confident mistakes. Without them no
             real face is in the page.
@@ -108,8 +108,8 @@ def study_report(
 
 def _pair(methods: Sequence[str], pair: tuple[str, str] | None) -> tuple[str, str]:
     if pair is None:
-        known = all(m in methods for m in DEFAULT_PAIR)
-        return DEFAULT_PAIR if known else (methods[0], methods[min(1, len(methods) - 1)])
+        known = (each for each in DEFAULT_PAIRS if set(each) <= set(methods))
+        return next(known, (methods[0], methods[min(1, len(methods) - 1)]))
     for method in pair:
         if method not in methods:
             raise SettingsError(f"--pair {method}: no such method; use {', '.join(methods)}.")

@@ -8,6 +8,7 @@ from sspl.evaluation.comparison import spread
 from sspl.io.files import write_csv
 from sspl.io.locks import locked
 from sspl.study.cells import KTH, RESULT_FILE, Cell, StudyPlan, read_json
+from sspl.study.provenance import code_hash, machine
 from sspl.study.study_settings import EVERY_KTH
 
 RESULTS_FILE: Final = "results.csv"
@@ -24,8 +25,10 @@ FIGURE_COLUMNS: Final = {
 
 RESULT_COLUMNS: Final = (
     "method", "protocol", "data", "labels", "subset", "seed", "split", *FIGURE_COLUMNS,
-    "train_seconds", "settings_hash",
+    "train_seconds", "settings_hash", "code_hash", "machine",
 )  # fmt: skip
+LATER_COLUMNS: Final = ("code_hash", "machine")
+"""What tables of version 0.1 do not have."""
 
 
 def cell_result(
@@ -47,6 +50,8 @@ def cell_result(
         "seed": plan.finetune.seed,
         "train_seconds": None if seconds is None else round(seconds, 1),
         "settings_hash": plan.settings_hash,
+        "code_hash": code_hash(),
+        "machine": machine(plan.finetune.runtime.device),
         **details,
         "figures": figures,
     }
@@ -79,7 +84,7 @@ def _rows(result: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         mean = found["mean"]
         values = dict(result) | {"split": split}
         values |= {column: _rounded(mean[name]) for column, name in FIGURE_COLUMNS.items()}
-        rows.append(tuple(values[column] for column in RESULT_COLUMNS))
+        rows.append(tuple(values.get(column) for column in RESULT_COLUMNS))
     return rows
 
 
