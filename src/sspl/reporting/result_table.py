@@ -166,7 +166,7 @@ def group_rows(rows: Iterable[ResultRow]) -> list[Group]:
     return [Group(*key, tuple(sorted(some, key=lambda r: r.draw))) for key, some in found.items()]
 
 
-FIRST: Final = ("sspl", "splnet", "scratch")
+FIRST: Final = ("sspl", "splnet", "builtin", "scratch")
 """Methods that every table and chart begins with."""
 
 
