@@ -78,10 +78,13 @@ class NameBook:
         Raises `DataError` when `clean_name` does not take it, or it was there before.
         """
         name = raw if is_plain_name(raw) else self._cleaned(raw, place)
-        if self.place.setdefault(name, place) != place:
+        # One look-up for each of many names; places may be of several files, and so be the same.
+        before = len(self.place)
+        first = self.place.setdefault(name, place)
+        if len(self.place) == before:
             raise DataError(
                 f"{self.path}, {self.unit} {place}: image '{name}' was given before, "
-                f"in {self.unit} {self.place[name]}; keep one."
+                f"in {self.unit} {first}; keep one."
             )
         return name
 
