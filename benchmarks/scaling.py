@@ -1,16 +1,19 @@
-"""What pre-training takes on GPUs: counted operations, and arithmetic from there.
+"""What the paper's protocol takes on GPUs, in GPU hours, and how many cores feed them.
 
-    python benchmarks/scaling.py [--faces 162770] [--faces 5800000] [--epochs 80]
-        [--peak-tflops 312] [--utilisation 0.15] [--loader-ms 6] [--measure] [KEY=VALUE]...
+    python benchmarks/scaling.py [--tflops 100] [--record benchmarks/results/gpu.json]
+        [--canvas-ms 1.5] [--mask-ms 13] [--measure] [KEY=VALUE]...
 
-torch counts the floating-point operations of a whole step of stage 1, forward and backward, of both
-paper presets. Everything after that is arithmetic with numbers that are assumed and printed: the
-peak of a GPU, the share of it that such networks reach, and how well several GPUs scale. With
---measure a step is timed on this machine as well. Prints Markdown.
+torch counts the operations of each network; a step of training counts for three forward passes.
+All that follows is arithmetic with what a GPU reaches in training: what is assumed (`--tflops`), or
+was measured by `benchmarks/gpu.py` (`--record`). `--canvas-ms` is what one core needs to read a
+face and its mask (`benchmarks/loader.py`), `--mask-ms` to read a picture and write its mask
+(`benchmarks/parser.py`). With --measure a step is timed on this machine as well. Prints Markdown.
 """
 
+import json
 import time
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import click
 import torch
@@ -18,17 +21,131 @@ from step import NOWHERE, made_up
 from torch.utils.flop_counter import FlopCounterMode
 
 from sspl.distributed.sampler import MicroBatches
+from sspl.domain.taxonomy import load_taxonomy
 from sspl.io.cores import usable_cores
+from sspl.parsing.network import ParserNetwork
+from sspl.parsing.parser_settings import ParserSettings
+from sspl.parsing.training import AVERAGED_SCALES
 from sspl.settings import build
+from sspl.study.cells import list_cells, plan
+from sspl.study.cost import TRAINING, cell_minutes, stage1_gflop, stage1_minutes, stage2_gflop
+from sspl.study.study_settings import load_study
 from sspl.training.loop import Loop, Place
 from sspl.training.pretrain import Pretraining
-from sspl.training.stage_settings import PretrainSettings, preset
+from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 
 PRESETS: Final = ("paper-sspl", "paper-splnet")
-GPUS: Final = {1: 1.0, 8: 0.9, 64: 0.75}
-"""Number of GPUs to the assumed share of that many times one GPU's speed."""
+STUDIES: Final = ("paper-celeba", "paper-lfwa", "paper-maad")
+SETS: Final = {"CelebA, training": 162_770, "MAAD-Face": 3_300_000, "MS1M": 5_800_000}
+PICTURES: Final = {"CelebA, four parsers": 4 * 202_599, "MAAD-Face": 3_300_000, "MS1M": 5_800_000}
+EPOCHS: Final = 80
+GPUS: Final = 8
+TOGETHER: Final = 0.9
+"""Assumed speed of eight GPUs that train one network, over eight times that of one."""
 
-HOURS_A_DAY: Final = 24
+
+def step_gflop() -> dict[tuple[int, str], float]:
+    """Return the billions of operations of a training step for each face, by stage and preset."""
+    found = {}
+    for name in PRESETS:
+        one = stage1_gflop(build(PretrainSettings, preset(name, "pretrain")))
+        two = stage2_gflop(build(FinetuneSettings, preset(name, "finetune")))
+        found |= {(1, name): TRAINING * one, (2, name): TRAINING * two}
+    return found
+
+
+def parser_gflop() -> float:
+    """Return the billions of operations of a picture in `sspl parser run`."""
+    settings = ParserSettings()
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network = ParserNetwork(len(load_taxonomy(settings.taxonomy)), settings.model).eval()
+        network(torch.empty(2, 3, settings.size, settings.size))
+    # Each size is looked at twice, mirrored too.
+    passes = 2 * sum(scale**2 for scale in AVERAGED_SCALES)
+    return passes * counter.get_total_flops() / 2 / 1e9
+
+
+def measured(record: Path | None) -> dict[tuple[int, str], float]:
+    """Return faces a second by stage and preset, at the largest batch of a record."""
+    if record is None:
+        return {}
+    rows: list[dict[str, Any]] = json.loads(record.read_text())["speed"]
+    rows = [r for r in rows if r["from"] == "memory" and "error" not in r]
+    rows.sort(key=lambda row: row["batch"])
+    return {(r["stage"], f"paper-{r['architecture']}"): r["faces_per_second"] for r in rows}
+
+
+def span(hours: float) -> str:
+    if hours < 1:
+        return f"{60 * hours:.0f} min"
+    return f"{hours:.1f} h" if hours < 100 else f"{hours:,.0f} h"
+
+
+def steps_table(
+    gflop: dict[tuple[int, str], float], speed: dict[tuple[int, str], float], ms: float
+) -> str:
+    lines = [
+        "| Stage | Preset | GFLOP a face | faces/s | Cores to read as fast |",
+        "|---|---|---|---|---|",
+    ]
+    for (stage, name), one in gflop.items():
+        pace = speed[stage, name]
+        cells = f"{one:.1f} | {pace:,.0f} | {pace * ms / 1000:.0f}"
+        lines.append(f"| {stage} | `{name}` | {cells} |")
+    return "\n".join(lines)
+
+
+def runs_table(speed: dict[tuple[int, str], float]) -> str:
+    lines = [
+        f"| One stage 1, {EPOCHS} epochs | Faces | Preset | GPU hours | {GPUS} GPUs, torchrun |",
+        "|---|---|---|---|---|",
+    ]
+    for name, faces in SETS.items():
+        for network in PRESETS:
+            hours = faces * EPOCHS / speed[1, network] / 3600
+            together = span(hours / GPUS / TOGETHER)
+            lines.append(f"| {name} | {faces:,} | `{network}` | {span(hours)} | {together} |")
+    return "\n".join(lines)
+
+
+def studies_table(tflops: float) -> str:
+    """Return what each study takes by itself; stage 1 of the first serves the others."""
+    lines = [
+        f"| Study | Runs of stage 1 | GPU hours | Cells | GPU hours | {GPUS} GPUs, --devices |",
+        "|---|---|---|---|---|---|",
+    ]
+    known: set[str] = set()
+    for name in STUDIES:
+        study = load_study(name)
+        assert study.cost is not None
+        cost = study.cost.model_copy(update={"gflops": 1000 * tflops})
+        plans = [plan(study, cell) for cell in list_cells(study)]
+        runs = {p.stage1: stage1_minutes(p, cost) / 60 for p in plans if p.stage1}
+        own = {run: hours for run, hours in runs.items() if run not in known}
+        known |= set(runs)
+        cells = [cell_minutes(p, cost) / 60 for p in plans]
+        chains = [own.get(p.stage1, 0.0) + h for p, h in zip(plans, cells, strict=True)]
+        first, second = sum(own.values()), sum(cells)
+        # Eight at once end no sooner than the longest stage 1 with a cell after it.
+        eight = max((first + second) / GPUS, max(chains))
+        lines.append(
+            f"| `{name}` | {len(own)} | {span(first)} | {len(plans)} | {span(second)} | "
+            f"{span(eight)} |"
+        )
+    return "\n".join(lines)
+
+
+def masks_table(tflops: float, ms: float) -> str:
+    one = parser_gflop()
+    pace = 1000 * tflops / one
+    lines = [
+        f"| Masks, {one:.0f} GFLOP a picture | Pictures | GPU hours | Core hours, {ms:g} ms each |",
+        "|---|---|---|---|",
+    ]
+    for name, pictures in PICTURES.items():
+        hours, cores = pictures / pace / 3600, pictures * ms / 3.6e6
+        lines.append(f"| {name} | {pictures:,} | {span(hours)} | {span(cores)} |")
+    return "\n".join(lines)
 
 
 def network(name: str, overrides: tuple[str, ...], batch_size: int) -> Pretraining:
@@ -37,15 +154,6 @@ def network(name: str, overrides: tuple[str, ...], batch_size: int) -> Pretraini
     run.start()
     run.network.train()
     return run
-
-
-def operations(run: Pretraining) -> float:
-    """Return the floating-point operations of a step for each face."""
-    faces = run.settings.optim.batch_size
-    batch = made_up(faces, run.settings.canvas, len(run.taxonomy))
-    with FlopCounterMode(display=False) as counter:
-        Loop(run, NOWHERE).step(Place(0, 0, 1, 0, MicroBatches(faces)), iter([batch]))
-    return counter.get_total_flops() / faces
 
 
 def seconds_a_face(run: Pretraining, steps: int) -> float:
@@ -60,68 +168,45 @@ def seconds_a_face(run: Pretraining, steps: int) -> float:
     return min(taken[1:]) / faces
 
 
-def span(hours: float) -> str:
-    if hours < 1:
-        return f"{60 * hours:.0f} min"
-    return f"{hours:.1f} h" if hours < HOURS_A_DAY else f"{hours / HOURS_A_DAY:.1f} days"
-
-
-def table(
-    counted: dict[str, float], faces: tuple[int, ...], epochs: int, speed: float, loader_ms: float
-) -> str:
-    """Return hours for each preset, set and number of GPUs, as Markdown; `speed` in FLOP/s."""
-    columns = "".join(f" {n} GPU{'s' if n > 1 else ''} |" for n in GPUS)
-    lines = [f"| Preset | Faces |{columns}", "|---|---|" + "---|" * len(GPUS)]
-    for name, flops in counted.items():
-        for count in faces:
-            hours = [count * epochs * flops / (speed * n * s) / 3600 for n, s in GPUS.items()]
-            lines.append(f"| `{name}` | {count:,} | " + " | ".join(map(span, hours)) + " |")
-        cores = [speed * n * s / flops * loader_ms / 1000 for n, s in GPUS.items()]
-        needed = " | ".join(f"{c:.0f}" for c in cores)
-        lines.append(f"| | cores to read faces, {loader_ms:g} ms each | {needed} |")
-    return "\n".join(lines)
-
-
 @click.command()
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--faces", type=int, multiple=True, default=(162_770, 5_800_000), show_default=True)
-@click.option("--epochs", type=click.IntRange(1), default=80, show_default=True)
-@click.option("--peak-tflops", type=float, default=312.0, show_default=True, help="bf16, dense.")
-@click.option("--utilisation", type=click.FloatRange(0, 1), default=0.15, show_default=True)
-@click.option("--loader-ms", type=float, default=6.0, show_default=True, help="A face, one core.")
+@click.option("--tflops", type=float, default=100.0, show_default=True, help="Reached by a GPU.")
+@click.option("--record", type=click.Path(exists=True, path_type=Path), help="Measured ones.")
+@click.option("--canvas-ms", type=float, default=1.5, show_default=True, help="A face, one core.")
+@click.option("--mask-ms", type=float, default=13.0, show_default=True, help="A face, one core.")
 @click.option("--measure", is_flag=True, help="Also time steps here.")
 @click.option("--steps", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--batch-size", type=click.IntRange(2), default=16, show_default=True)
 def main(
     overrides: tuple[str, ...],
-    faces: tuple[int, ...],
-    epochs: int,
-    peak_tflops: float,
-    utilisation: float,
-    loader_ms: float,
+    tflops: float,
+    record: Path | None,
+    canvas_ms: float,
+    mask_ms: float,
     measure: bool,
     steps: int,
     batch_size: int,
 ) -> None:
-    counted = {name: operations(network(name, overrides, 2)) for name in PRESETS}
-    for name, flops in counted.items():
-        click.echo(f"counted: `{name}`: {flops / 1e9:.1f} GFLOP a face and step, both passes")
+    gflop, found = step_gflop(), measured(record)
+    speed = {key: found.get(key, 1000 * tflops / one) for key, one in gflop.items()}
     if measure:
-        for name, flops in counted.items():
+        for name in PRESETS:
             taken = seconds_a_face(network(name, overrides, batch_size), steps)
             click.echo(
-                f"measured: `{name}`: {1000 * taken:.0f} ms a face, {flops / taken / 1e9:.0f} "
-                f"GFLOP/s on {usable_cores()} cores of this machine with {torch.get_num_threads()} "
-                f"threads; {epochs} epochs of {faces[0]:,} faces would take "
-                f"{span(faces[0] * epochs * taken / 3600)}"
+                f"measured: `{name}`: {1000 * taken:.0f} ms a face, "
+                f"{gflop[1, name] / taken:.0f} GFLOP/s on {usable_cores()} cores of this machine "
+                f"with {torch.get_num_threads()} threads"
             )
-    shares = ", ".join(f"{n}: {s:g}" for n, s in GPUS.items())
     click.echo(
-        f"assumed: {peak_tflops:g} TFLOP/s a GPU, {utilisation:g} of it reached, "
-        f"speed of n GPUs over n times one: {shares}; {epochs} epochs"
+        f"{'measured by ' + str(record) if record else f'assumed: {tflops:g} TFLOP/s a GPU'}; "
+        f"{GPUS} GPUs that train one network: {TOGETHER:g} of {GPUS} times one"
     )
-    click.echo("")
-    click.echo(table(counted, faces, epochs, peak_tflops * 1e12 * utilisation, loader_ms))
+    tables = (
+        steps_table(gflop, speed, canvas_ms), runs_table(speed), studies_table(tflops),
+        masks_table(tflops, mask_ms),
+    )  # fmt: skip
+    for table in tables:
+        click.echo(f"\n{table}")
 
 
 if __name__ == "__main__":

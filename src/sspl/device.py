@@ -52,6 +52,18 @@ def _own(device: torch.device) -> torch.device:
     return torch.device(device.type, local_rank())
 
 
+def spread(name: str, processes: int) -> list[str]:
+    """Return a device for each of some processes on this machine that do not train together.
+
+    `auto` deals out the accelerators in turn; else, and without any, all have the one named.
+    """
+    if name != "auto" or not torch.accelerator.is_available():
+        return [name] * processes
+    kind, count = torch.accelerator.current_accelerator(), torch.accelerator.device_count()
+    assert kind is not None
+    return [f"{kind.type}:{i % count}" for i in range(processes)]
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Tell whether bf16 arithmetic is native on the device, and so faster than fp32."""
     if device.type == "cuda":

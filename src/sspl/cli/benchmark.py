@@ -8,7 +8,7 @@ import click
 
 from sspl.cli.completion import study_names
 from sspl.cli.options import json_option, overrides_of, say
-from sspl.cli.values import at_least, folder_in, folder_out
+from sspl.cli.values import at_least, devices_value, folder_in, folder_out, option_value
 
 
 @click.command()
@@ -34,6 +34,22 @@ from sspl.cli.values import at_least, folder_in, folder_out
 @click.option(
     "--labels", multiple=True, type=at_least(2), help="Only this label count; repeatable."
 )
+@click.option(
+    "--devices",
+    type=devices_value,
+    help="Work on several cells at once, a process a device: cuda:0,cuda:1 or cpu,cpu.",
+)
+@click.option(
+    "--tasks",
+    type=at_least(1),
+    help="Hand in an array job of so many tasks to the cluster (Slurm).",
+)
+@click.option(
+    "--slurm",
+    type=option_value,
+    multiple=True,
+    help="What each task gets, as submitit names it: gpus_per_node=1, timeout_min=720; repeatable.",
+)
 @click.option("--dry-run", is_flag=True, help="List the cells and how long they will take.")
 @json_option
 def benchmark(
@@ -45,13 +61,17 @@ def benchmark(
     stage1: Path | None,
     only: tuple[str, ...],
     labels: tuple[int, ...],
+    devices: tuple[str, ...] | None,
+    tasks: int | None,
+    slurm: tuple[tuple[str, str], ...],
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Compare methods over label counts, label subsets and protocols.
 
-    Repeat the command to go on: what is done is not done again, what failed is tried again. Two
-    processes may work on one folder. Settings follow as key=value, such as seed=1.
+    Repeat the command to go on: what is done is not done again, what failed is tried again. Several
+    processes may work on one folder, on one machine (--devices) or many. Settings follow as
+    key=value, such as seed=1.
     """
     from sspl.errors import SsplError
     from sspl.reporting.paper_tables import TABLES_FOLDER, write_tables
@@ -72,7 +92,14 @@ def benchmark(
         pieces = survey(study, cells)
         say(report(pieces), {"pieces": [asdict(piece) for piece in pieces]}, as_json)
         return
-    failures = study.run(cells)
+    if tasks:
+        from sspl.study.cluster import JOBS_FOLDER, submit
+
+        number = submit(study, cells, tasks, dict(slurm))
+        text = f"job {number}: {tasks} tasks for {len(cells)} cells; they write {out / JOBS_FOLDER}"
+        say(f"{text}. Repeat the command without --tasks for the table.", {"job": number}, as_json)
+        return
+    failures = study.run_on(devices, cells) if devices else study.run(cells)
     done, table = len(cells) - len(failures), out / RESULTS_FILE
     write_tables(settings, out)
     say(

@@ -129,6 +129,13 @@ def test(
 )
 @click.option("--batch-size", type=at_least(1), default=16, show_default=True)
 @click.option("--device", type=device_value, default="auto", show_default=True)
+@click.option(
+    "--processes",
+    type=at_least(1),
+    default=1,
+    show_default=True,
+    help="Share the pictures out to so many processes, and they the GPUs that auto finds.",
+)
 @on_error_option
 @json_option
 def run(
@@ -139,6 +146,7 @@ def run(
     average: bool | None,
     batch_size: int,
     device: str,
+    processes: int,
     on_error: "OnError",
     as_json: bool,
 ) -> None:
@@ -150,14 +158,22 @@ def run(
     Goes on where an earlier run stopped. Also writes a summary, a list of suspicious masks and
     a contact sheet of overlays.
     """
+    from functools import partial
+
+    from sspl.device import spread
     from sspl.io.locks import claimed
     from sspl.parsing.commands import open_parser
-    from sspl.parsing.masks import make_masks, summary_text
+    from sspl.parsing.masks import make_masks, make_masks_side_by_side, summary_text
 
     with claimed(out, folder=True, deep=True):
         faces = data_without(images, "a mask covers the whole picture", "crop", "masks").open()
-        parser = open_parser(model, short_side, average, device)
-        summary = make_masks(parser, faces, out, batch_size, on_error)
+        if processes == 1:
+            parser = open_parser(model, short_side, average, device)
+            summary = make_masks(parser, faces, out, batch_size, on_error)
+        else:
+            open_on = partial(open_parser, model, short_side, average)
+            devices = spread(device, processes)
+            summary = make_masks_side_by_side(open_on, devices, faces, out, batch_size, on_error)
     say(summary_text(summary, out), summary | {"out": str(out)}, as_json)
 
 

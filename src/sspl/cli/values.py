@@ -185,7 +185,36 @@ class Device(Text):
         return text
 
 
+class Devices(Device):
+    """Several devices, with commas between them; one may be named more than once."""
+
+    name = "devices"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the words for each."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(super(Devices, self).convert(v, param, ctx) for v in str(value).split(","))
+
+
+class Option(Text):
+    """KEY=VALUE."""
+
+    name = "KEY=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return both."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = super().convert(value, param, ctx).partition("=")
+        if not (key and equals and text):
+            self.fail(f"{value!r} is not KEY=VALUE.", param, ctx)
+        return key, text
+
+
+option_value = Option()
 device_value = Device()
+devices_value = Devices()
 path_in = Name(path_type=Path)
 folder_in = Name(exists=True, path_type=Path)
 start_in = StartType(exists=True, path_type=Path)

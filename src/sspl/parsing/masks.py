@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from sspl.data.pairing import (
 from sspl.data.palette import contact_sheet, overlay, write_image, write_mask
 from sspl.data.records import FaceRecord, FaceSet
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, without
+from sspl.distributed.side_by_side import side_by_side
 from sspl.errors import DataError, SsplError
 from sspl.io.files import (
     append_text,
@@ -68,10 +70,71 @@ def make_masks(
         return _make_masks(parser, faces, out, batch_size, on_error)
 
 
-def _make_masks(
-    parser: Parser, faces: FaceSet, out: Path, batch_size: int, on_error: OnError
+def make_masks_side_by_side(
+    open_on: Callable[[str], Parser],
+    devices: Sequence[str],
+    faces: FaceSet,
+    out: Path,
+    batch_size: int,
+    on_error: OnError = "fail",
 ) -> dict[str, Any]:
+    """Do as `make_masks` in a process on each of these devices; `open_on` opens the parser there.
+
+    Batches are dealt out in turn, and so are those of one process.
+    """
+    faces = _without_masks(faces, out)
+    _check_names(faces, out)
+    with claimed(out, folder=True, deep=True):
+        todo, _ = _undone(faces, out)
+        places = {name: i for i, name in enumerate(faces.names)}
+        batches = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
+        works = []
+        for number, device in enumerate(devices):
+            own = [places[face.name] for b in batches[number :: len(devices)] for face in b]
+            if own:
+                share = faces.select(own)
+                make = partial(_make_share, open_on, device, share, out, batch_size, on_error)
+                works.append((f"{device} (process {number + 1})", make))
+        side_by_side(works)
+        # What a process that died left undone is made here, and what cannot be read is noted.
+        return _make_masks(open_on(devices[0]), faces, out, batch_size, on_error)
+
+
+def _make_share(
+    open_on: Callable[[str], Parser],
+    device: str,
+    faces: FaceSet,
+    out: Path,
+    batch_size: int,
+    on_error: OnError,
+) -> None:
+    parser = open_on(device)
     _claim(out, parser)
+    for _ in _made_of(parser, list(faces), out, batch_size, faces.source, Skipped(on_error)):
+        pass
+
+
+def _made_of(
+    parser: Parser,
+    faces: list[FaceRecord],
+    out: Path,
+    batch_size: int,
+    source: str,
+    skipped: Skipped,
+) -> Iterator[dict[str, Any]]:
+    """Make masks batch by batch; yield the stamps of the pictures of each."""
+    classes = len(parser.taxonomy)
+    for group, pictures in _batches(parser, faces, batch_size, source, skipped):
+        stamps = {face.name: Stamp.of(face.image).as_json() for face in group}
+        for face, ids in zip(group, parser.parse(pictures), strict=True):
+            place = mask_path(out, face.name)
+            write_mask(path_below(out, place.relative_to(out).as_posix()), ids, classes)
+        append_text(out / MADE_FILE, _lines(stamps))
+        yield stamps
+
+
+def _undone(faces: FaceSet, out: Path) -> tuple[list[FaceRecord], dict[str, Any]]:
+    """Return the faces without a mask, and the stamps of the pictures that have one."""
     made = _read_made(out)
     todo = [face for face in faces if not _is_made(out, face, made)]
     changed = [face.name for face in todo if mask_path(out, face.name).exists()]
@@ -87,16 +150,19 @@ def _make_masks(
         undone = {face.name for face in todo}
         made = {f.name: Stamp.of(f.image).as_json() for f in faces if f.name not in undone}
         write_text(out / MADE_FILE, _lines(made))
-    classes, skipped = len(parser.taxonomy), Skipped(on_error)
+    return todo, made
+
+
+def _make_masks(
+    parser: Parser, faces: FaceSet, out: Path, batch_size: int, on_error: OnError
+) -> dict[str, Any]:
+    _claim(out, parser)
+    todo, made = _undone(faces, out)
+    skipped = Skipped(on_error)
     with watched(total=len(todo), desc="parse faces", unit="face") as bar:
-        for group, pictures in _batches(parser, todo, batch_size, faces.source, skipped):
-            stamps = {face.name: Stamp.of(face.image).as_json() for face in group}
-            for face, ids in zip(group, parser.parse(pictures), strict=True):
-                place = mask_path(out, face.name)
-                write_mask(path_below(out, place.relative_to(out).as_posix()), ids, classes)
+        for stamps in _made_of(parser, todo, out, batch_size, faces.source, skipped):
             made |= stamps
-            append_text(out / MADE_FILE, _lines(stamps))
-            bar.update(len(group))
+            bar.update(len(stamps))
     order = dict.fromkeys((*faces.names, *sorted(made)))
     write_text(out / MADE_FILE, _lines({name: made[name] for name in order if name in made}))
     skipped.write(out / SKIPPED_FILE)

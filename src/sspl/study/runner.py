@@ -1,16 +1,21 @@
 """Run a study cell by cell, so that it can be killed, gone on with, and shared by processes."""
 
+import copy
 import hashlib
 import logging
 import time
 import traceback
+from collections.abc import Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sspl.data.data_settings import DataSettings, read_once
 from sspl.data.inputs import of_faces, require_same_inputs
 from sspl.data.records import SPLITS
+from sspl.device import pick_device
+from sspl.distributed.side_by_side import side_by_side
 from sspl.errors import SettingsError, SsplError
 from sspl.evaluation.evaluate import describe, judge
 from sspl.evaluation.predictions import predictions_file, save_predictions
@@ -34,7 +39,7 @@ from sspl.study.study_settings import StudySettings, open_spec
 from sspl.study.work import finetuned, probed, remove_state
 from sspl.training.feature_settings import LinearSettings
 from sspl.training.pretrain import pretrain
-from sspl.training.stage_settings import FinetuneSettings
+from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
 
 POLL_SECONDS: Final = 2.0
 STUDY_FILE: Final = "study.yaml"
@@ -59,6 +64,8 @@ class Study:
         self.settings, self.out = settings, out
         self.stage1 = stage1 or out / "pretrained"
         self.started = time.time()
+        self.device: str | None = None
+        self.processes = 1
 
     def run(self, cells: list[Cell]) -> dict[str, str]:
         """Run what is not done yet; return the cells that failed, by name, each with its sentence.
@@ -68,13 +75,44 @@ class Study:
         data cannot be read or have no test split.
         """
         with read_once():
-            return self._run(cells)
+            return self._run(self._begun(cells))
 
-    def _run(self, cells: list[Cell]) -> dict[str, str]:
+    def run_on(self, devices: Sequence[str], cells: list[Cell]) -> dict[str, str]:
+        """Run it in a process on each device; return and raise as `run`.
+
+        They share the folder as processes that are started by hand do. The cell of a process that
+        dies is done by another; raises `SsplError` when none is left and cells are.
+        """
+        self.check(cells)
+        died = side_by_side([(d, partial(self._on(d, devices).run, cells)) for d in devices])
+        left = [c for c in cells if self.ended(cell_folder(self.out, c)) is None]
+        if left:
+            raise SsplError(
+                f"{len(left)} of {len(cells)} cells are not done, since the processes on "
+                f"{', '.join(died)} died; repeat the command to go on."
+            )
+        return self._failures(cells)
+
+    def check(self, cells: list[Cell]) -> None:
+        """See that the cells can be run, and begin the folder; raises as `run`."""
+        with read_once():
+            self._begun(cells)
+
+    def _on(self, device: str, devices: Sequence[str]) -> "Study":
+        mine = copy.copy(self)
+        mine.device, mine.processes = device, len(devices)
+        return mine
+
+    def _begun(self, cells: list[Cell]) -> list[StudyPlan]:
         plans = [plan(self.settings, cell) for cell in cells]
         self._require_same_settings(plans)
         self._require_data(plans)
         write_text(self.out / STUDY_FILE, dump_yaml(self.settings))
+        return plans
+
+    def _run(self, plans: list[StudyPlan]) -> dict[str, str]:
+        if self.device is not None:
+            pick_device(self.device)  # whether it is there is said before any cell
         ended: dict[Cell, Attempt] = {}
         while len(ended) < len(plans):
             before = len(ended)
@@ -87,7 +125,10 @@ class Study:
             if len(ended) == before:
                 time.sleep(POLL_SECONDS)
         write_results(self.out)
-        failed = [cell for cell, attempt in ended.items() if attempt is Attempt.FAILED]
+        return self._failures([each.cell for each in plans])
+
+    def _failures(self, cells: list[Cell]) -> dict[str, str]:
+        failed = [c for c in cells if self.ended(cell_folder(self.out, c)) is Attempt.FAILED]
         return {cell.name: self.failure(cell) for cell in failed}
 
     def failure(self, cell: Cell) -> str:
@@ -191,7 +232,8 @@ class Study:
     def _pretrain(self, each: StudyPlan, folder: Path) -> None:
         assert each.pretrain is not None
         specs = unlabelled_of(self.settings, each.method)
-        settings = each.pretrain.model_copy(update={"data": tuple(open_spec(s) for s in specs)})
+        update = self._place(each.pretrain.runtime) | {"data": tuple(open_spec(s) for s in specs)}
+        settings = each.pretrain.model_copy(update=update)
         resumed, begun = (folder / SETTINGS_FILE).exists(), time.monotonic()
         pretrain(settings, folder, resume=resumed)
         if not resumed:
@@ -229,7 +271,14 @@ class Study:
             source = (self.stage1 / each.stage1).absolute()
         kept = each.finetune.kept_features or (self.out / "features").absolute()
         update = {"data": self.data(), "pretrained": source, "kept_features": kept}
-        return each.finetune.model_copy(update=update)
+        return each.finetune.model_copy(update=update | self._place(each.finetune.runtime))
+
+    def _place(self, runtime: RuntimeSettings) -> dict[str, Any]:
+        """Return where this process computes, with its share of the machine's memory."""
+        if self.device is None:
+            return {}
+        own = {"device": self.device, "cache_gb": runtime.cache_gb / self.processes}
+        return {"runtime": runtime.model_copy(update=own)}
 
     def _report_overrun(self, name: str, seconds: float, minutes: float) -> None:
         if self.settings.cost is None and seconds > 60 * minutes:
