@@ -115,6 +115,20 @@ def test_decisions_of_the_page_are_those_of_the_file(
     assert float(mean[2]["data-value"]) == pytest.approx(accuracy)
 
 
+def test_groups_too_small_to_compare_are_a_sentence_and_no_table(
+    runs: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(runs / "fine", tmp_path / "run"))
+    file = run / "evaluation-all.json"
+    found = json.loads(file.read_text())
+    for mean in found["subgroups"][0]["mean"].values():
+        mean |= {"attributes": [], "groups": {}, "gap": None}
+    file.write_text(json.dumps(found))
+    page = assert_stands_alone(report(run, tmp_path / "r.html", "--split", "all"))
+    assert "so nothing can be said of gaps" in page.text
+    assert [row for row in page.rows if row[0]["text"] == "Accuracy" and len(row) == 5] == []
+
+
 def test_groups_of_the_page_are_those_of_the_file(runs: Path, tmp_path: Path) -> None:
     page = assert_stands_alone(report(runs / "fine", tmp_path / "r.html", "--split", "all"))
     (way,) = json.loads((runs / "fine" / "evaluation-all.json").read_text())["subgroups"]

@@ -83,9 +83,9 @@ def _figures(
     axes = figure.subplots()
     (first, scratch), (second, trained) = results.items()
     # An attribute of which the test faces show one kind alone has no figure.
-    shown = ~np.isnan(trained.balanced).all(axis=0)
+    shown = np.flatnonzero(~np.isnan(trained.balanced).all(axis=0))
     low, high = (100 * np.nanmean(r.balanced[:, shown], 0) for r in (scratch, trained))
-    names = [name for name, there in zip(names, shown, strict=True) if there]
+    names = [names[i] for i in shown.tolist()]
     order = np.argsort(high)
     places = np.arange(len(order))
     axes.hlines(places, low[order], high[order], color="#c9d2dc", linewidth=2, zorder=1)
