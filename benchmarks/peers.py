@@ -37,6 +37,7 @@ from sspl.data.images import read_image
 from sspl.data.transforms import random_view
 from sspl.data.view_settings import ColourSettings, GeometrySettings
 from sspl.device import autocast, keep_freed_memory
+from sspl.errors import first_line
 from sspl.faces.detectors import MIN_SCORES, make_detector
 from sspl.inference.export import export_onnx
 from sspl.inference.portable import load_portable
@@ -234,10 +235,13 @@ def compared(title: str, makers: Makers, rounds: int) -> None:
     works: dict[str, Work] = {}
     for name, make in makers.items():
         try:
-            works[name] = make()
-            works[name]()
-        except ImportError as absent:
-            click.echo(f"{title:<10}{name:<18}left out: {absent}")
+            work = make()
+            work()
+        except Exception as error:  # versions of others that do not fit fail in many ways
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            click.echo(f"{title:<10}{name:<18}left out: {reason}")
+        else:
+            works[name] = work
     seconds = timed(works, rounds)
     first = next(iter(seconds.values()))
     for name, taken in seconds.items():
@@ -246,7 +250,7 @@ def compared(title: str, makers: Makers, rounds: int) -> None:
 
 def versions() -> str:
     names = ("torch", "torchvision", "lightly", "albumentations", "kornia", "onnxruntime",
-             "opencv-python-headless", "dlib")  # fmt: skip
+             "opencv-python-headless", "dlib-bin")  # fmt: skip
     found = []
     for name in names:
         try:

@@ -61,6 +61,7 @@ def pretraining_step(run: stage1.Pretraining) -> Work:
     settings = run.settings
     faces = settings.optim.batch_size
     batch = made_up(faces, settings.canvas, len(load_taxonomy(settings.taxonomy)))
+    run.labels = {}
     run.start()
     run.network.train()
     loop, place = Loop(run, NOWHERE), Place(0, 0, 1, 0, MicroBatches(faces))
