@@ -37,17 +37,26 @@ PLACES: Final = re.compile(r"^(/dev/|/proc/|/sys/|/tmp|/etc/|/var/|~/)")
 def posix_only(text: str) -> list[str]:
     """Return what a file takes from one system that the others have not, without asking first.
 
-    To ask is `hasattr(module, "NAME")` around it, or `getattr(module, "NAME", other)` for it.
+    To ask is `hasattr(module, "NAME")` around it, or `getattr(module, "NAME", other)` for it; of
+    a place to be ready for an `OSError`.
     """
     tree = ast.parse(text)
     asked = {
-        f"{node.args[0].id}.{node.args[1].value}"
+        _family(node.args[0].id, str(node.args[1].value))
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "hasattr"
         and isinstance(node.args[0], ast.Name)
         and isinstance(node.args[1], ast.Constant)
+    }
+    ready = {
+        id(node)
+        for attempt in ast.walk(tree)
+        if isinstance(attempt, ast.Try)
+        and any("OSError" in ast.dump(handler.type or handler) for handler in attempt.handlers)
+        for part in attempt.body
+        for node in ast.walk(part)
     }
     found = []
     for node in ast.walk(tree):
@@ -58,10 +67,15 @@ def posix_only(text: str) -> list[str]:
                 found += [module] if module in ABSENT_MODULES else []
                 found += [f"{module}.{a.name}" for a in names if _absent(module, a.name)]
             case ast.Attribute(value=ast.Name(id=module), attr=name) if _absent(module, name):
-                found += [] if f"{module}.{name}" in asked else [f"{module}.{name}"]
+                found += [] if _family(module, name) in asked else [f"{module}.{name}"]
             case ast.Constant(value=str(place)) if PLACES.match(place):
-                found.append(place)
+                found += [] if id(node) in ready else [place]
     return found
+
+
+def _family(module: str, name: str) -> str:
+    """Return what names share that come together: both of `os.sched_...` or none."""
+    return f"{module}.{name if name.isupper() else name.partition('_')[0]}"
 
 
 def _absent(module: str, name: str) -> bool:
@@ -84,6 +98,10 @@ def test_what_is_taken_would_be_seen() -> None:
             os.sched_getaffinity(0)
         flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | os.O_DIRECTORY
         open("/dev/null")
+        try:
+            open("/proc/cpuinfo")
+        except OSError:
+            pass
         signal.signal(signal.SIGTERM, None)
     """
     assert sorted(posix_only(textwrap.dedent(code))) == [
