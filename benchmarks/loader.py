@@ -38,6 +38,7 @@ from sspl.settings import build
 from sspl.tasks.base import Views
 from sspl.tasks.pct import class_counts, positive_classes
 from sspl.tasks.prt import PatchRotation, cell_edges, patch_side
+from sspl.training.pretext_network import task_context
 from sspl.training.pretrain import make_views
 from sspl.training.stage_settings import PRESETS, PretrainSettings, preset
 
@@ -59,9 +60,11 @@ def main(count: int, side: int, name: str, rounds: int) -> None:
         write_synthetic(root / "faces", count, 0, side)
         faces = parse_data_spec(f"celeba:{root / 'faces'},masks={root / 'faces' / 'masks'}").open()
         samples = Samples(settings, load_taxonomy(settings.taxonomy))
+        own = samples.canvases(faces).canvas
         works = samples.works(faces) | packed_works(samples, faces, root)
         seconds = timed(works, rounds)
     click.echo(f"{count} faces of {side} px, canvas {settings.canvas}, one core, ms a sample")
+    click.echo(f"{4 * own**2:,} bytes a face, {4 * settings.canvas**2:,} enlarged to the canvas")
     click.echo(table({work: 1000 * s / count for work, s in seconds.items()}))
 
 
@@ -71,22 +74,23 @@ class Samples:
     def __init__(self, settings: PretrainSettings, taxonomy: Taxonomy) -> None:
         self.settings, self.taxonomy = settings, taxonomy
         self.mirror = torch.from_numpy(taxonomy.mirror_table())
-        backbone = build_backbone(settings.backbone)
         self.prt = PatchRotation(
-            settings.task["prt"], backbone, settings.input_size, taxonomy.background
+            settings.task["prt"],  # type: ignore[arg-type]
+            task_context(settings, build_backbone(settings.backbone), taxonomy),
         )
 
-    def canvases(self, faces: Faces) -> Canvases:
+    def canvases(self, faces: Faces, enlarge: bool = False) -> Canvases:
         return Canvases(
             [FaceSource(faces, faces.cut.box if faces.cut else WHOLE_FRAME)],
             self.settings.canvas,
             len(self.taxonomy),
             0.0,
+            enlarge=enlarge,
         )
 
-    def read(self, faces: Faces) -> list[CanvasBatch]:
+    def read(self, faces: Faces, enlarge: bool = False) -> list[CanvasBatch]:
         """One thread, since one core is what is asked about."""
-        canvases, batches = self.canvases(faces), []
+        canvases, batches = self.canvases(faces, enlarge), []
         for first in range(0, len(faces), BATCH):
             places = range(first, min(first + BATCH, len(faces)))
             images, masks = zip(*(canvases.decode(i) for i in places), strict=True)
@@ -122,6 +126,7 @@ class Samples:
             "  JPEG decoder alone": lambda: [decoded(content) for content in jpegs],
             "  PNG decoder alone": lambda: [decoded(content) for content in pngs],
             "  read and cut, decoders included": lambda: self.read(faces),
+            "  the same, enlarged to the canvas": lambda: self.read(faces, enlarge=True),
             "  crop of face and mask": lambda: self.views(batches),
             "  nine patches": lambda: self.patches(views),
             "  targets": lambda: self.targets(views),

@@ -5,9 +5,12 @@ import os
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.amp import GradScaler
 
 from sspl.distributed.group import local_count, local_rank, process_count
 from sspl.errors import SettingsError, first_line
@@ -75,9 +78,40 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Return a context in which matrix work runs in bf16 where asked for, or where it is fast."""
-    enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    """Return a context in which matrix work is done as `arithmetic` says."""
+    kind = arithmetic(device, precision)
+    return torch.autocast(device.type, kind, enabled=kind != torch.float32)
+
+
+def arithmetic(device: torch.device, precision: Precision) -> torch.dtype:
+    """Return the kind of number that matrix work is done in.
+
+    `auto` is bf16 where that is fast, else fp16 on a GPU with tensor cores, else fp32.
+    """
+    if precision != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    if has_fast_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if has_fast_fp16(device) else torch.float32
+
+
+def has_fast_fp16(device: torch.device) -> bool:
+    """Tell whether a CUDA device has tensor cores for fp16: compute capability 7.0 and above."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+def loss_scaler(device: torch.device, precision: Precision) -> GradScaler | None:
+    """Return what keeps small gradients from vanishing in fp16, None for other arithmetic."""
+    fp16 = arithmetic(device, precision) == torch.float16
+    return GradScaler(device.type) if fp16 else None
+
+
+def use_tensor_cores(device: torch.device, precision: Precision) -> None:
+    """Let what stays in fp32 on a CUDA device be computed in TF32, but for precision fp32."""
+    if device.type == "cuda":
+        short = precision != "fp32"
+        torch.set_float32_matmul_precision("high" if short else "highest")
+        torch.backends.cudnn.allow_tf32 = short
 
 
 @contextmanager
@@ -105,8 +139,17 @@ def use_fixed_order(deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
+    # Shapes seldom change here, so that it pays to try which convolution is fastest.
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.deterministic = deterministic
     # Nothing is read here before it is written: no memory needs to be filled first.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@cache
+def places_on(places: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return int64 places on a device, sent there once: an index of numbers is sent each time."""
+    return torch.tensor(places, device=device)
 
 
 def seed_everything(seed: int) -> None:

@@ -32,8 +32,8 @@ LATE: Final = "task"
 
 S = TypeVar("S", bound=Settings)
 
-Precision = Literal["auto", "fp32", "bf16"]
-"""Of the arithmetic; `auto` is bf16 where that is fast, else fp32."""
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+"""Of the arithmetic; `auto` is bf16 where that is fast, else fp16 on GPUs, else fp32."""
 
 # A few kilobytes of YAML with references can stand for a value without end.
 _SHORT = reprlib.Repr()

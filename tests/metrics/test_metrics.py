@@ -33,7 +33,13 @@ from sspl.metrics.attributes import (
     positive_rates,
     remarks,
 )
-from sspl.metrics.pixels import confusion_matrix, intersection_over_union, mean_iou
+from sspl.metrics.pixels import (
+    _count_apart,
+    confusion_matrix,
+    count_ids,
+    intersection_over_union,
+    mean_iou,
+)
 from sspl.metrics.tallies import Confusion, Mean
 from sspl.parsing.report import merge_classes, parser_figures
 
@@ -275,3 +281,12 @@ def test_big_class_that_is_nowhere_is_left_out() -> None:
     counts = torch.diag(torch.full((19,), 10))
     counts[taxonomy.index("hair"), taxonomy.index("hair")] = 0
     assert parser_figures(counts, taxonomy)["mean_big_iou"] == 1.0
+
+
+def test_ids_are_counted_alike_in_many_tables() -> None:
+    ids = torch.randint(7, (1000,), generator=torch.Generator().manual_seed(0))
+    counts = [int((ids == kind).sum()) for kind in range(9)]
+    assert counts[7:] == [0, 0]
+    assert count_ids(ids.view(10, 100), 9).tolist() == counts
+    assert _count_apart(ids, 9).tolist() == counts
+    assert _count_apart(ids[:0], 9).tolist() == [0] * 9

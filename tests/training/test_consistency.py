@@ -108,7 +108,7 @@ def test_stream_goes_round_all_faces_before_any_comes_again() -> None:
     canvases = Numbered(10)
     settings = ConsistencySettings(ratio=2)
     faces = UnlabelledFaces(canvases, settings, 8, batch_size=3)  # type: ignore[arg-type]
-    batches = list(faces.batches(5, torch.Generator().manual_seed(0)))
+    batches = [b.images for b in faces.batches(5, torch.Generator().manual_seed(0))]
     assert [len(b) for b in batches] == [6] * 5
     seen = np.concatenate([b.numpy() for b in batches])
     for round_number in range(3):

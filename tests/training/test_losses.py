@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sspl.data.records import MISSING
 from sspl.domain.taxonomy import UNKNOWN
-from sspl.optim.averaging import warmed_average
+from sspl.optim.averaging import averaged_model
 from sspl.parsing.parser_settings import ParserSettings
 from sspl.parsing.training import class_weights, dice_loss, parser_loss
 from sspl.training.attribute_network import initialise_bias, log_odds
@@ -240,13 +240,18 @@ def test_parser_loss_is_the_weighted_sum_of_its_parts() -> None:
 
 
 def test_warmed_average_forgets_its_start_and_copies_counters() -> None:
-    mean, count = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
-    update = warmed_average(0.99)
-    for n, value in enumerate([1.0, 2.0], start=1):
-        update([mean, count], [torch.tensor([value]), torch.tensor([n])], n)
+    layer = nn.BatchNorm1d(1)
+    average = averaged_model(layer, 0.99)
+    mean, count = average.module.running_mean, average.module.num_batches_tracked
+    for n, value in enumerate([7.0, 1.0, 2.0]):
+        layer.running_mean.fill_(value)
+        layer.num_batches_tracked.fill_(n)
+        average.update_parameters(layer)
+        mean.zero_() if n == 0 else None  # the first update is a copy
     # Decays 2/11 and 3/12: 0 -> 9/11, then 9/11 * 1/4 + 2 * 3/4.
     assert mean.item() == pytest.approx(9 / 11 / 4 + 1.5)
-    assert count.item() == 2
-    far = torch.zeros(1)
-    update([far], [torch.ones(1)], 10_000)
-    assert far.item() == pytest.approx(0.01)
+    assert (count.item(), int(average.n_averaged)) == (2, 3)
+    average.n_averaged.fill_(10_000)
+    mean.zero_()
+    average.update_parameters(layer)
+    assert mean.item() == pytest.approx(0.02)

@@ -97,13 +97,13 @@ def test_optimiser_budget_and_sizes_by_hand(name: str) -> None:
     assert (optim.batch_size, optim.epochs) == (64, 80)
     optim = second.optim
     assert (optim.name, optim.lr, optim.weight_decay) == ("adam", 1e-4, 5e-5)
-    assert (optim.batch_size, optim.epochs) == (24, 70)
+    assert (optim.batch_size, optim.epochs, second.evaluate_every) == (24, 70, 5)
     assert first.weights == {}  # all 1
     assert (first.task["prt"].grid, first.task["pst"].label_smoothing) == (3, 0.1)
     assert (first.task["pct"].rule, first.task["pct"].top) == ("top", 9)
     for stage in (first, second):
         assert f"paper-{stage.architecture}" == name
-        assert (stage.canvas, stage.input_size) == (512, 224)
+        assert (stage.canvas, stage.enlarge, stage.input_size) == (512, False, 224)
         backbone, head = stage.backbone, stage.segmentation
         assert (backbone.depth, backbone.width, backbone.stem_stride) == (18, 1.0, 4)
         assert (head.maps, head.width, head.attention) == (1, 256, "criss_cross")

@@ -58,7 +58,7 @@ def passed(loop: Loop[Any]) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("cache_gb", "most_files", "most_functions"), [(1, 21, 72), (0, 28, 101)], ids=["kept", "read"]
+    ("cache_gb", "most_files", "most_functions"), [(1, 21, 80), (0, 28, 109)], ids=["kept", "read"]
 )
 def test_a_step_of_stage_1_passes_few_files_and_functions(
     cache_gb: int,

@@ -135,6 +135,17 @@ def square_box(size: tuple[int, int], box: Box) -> Box:
     return left, top, left + side, top + side
 
 
+def square_side(picture: Picture, box: Box) -> int:
+    """Return the side in px of `square_box` in a picture, of which no pixel is decoded.
+
+    Raises as `read_image`, but for damage further on.
+    """
+    with opening(picture) as image:
+        size = image.size[::-1] if orientation(image) in SIDEWAYS else image.size
+        left, _, right, _ = square_box(size, box)
+        return max(1, round(right - left))
+
+
 def image_canvas(image: Image.Image, box: Box, canvas: int) -> NDArray[np.uint8]:
     """Return uint8 (canvas, canvas, 3): the square of `box`, resized with anti-aliasing."""
     return _resized(image, square_box(image.size, box), canvas)

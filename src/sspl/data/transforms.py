@@ -5,6 +5,7 @@ same seed gives the same views on any machine and with any number of workers.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sspl.data.view_settings import ColourSettings, GeometrySettings
-from sspl.distributed.random import rand, uniform
+from sspl.distributed.random import rand, sent, uniform
 from sspl.domain.taxonomy import UNKNOWN
 
 
@@ -23,7 +24,7 @@ class Geometry:
     Args:
         theta: float32 (n, 2, 3), view coordinates to canvas coordinates, both in [-1, 1]
             from edge to edge (`align_corners=False`).
-        flipped: bool (n,), whether left and right traded places.
+        flipped: bool (n,) on the CPU, whether left and right traded places.
     """
 
     theta: Tensor
@@ -37,8 +38,8 @@ class Geometry:
         return (right * middles + (down * middles[:, None] + centre)).permute(0, 2, 3, 1)
 
     def to(self, device: torch.device) -> "Geometry":
-        """Return the geometry on a device."""
-        return Geometry(self.theta.to(device), self.flipped.to(device))
+        """Return the geometry for pictures on a device."""
+        return Geometry(sent(self.theta, device), self.flipped)
 
 
 def identity_geometry(n: int) -> Geometry:
@@ -126,8 +127,20 @@ def warp_images(images: Tensor, geometry: Geometry, size: int) -> Tensor:
         [[[[100.0, 0.0], [100.0, 0.0]]]]
     """
     seen, geometry = _in_sight(images, geometry)
-    grid = geometry.grid(size)
-    return F.grid_sample(seen.float(), grid, "bilinear", "border", align_corners=False)
+    grid, padding = geometry.grid(size), "border"
+    if seen.device.type == "mps":  # which knows no border
+        grid, padding = within_edges(grid, seen.shape[-2:]), "zeros"
+    return F.grid_sample(seen.float(), grid, "bilinear", padding, align_corners=False)
+
+
+def within_edges(grid: Tensor, size: Sequence[int]) -> Tensor:
+    """Return places (..., 2) with those beyond the outermost pixels' middles brought to them.
+
+    Between pixels of a picture of `size`, height and width, they show what a repeated edge does.
+    """
+    across, down = grid.unbind(-1)
+    y, x = (1 - 1 / pixels for pixels in size)
+    return torch.stack([across.clamp(-x, x), down.clamp(-y, y)], dim=-1)
 
 
 def warp_masks(masks: Tensor, geometry: Geometry, size: int, mirror: Tensor) -> Tensor:
@@ -150,9 +163,10 @@ def warp_masks(masks: Tensor, geometry: Geometry, size: int, mirror: Tensor) -> 
         :, 0
     ]
     ids = (sampled.int() - (256 - UNKNOWN)).to(torch.uint8)
-    flipped = geometry.flipped.nonzero()[:, 0]
+    # Looked for on the CPU: what is found on an accelerator has to be waited for.
+    flipped = sent(geometry.flipped.nonzero()[:, 0], ids.device)
     there = ids.index_select(0, flipped)
-    swapped = mirror.to(ids.device).index_select(0, there.flatten().int()).view(there.shape)
+    swapped = sent(mirror, ids.device).index_select(0, there.flatten().int()).view(there.shape)
     return ids.index_copy_(0, flipped, swapped)
 
 
@@ -165,24 +179,25 @@ def jitter_colour(images: Tensor, settings: ColourSettings, generator: torch.Gen
         >>> jitter_colour(grey, none, torch.Generator()).flatten().round().tolist()
         [50.0, 50.0, 50.0]
     """
-    n = len(images)
+    n, device = len(images), images.device
 
     def factor(amount: float, channels: int = 1) -> Tensor:
-        drawn = uniform(generator, (n, channels, 1, 1), 1 - amount, 1 + amount)
-        return drawn.to(images.device)
+        return uniform(generator, (n, channels, 1, 1), 1 - amount, 1 + amount)
 
-    weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     colour = factor(settings.brightness) * factor(settings.cast, 3)
     contrast, saturation = factor(settings.contrast), factor(settings.saturation)
-    drop = rand((n, 1, 1, 1), generator).to(images.device) < settings.grey
+    drop = rand((n, 1, 1, 1), generator) < settings.grey
     saturation = torch.where(drop, 0.0, saturation)
     # One after the other: x = colour * image; x = (x - mean) * contrast + mean; then
     # (x - grey) * saturation + grey. All are linear, so one pass over the pixels does it.
-    red, green, blue = (images[:, c : c + 1] * (colour * weights)[:, c : c + 1] for c in range(3))
+    weighted = sent(colour * weights, device)
+    red, green, blue = (images[:, c : c + 1] * weighted[:, c : c + 1] for c in range(3))
     grey = red.add_(green).add_(blue)
     mean = grey.mean((2, 3), keepdim=True)
-    rest = grey * (contrast * (1 - saturation)) + mean * (1 - contrast)
-    return torch.addcmul(rest, images, colour * contrast * saturation).clamp_(0, 255)
+    rest = grey * sent(contrast * (1 - saturation), device) + mean * sent(1 - contrast, device)
+    whole = sent(colour * contrast * saturation, device)
+    return torch.addcmul(rest, images, whole).clamp_(0, 255)
 
 
 def random_view(

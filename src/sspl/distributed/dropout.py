@@ -6,7 +6,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from sspl.distributed.random import bernoulli
+from sspl.distributed.random import bernoulli, sent
 
 KEPT_WHOLE: Final[dict[str, int | None]] = {
     "Dropout": None,
@@ -45,7 +45,7 @@ class DropoutByFace(nn.Module):
             return x
         shape = x.shape[: self.dimensions]
         generator = self.draws.generator or torch.default_generator
-        kept = bernoulli(1 - self.p, tuple(shape), generator).to(x)
+        kept = sent(bernoulli(1 - self.p, tuple(shape), generator), x.device).to(x)
         if self.p < 1:
             kept = kept / (1 - self.p)
         return x * kept.view(*shape, *[1] * (x.ndim - len(shape)))

@@ -1,4 +1,7 @@
-"""Random draws for the faces of a batch, the same however many processes deal with it."""
+"""Random draws for the faces of a batch, the same however many processes deal with it.
+
+They are made on the CPU, and sent to where the faces are.
+"""
 
 from collections.abc import Sequence
 
@@ -72,6 +75,17 @@ def bernoulli(chance: float, shape: tuple[int, ...], generator: torch.Generator)
             drawn = torch.empty(generator.total, each, *rest)
             return _own(drawn.bernoulli_(chance, generator=generator), generator).flatten(0, 1)
     return torch.empty(shape).bernoulli_(chance, generator=generator)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device, without waiting for what the device has to do before.
+
+    A copy from memory that is not pinned would wait.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    # MPS reads the memory later, when it may be another tensor's.
+    return tensor.to(device, non_blocking=device.type != "mps")
 
 
 def _count(rows: Rows, total: int) -> int:

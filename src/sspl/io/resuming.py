@@ -15,6 +15,7 @@ FREE: Final = (
     "runtime.compile",
     "runtime.workers",
     "runtime.cache_gb",
+    "runtime.cache_folder",
     "device",
     "kept_features",
     "save_every",

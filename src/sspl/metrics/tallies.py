@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from sspl.metrics.pixels import mean_iou
 class Mean:
     """A weighted mean under way.
 
+    Sums may be tensors of any device, so that nobody waits for them before they are looked at.
+
     Examples:
         >>> mean = Mean(total=3, count=4)
         >>> mean.merge(Mean(1, 1))
@@ -21,13 +23,20 @@ class Mean:
         0.8
     """
 
-    total: float = 0.0
-    count: float = 0.0
+    total: float | Tensor = 0.0
+    count: float | Tensor = 0.0
 
-    def add(self, total: float, count: float) -> None:
+    @classmethod
+    def of(cls, mean: Tensor, count: float) -> Self:
+        """Return a batch's mean over `count` observations, scalar, as a tally where it is."""
+        # MPS has no larger floats.
+        wide = torch.float32 if mean.device.type == "mps" else torch.float64
+        return cls(mean.detach().to(wide) * count, count)
+
+    def add(self, total: float | Tensor, count: float | Tensor) -> None:
         """Add `count` observations whose sum is `total`."""
-        self.total += total
-        self.count += count
+        self.total = self.total + total
+        self.count = self.count + count
 
     def merge(self, other: "Mean") -> None:
         """Add another batch's observations."""
@@ -35,11 +44,12 @@ class Mean:
 
     def value(self) -> float:
         """Return the mean, NaN before the first observation."""
-        return self.total / self.count if self.count else float("nan")
+        total, count = float(self.total), float(self.count)
+        return total / count if count else float("nan")
 
     def state(self) -> dict[str, Any]:
         """Return what `restored` makes the same tally from, as JSON values."""
-        return {"total": self.total, "count": self.count}
+        return {"total": float(self.total), "count": float(self.count)}
 
 
 @dataclass
@@ -61,7 +71,7 @@ class Confusion:
 
     def value(self) -> float:
         """Return the mean IoU over the classes seen so far."""
-        return mean_iou(self.counts)
+        return mean_iou(self.counts.cpu())
 
     def state(self) -> dict[str, Any]:
         """Return what `restored` makes the same tally from, as JSON values."""
@@ -87,9 +97,16 @@ def add(tallies: dict[str, Tally], more: Mapping[str, Tally]) -> None:
             tallies[name] = tally
 
 
-def together(everyones: Sequence[dict[str, Tally]]) -> dict[str, Tally]:
-    """Return the tallies of all processes as one: the first ones, grown by the others."""
-    whole, *others = everyones
+def states(tallies: Mapping[str, Tally]) -> dict[str, dict[str, Any]]:
+    """Return the state of each tally, read from wherever it is."""
+    return {name: tally.state() for name, tally in tallies.items()}
+
+
+def together(everyones: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Tally]:
+    """Return the tallies of all processes as one, from their states."""
+    whole, *others = (
+        {name: restored(state) for name, state in tallies.items()} for tallies in everyones
+    )
     for tallies in others:
         add(whole, tallies)
     return whole

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sspl.data.canvases import Canvases
+from sspl.data.canvases import Canvases, ahead
 from sspl.data.records import FaceSet
 from sspl.data.transforms import identity_geometry, normalise, warp_images
 from sspl.device import autocast
@@ -70,13 +70,13 @@ def face_logits(
     network.eval()
     rows = []
     bar = watched(total=len(order), desc=title, unit="face", leave=False)
-    for batch in canvases.batches(order, batch_size):
-        images = batch.images.to(device)
+    for batch in ahead(canvases.batches(order, batch_size), device):
+        images = batch.images
         images = images if shrink is None else shrunk(images, shrink)
-        rows.append(logits_of(network, images, input_size, flip_average, precision).cpu())
+        rows.append(logits_of(network, images, input_size, flip_average, precision))
         bar.update(len(images))
     bar.close()
-    result: NDArray[np.float32] = torch.cat(rows).numpy()
+    result: NDArray[np.float32] = torch.cat(rows).cpu().numpy()
     return result
 
 

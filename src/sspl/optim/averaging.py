@@ -1,29 +1,36 @@
 """Exponential moving averages of weights."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import chain
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 
-def warmed_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:
-    """Return an in-place exponential moving average whose decay grows to `decay`.
+class WarmedAverage(AveragedModel):
+    """A copy of a network, buffers and all: an exponential moving average whose decay grows.
 
     After n updates the decay is at most (1 + n) / (10 + n), so that a short training does not
-    keep a share of its random start.
+    keep a share of its random start. torch's own counts updates on the network's device, which each
+    of them would wait for; here that stays on the CPU.
     """
 
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], updates: Any) -> None:
-        n = int(updates)
-        keep = min(decay, (1 + n) / (10 + n))
-        for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__(network, use_buffers=True)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Follow the network by one step."""
+        n = int(self.n_averaged)
+        keep = min(self.decay, (1 + n) / (10 + n))
+        own, other = (chain(m.parameters(), m.buffers()) for m in (self.module, model))
+        for mean, value in zip(own, other, strict=True):
+            if n and mean.is_floating_point():
                 mean.lerp_(value.to(mean.dtype), 1 - keep)
             else:
                 mean.copy_(value)
-
-    return update
+        self.n_averaged += 1
 
 
 def averaged_model(network: nn.Module, decay: float) -> AveragedModel:
@@ -38,4 +45,4 @@ def averaged_model(network: nn.Module, decay: float) -> AveragedModel:
         >>> torch.equal(average.module.weight, layer.weight)
         True
     """
-    return AveragedModel(network, multi_avg_fn=warmed_average(decay), use_buffers=True)
+    return WarmedAverage(network, decay)

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from sspl.distributed.group import mean_over_processes
 from sspl.errors import TrainingError
@@ -77,41 +78,83 @@ def step(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float, where: str
         >>> round(weight.item(), 3)
         1.5
     """
-    back_propagate(loss, where)
-    update(optimiser, clip, where)
+    guard = Guard()
+    back_propagate(loss, where, guard)
+    update(optimiser, clip, where, guard)
+
+
+class Seen(NamedTuple):
+    """A number that training came by: what it is, its value, where, and the terms of a loss."""
+
+    what: str
+    value: Tensor
+    where: str
+    parts: Mapping[str, Tensor] = NO_PARTS
+
+
+class Guard:
+    """Looks whether losses and gradients are numbers.
+
+    Args:
+        remedy: what to do where one is not.
+        at_once: look at each as it comes, which has to wait for the device. Else call `look` now
+            and then, and before anything is kept of what was learnt.
+        scaler: of the loss, for fp16; it leaves out steps whose gradient is not a number.
+    """
+
+    def __init__(
+        self, remedy: str = LOWER_LR, at_once: bool = True, scaler: GradScaler | None = None
+    ) -> None:
+        self.remedy, self.at_once, self.scaler = remedy, at_once, scaler
+        self._seen: list[Seen] = []
+
+    def saw(self, seen: Seen) -> None:
+        """Note a number; raises as `look` where it looks at once."""
+        self._seen.append(seen)
+        if self.at_once:
+            self.look()
+
+    def look(self) -> None:
+        """Raise `TrainingError` where a noted number is none; it names a loss's terms that are."""
+        seen, self._seen = self._seen, []
+        if not seen or bool(torch.stack([s.value for s in seen]).isfinite().all()):
+            return
+        first = next(s for s in seen if not torch.isfinite(s.value))
+        bad = [name for name, part in first.parts.items() if not torch.isfinite(part)]
+        raise TrainingError(
+            f"{first.what}{' of ' if bad else ''}{' and '.join(bad)} is {first.value.item()} "
+            f"in {first.where}; the last checkpoint is kept: {self.remedy}."
+        )
 
 
 def back_propagate(
-    loss: Tensor, where: str, parts: Mapping[str, Tensor] = NO_PARTS, remedy: str = LOWER_LR
+    loss: Tensor, where: str, guard: Guard, parts: Mapping[str, Tensor] = NO_PARTS
 ) -> None:
     """Add to the gradients.
 
-    Raises `TrainingError` when the loss of any process is not a number; it names those of `parts`,
-    the terms of the loss, that are none here.
+    Raises `TrainingError`, at once or later (`Guard`), when the loss of any process is not a
+    number; it names those of `parts`, the terms of the loss, that are none here.
     """
-    value = mean_over_processes(loss)
-    if not torch.isfinite(value):
-        bad = [name for name, part in parts.items() if not torch.isfinite(part)]
-        _give_up(
-            f"the loss{' of ' if bad else ''}{' and '.join(bad)} is {value.item()}", where, remedy
-        )
-    loss.backward()  # type: ignore[no-untyped-call]
+    terms = {name: part.detach() for name, part in parts.items()}
+    guard.saw(Seen("the loss", mean_over_processes(loss), where, terms))
+    scaled = loss if guard.scaler is None else guard.scaler.scale(loss)
+    scaled.backward()  # type: ignore[no-untyped-call]
 
 
-def update(
-    optimiser: torch.optim.Optimizer, clip: float, where: str, remedy: str = LOWER_LR
-) -> None:
+def update(optimiser: torch.optim.Optimizer, clip: float, where: str, guard: Guard) -> None:
     """Take one step along the gradients, whose norm is cut to `clip` unless 0, and clear them.
 
-    Raises `TrainingError` when the norm is not a number, before any weight has changed.
+    Raises `TrainingError` when the norm is not a number: on a CPU before any weight has changed,
+    elsewhere later (`Guard`).
     """
+    if guard.scaler is not None:
+        guard.scaler.unscale_(optimiser)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf)
-    if not torch.isfinite(norm):
-        _give_up(f"the norm of the gradient is {norm.item()}", where, remedy)
-    optimiser.step()
+    if guard.scaler is None:
+        guard.saw(Seen("the norm of the gradient", norm, where))
+        optimiser.step()
+    else:
+        guard.scaler.step(optimiser)
+        guard.scaler.update()
     optimiser.zero_grad(set_to_none=True)
-
-
-def _give_up(what: str, where: str, remedy: str) -> NoReturn:
-    raise TrainingError(f"{what} in {where}; the last checkpoint is kept: {remedy}.")

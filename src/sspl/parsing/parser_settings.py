@@ -42,4 +42,6 @@ class ParserSettings(Settings):
     noise: float = Field(8.0, ge=0, description="largest standard deviation, grey levels")
     save_every: int = Field(200, ge=1, description="steps between saves; the end is always saved")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or the like")
-    precision: Precision = Field("auto", description="auto: bf16 where that is fast")
+    precision: Precision = Field(
+        "auto", description="auto: bf16 where that is fast, else fp16 on GPUs, else fp32"
+    )

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images, warp_masks
-from sspl.device import autocast, drawn_state, generator_for, restore_draws
+from sspl.device import autocast, drawn_state, generator_for, loss_scaler, restore_draws
 from sspl.distributed.random import uniform
 from sspl.distributed.sampler import MicroBatches
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy
@@ -163,7 +163,8 @@ class _ParserStage(Stage[PairBatch]):
         self.settings, self.images, self.masks, self.out = settings, images, masks, out
         self.epochs = -(-settings.steps // LOG_EVERY)
         self.remedy = f"lower lr (now {settings.lr})"
-        self.device = begin(settings.device, settings.seed)
+        self.device = begin(settings.device, settings.seed, settings.precision)
+        self.scaler = loss_scaler(self.device, settings.precision)
         self.network = ParserNetwork(len(taxonomy), settings.model)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.engine: nn.Module = self.network
@@ -172,7 +173,7 @@ class _ParserStage(Stage[PairBatch]):
         self.optimiser = torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay)
         weights = class_weights(masks, len(taxonomy), settings.rare_class_power)
         self.class_weights = weights.to(self.device)
-        self.mirror = torch.from_numpy(taxonomy.mirror_table())
+        self.mirror = torch.from_numpy(taxonomy.mirror_table()).to(self.device)
         self.order: list[int] = []
 
     def weights(self) -> nn.Module:
@@ -215,7 +216,7 @@ class _ParserStage(Stage[PairBatch]):
         with autocast(self.device, settings.precision):
             outputs = self.engine(view)
         loss = parser_loss(outputs, target.long(), self.class_weights, settings)
-        return Losses(loss, {"loss": Mean(loss.item(), 1)})
+        return Losses(loss, {"loss": Mean.of(loss, 1)})
 
     def stepped(self, place: Place) -> None:
         """Let the averaged copy follow."""

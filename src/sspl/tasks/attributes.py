@@ -66,4 +66,4 @@ class KnownAttributes(PretextTask):
         )
         loss = mean_over_known(losses, known)
         hits = ((logits > 0) == (labels > 0)) & known
-        return TaskResult(loss, {"accuracy": Mean(float(hits.sum()), float(known.sum()))})
+        return TaskResult(loss, {"accuracy": Mean(hits.sum(), known.sum())})

@@ -153,7 +153,7 @@ def accuracy_tally(logits: Tensor, target: Tensor, ignore: int = -100) -> Mean:
     """Return how often the largest of `logits` (n, k) is `target` (n,), `ignore` left out."""
     known = target != ignore
     hits = (logits.argmax(1) == target) & known
-    return Mean(float(hits.sum()), float(known.sum()))
+    return Mean(hits.sum(), known.sum())
 
 
 @contextmanager

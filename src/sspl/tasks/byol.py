@@ -94,5 +94,5 @@ class BYOL(PretextTask):
         # The prediction of each view against the target of the other, in both directions.
         loss = 2 * regression_loss(prediction, target.roll(len(views.canvas), dims=0))
         unit = F.normalize(target.float(), dim=1)
-        spread = float(unit.std(0).mean()) * unit.shape[1] ** 0.5
-        return TaskResult(loss, {"spread": Mean(spread * len(unit), len(unit))})
+        spread = unit.std(0).mean().mul(unit.shape[1] ** 0.5)
+        return TaskResult(loss, {"spread": Mean.of(spread, len(unit))})

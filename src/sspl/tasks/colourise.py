@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from sspl.distributed.random import sent
 from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone
 from sspl.models.segmentation import SegmentationHead
@@ -34,7 +35,7 @@ class ColouriseSettings(Settings):
 
 def luma_and_chroma(pictures: Tensor) -> tuple[Tensor, Tensor]:
     """Split RGB (n, 3, h, w) in [-1, 1] into luma (n, 1, h, w) and Cb with Cr (n, 2, h, w)."""
-    weights = pictures.new_tensor(LUMA).view(1, 3, 1, 1)
+    weights = sent(torch.tensor(LUMA), pictures.device).view(1, 3, 1, 1)
     luma = (pictures * weights).sum(1, keepdim=True)
     blue, red = pictures[:, 2:3] - luma, pictures[:, 0:1] - luma
     return luma, torch.cat([blue / CHROMA_SCALE[0], red / CHROMA_SCALE[1]], dim=1)
@@ -76,9 +77,11 @@ class Colourisation(PretextTask):
         with self.beside_crops(backbone, maps):
             logits = self.head(backbone(grey))
         n, _, height, width = logits.shape
-        logits = logits.view(n, 2, self.settings.bins, height, width).transpose(1, 2)
+        logits = logits.view(n, 2, self.settings.bins, height, width)
+        # One row a value: of the loss over channels in front GPUs know no fixed order.
+        logits = logits.movedim(2, -1).flatten(0, -2)
         coarse = F.adaptive_avg_pool2d(chroma, (height, width))
-        target = to_bins(coarse, self.settings.bins, self.settings.range)
+        target = to_bins(coarse, self.settings.bins, self.settings.range).flatten()
         hits = logits.argmax(1) == target
-        accuracy = Mean(float(hits.sum()), float(hits.numel()))
+        accuracy = Mean(hits.sum(), hits.numel())
         return TaskResult(2 * F.cross_entropy(logits, target), {"accuracy": accuracy})

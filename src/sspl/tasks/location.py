@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sspl.data.transforms import cut_squares
-from sspl.distributed.random import randint
+from sspl.distributed.random import randint, sent
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
 from sspl.tasks.base import (
@@ -75,13 +75,13 @@ class RelativeLocation(PretextTask):
         top, left = draw_offsets(n, canvas, GRID, views.generator)
         direction = randint(len(AROUND), (n,), views.generator)
         cells = torch.stack([torch.full((n,), CENTRE), AROUND[direction]], dim=1)
-        places = (top.gather(1, cells).to(device), left.gather(1, cells).to(device))
+        places = (sent(top.gather(1, cells), device), sent(left.gather(1, cells), device))
         patches = cut_squares(views.canvas, *places, patch_side(canvas, GRID)).float()
         small = F.interpolate(
             patches.flatten(0, 1), self.size, mode="bilinear", align_corners=False
         )
         both = standardise(small, small.new_zeros(3, 1, 1)).reshape(n, 2, *small.shape[1:])
-        return both[:, 0], both[:, 1], direction.to(device)
+        return both[:, 0], both[:, 1], sent(direction, device)
 
     def forward(
         self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None

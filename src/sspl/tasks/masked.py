@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sspl.distributed.random import rand
+from sspl.distributed.random import rand, sent
 from sspl.models.backbones.base import Backbone
 from sspl.settings import Settings
 from sspl.tasks.base import Maps, PretextTask, Regions, TaskContext, TaskResult, Views
@@ -75,7 +75,7 @@ class MaskedModelling(PretextTask):
         n, size = len(views.crop), views.crop.shape[-1]
         settings = self.settings
         cover = draw_cover(n, settings.grid, settings.ratio, size, views.generator)
-        cover = cover.to(views.crop.device)
+        cover = sent(cover, views.crop.device)
         pictures = torch.where(cover, self.cover.to(views.crop.dtype), views.crop)
         with self.beside_crops(backbone, maps):
             last = backbone(pictures.contiguous(memory_format=torch.channels_last))[-1]

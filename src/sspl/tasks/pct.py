@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from sspl.device import places_on
 from sspl.distributed.group import mean_over_known
 from sspl.domain.regions import REGIONS
+from sspl.metrics.pixels import count_ids
 from sspl.metrics.tallies import Mean
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.models.branches import RegionHeads
@@ -38,7 +40,7 @@ def class_counts(masks: Tensor, classes: int) -> Tensor:
     n = len(masks)
     ids = masks.flatten(1).long()
     slots = ids.clamp(max=classes) + torch.arange(n, device=ids.device)[:, None] * (classes + 1)
-    counts = torch.bincount(slots.flatten(), minlength=n * (classes + 1))
+    counts = count_ids(slots, n * (classes + 1))
     return counts.view(n, classes + 1)[:, :classes]
 
 
@@ -110,7 +112,7 @@ class PatchClassification(PretextTask):
         losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         loss = mean_over_known(losses, known)
         if isinstance(self.head, RegionHeads):
-            groups = [list(places) for places in self.head.groups.values()]
+            groups = [places_on(g, losses.device) for g in self.head.groups.values()]
             loss = torch.stack([mean_over_known(losses[:, g], known[:, g]) for g in groups]).sum()
         hits = (((logits > 0) == (target > 0.5)) & known).sum()
-        return TaskResult(loss, {"accuracy": Mean(float(hits), float(known.sum()))})
+        return TaskResult(loss, {"accuracy": Mean(hits, known.sum())})

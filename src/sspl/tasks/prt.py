@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sspl.data.transforms import cut_squares
 from sspl.distributed.group import shared_count
-from sspl.distributed.random import rand, randint
+from sspl.distributed.random import rand, randint, sent
 from sspl.models.activation import PReLU
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
@@ -105,7 +105,7 @@ def choose_patches(background: Tensor, limit: float, generator: torch.Generator)
 
     Returns int64 (n,); where every patch exceeds the limit, the one with the least background.
     """
-    score = rand(background.shape, generator).to(background.device)
+    score = sent(rand(background.shape, generator), background.device)
     score = torch.where(background <= limit, score, -1 - background)
     return score.argmax(1)
 
@@ -140,10 +140,10 @@ def standardise(
 
 
 def turn(patches: Tensor, quarters: Tensor) -> Tensor:
-    """Rotate (n, c, s, s) counter-clockwise by int64 (n,) quarter turns."""
+    """Rotate (n, c, s, s) counter-clockwise by quarter turns, int64 (n,) on the CPU."""
     turned = patches.clone()
     for angle in range(1, ANGLES):
-        rows = (quarters == angle).nonzero()[:, 0]
+        rows = sent((quarters == angle).nonzero()[:, 0], patches.device)
         turned.index_copy_(0, rows, patches.index_select(0, rows).rot90(angle, (2, 3)))
     return turned
 
@@ -195,7 +195,7 @@ class PatchRotation(PretextTask):
         grid, generator = self.settings.grid, views.generator
         n, canvas, device = len(views.canvas), views.canvas.shape[-1], views.canvas.device
         side = patch_side(canvas, grid)
-        top, left = (x.to(device) for x in draw_offsets(n, canvas, grid, generator))
+        top, left = (sent(x, device) for x in draw_offsets(n, canvas, grid, generator))
         patches = cut_squares(views.canvas, top, left, side)
         shift = rand((n, grid**2, 3, 1, 1), generator) * 2 - 1
         which = choose_patches(
@@ -203,11 +203,11 @@ class PatchRotation(PretextTask):
             self.settings.background_limit,
             generator,
         )
-        quarters = randint(ANGLES, (n,), generator).to(device)
+        quarters = randint(ANGLES, (n,), generator)
         face = torch.arange(n, device=device)
         # Before resizing, whose traces in rows and columns would tell which way a patch was up.
         patches[face, which] = turn(patches[face, which], quarters)
-        shift = shift.to(device) * self.settings.jitter
+        shift, quarters = sent(shift, device) * self.settings.jitter, sent(quarters, device)
         patches = standardise(self._resize(patches), shift, self.settings.standardise)
         if self.settings.angle_zero == "ignore":
             which = which.where(quarters > 0, NO_LABEL)

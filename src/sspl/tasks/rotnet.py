@@ -8,7 +8,7 @@ an angle drawn for it, so that a step costs what a step of the other tasks does.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sspl.distributed.random import randint
+from sspl.distributed.random import randint, sent
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.settings import Settings
 from sspl.tasks.base import (
@@ -45,8 +45,7 @@ class WholeRotation(PretextTask):
     def turned(self, views: Views) -> tuple[Tensor, Tensor]:
         """Return the turned crops float32 (n, 3, s, s) and their quarter turns int64 (n,)."""
         quarters = randint(ANGLES, (len(views.crop),), views.generator)
-        quarters = quarters.to(views.crop.device)
-        return turn(views.crop, quarters), quarters
+        return turn(views.crop, quarters), sent(quarters, views.crop.device)
 
     def forward(
         self, backbone: Backbone, views: Views, maps: Maps, regions: Regions = None

@@ -103,5 +103,5 @@ class SimCLR(PretextTask):
         with torch.no_grad():
             partner = partners(len(views.canvas), vectors.device)
             hits = similarities(vectors).argmax(1) == partner
-        accuracy = Mean(float(hits.sum()), len(hits))
+        accuracy = Mean(hits.sum(), len(hits))
         return TaskResult(nt_xent(vectors, self.settings.temperature), {"accuracy": accuracy})

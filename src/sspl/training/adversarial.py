@@ -44,6 +44,7 @@ class Adversary:
             lr=settings.lr,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
+            fused=device.type == "cuda" or None,
         )
 
     @property
@@ -67,7 +68,7 @@ class Adversary:
         loss = F.binary_cross_entropy_with_logits(verdict, torch.ones_like(verdict))
         with torch.no_grad():
             right = (verdict <= 0).sum() + (self.discriminator(features[WHOLE]) > 0).sum()
-        return TaskResult(loss, {"discriminator_accuracy": Mean(float(right), 2.0 * len(verdict))})
+        return TaskResult(loss, {"discriminator_accuracy": Mean(right, 2.0 * len(verdict))})
 
     def learn(self, features: Mapping[str, Tensor], step: int) -> None:
         """Update the discriminator, on every few steps of an epoch (`step` counts from 0).
@@ -79,7 +80,7 @@ class Adversary:
             return
         whole, parts = features[WHOLE].detach(), features[FUSED].detach()
         verdict = self.engine(torch.cat([whole, parts]))
-        truth = torch.cat([torch.ones(len(whole), 1), torch.zeros(len(parts), 1)]).to(verdict)
+        truth = torch.cat([verdict.new_ones(len(whole), 1), verdict.new_zeros(len(parts), 1)])
         self.optimiser.zero_grad()
         loss = F.binary_cross_entropy_with_logits(verdict, truth)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sspl.data.canvases import Canvases
+from sspl.data.canvases import CanvasBatch, Canvases
 from sspl.data.transforms import random_view
 from sspl.distributed.group import mean_over_known, process_count, process_rank
-from sspl.distributed.random import turn_to, uniform
+from sspl.distributed.random import sent, turn_to, uniform
 from sspl.distributed.sampler import MicroBatches, RankSampler
 from sspl.training.loss_settings import ConsistencySettings
 
@@ -29,7 +29,7 @@ def erase(views: Tensor, largest: float, generator: torch.Generator) -> Tensor:
     reach = torch.arange(size) + 0.5
     rows = (reach - centre[:, :1]).abs() < half
     columns = (reach - centre[:, 1:]).abs() < half
-    inside = (rows[:, :, None] & columns[:, None, :]).to(views.device)
+    inside = sent(rows[:, :, None] & columns[:, None, :], views.device)
     return views.masked_fill(inside[:, None], 0.0)
 
 
@@ -73,8 +73,8 @@ class UnlabelledFaces:
         self.batch_size = batch_size * settings.ratio
         self.micro = MicroBatches(self.batch_size, parts, process_rank(), process_count())
 
-    def batches(self, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Yield this process's canvases uint8 (share, 3, c, c) for each part of `steps` steps.
+    def batches(self, steps: int, generator: torch.Generator) -> Iterator[CanvasBatch]:
+        """Return this process's canvases for each part of `steps` steps.
 
         Every round through the faces has an order of its own.
         """
@@ -82,8 +82,7 @@ class UnlabelledFaces:
         while (missing := steps * self.batch_size - len(order)) > 0:
             order += self.canvases.random_order(generator)[:missing]
         own = RankSampler(order, self.micro)
-        for batch in self.canvases.batches(own, self.micro.size):
-            yield batch.images
+        return self.canvases.batches(own, self.micro.size)
 
     def strong(self, canvas: Tensor, generator: torch.Generator, part: int = 0) -> Tensor:
         """Return what the network sees in a part of a step, float (n, 3, s, s) in [-1, 1]."""

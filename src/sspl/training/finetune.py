@@ -10,29 +10,28 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from sspl.data.canvases import CanvasBatch, Canvases
+from sspl.data.canvases import CanvasBatch, Canvases, ahead
 from sspl.data.inputs import require_same_inputs
 from sspl.data.records import FaceSet, FaceSource
 from sspl.data.subsets import save_subset
 from sspl.data.transforms import random_view
-from sspl.device import autocast, generator_for
+from sspl.device import autocast, generator_for, loss_scaler
 from sspl.distributed.group import (
     agreed,
     for_all_processes,
     gathered,
     is_first,
-    local_count,
     process_rank,
 )
-from sspl.distributed.random import generator_of_rows
+from sspl.distributed.random import generator_of_rows, sent
 from sspl.distributed.sampler import RankSampler, epoch_batches, micro_batches_of, own_places
 from sspl.errors import SettingsError
 from sspl.io.progress import note
 from sspl.io.runs import claimed_run, start_run, write_metrics
 from sspl.metrics.attributes import one_answer, positive_rates, remarks
-from sspl.metrics.tallies import Mean, Tally
+from sspl.metrics.tallies import Mean
 from sspl.models.branches import RegionHeads
 from sspl.models.bundle import AttributeModel, save_model
 from sspl.models.frozen import AnyNetwork
@@ -47,7 +46,7 @@ from sspl.training.attribute_network import (
     started_network,
 )
 from sspl.training.consistency import UnlabelledFaces, consistency_loss, seen_rows
-from sspl.training.face_sources import unlabelled_sources
+from sspl.training.face_sources import canvases_of, unlabelled_sources
 from sspl.training.finished import finished_model
 from sspl.training.frozen_heads import HeadsBeside
 from sspl.training.loop import Epoch, LogRow, Loop, Losses, Place, Stage, begin, placed
@@ -71,7 +70,9 @@ class Finetuning(Stage[CanvasBatch]):
         self.settings, self.optim = settings, settings.optim
         self.epochs, self.clip = settings.optim.epochs, settings.optim.clip
         runtime = settings.runtime
-        self.device = begin(runtime.device, settings.seed, runtime.deterministic)
+        precision = runtime.precision
+        self.device = begin(runtime.device, settings.seed, precision, runtime.deterministic)
+        self.scaler = loss_scaler(self.device, precision)
         self.selection = selection(settings, self.parts)
         self.rates = positive_rates(self.parts.train.labels)
         self.labels = torch.from_numpy(self.parts.train.labels)
@@ -86,7 +87,7 @@ class Finetuning(Stage[CanvasBatch]):
         self.engine: nn.Module = self.network
         self.one_answer: list[str] = []
         self.heads: HeadsBeside | None = None
-        self._more: Iterator[Tensor] = iter(())
+        self._more: Iterator[CanvasBatch] = iter(())
 
     def open(self, out: Path, resume: bool) -> None:
         """Read the faces; make the run folder, or go on in it."""
@@ -117,7 +118,7 @@ class Finetuning(Stage[CanvasBatch]):
         """Return the canvases of faces of the labelled set."""
         assert self.settings.data is not None
         source = FaceSource(faces, self.settings.data.box_of(faces))
-        return self._canvases([source], canvas)
+        return canvases_of([source], canvas, None, self.settings)
 
     def _unlabelled(self) -> UnlabelledFaces:
         settings, optim, rest = self.settings, self.optim, self.parts.rest
@@ -130,15 +131,14 @@ class Finetuning(Stage[CanvasBatch]):
                 "consistency.weight: every training face is labelled and consistency.data names "
                 "no others; give unlabelled faces or set the weight to 0."
             )
-        canvases, size = self._canvases(sources, settings.canvas), settings.input_size
+        canvases = canvases_of(sources, settings.canvas, None, settings)
         return UnlabelledFaces(
-            canvases, settings.consistency, size, optim.batch_size, optim.accumulate
+            canvases,
+            settings.consistency,
+            settings.input_size,
+            optim.batch_size,
+            optim.accumulate,
         )
-
-    def _canvases(self, sources: Sequence[FaceSource], canvas: int) -> Canvases:
-        runtime = self.settings.runtime
-        cache = runtime.cache_gb / local_count()
-        return Canvases(sources, canvas, None, cache, runtime.workers)
 
     def start(self) -> None:
         """Compile where that is asked for, and bind the processes' networks together."""
@@ -174,10 +174,11 @@ class Finetuning(Stage[CanvasBatch]):
             self.train.batches(RankSampler(faces, micro), micro.size) for micro, faces in rounds
         )
         if self.unlabelled:
-            self._more = self.unlabelled.batches(len(steps), generator)
+            more = self.unlabelled.batches(len(steps), generator)
+            self._more = ahead(more, self.device)
         self.network.train()
         freeze_statistics(self.network, settings.freeze)
-        return Epoch(steps, micro_batches)
+        return Epoch(steps, ahead(micro_batches, self.device))
 
     def lr(self, place: Place) -> float:
         """Return the learning rate that the schedule gives."""
@@ -193,27 +194,27 @@ class Finetuning(Stage[CanvasBatch]):
         drawn = generator_of_rows(drawn, micro.rows(part), micro.batch)
         dropout = generator_of_rows(dropout, *seen_rows(micro, self.unlabelled, part))
         self._own, self.draws.generator = (drawn, dropout), dropout
-        images, size = batch.images.to(self.device), settings.input_size
+        images, size = sent(batch.images, self.device), settings.input_size
         view = random_view(images, settings.geometry, settings.colour, size, drawn)
         views, faces = [view], len(batch.index)
         if self.unlabelled:
-            more = next(self._more).to(self.device)
+            more = next(self._more).images
             # The averaged copy, not the network in training: the settings see to it.
             judged = self.judged.eval()
             teacher = logits_of(judged, more, size, True, settings.runtime.precision).sigmoid()
             views.append(self.unlabelled.strong(more, drawn, part))
         with autocast(self.device, settings.runtime.precision):
             logits = self.engine(torch.cat(views).contiguous(memory_format=torch.channels_last))
-        truth = self.labels[batch.index].to(self.device)
+        truth = sent(self.labels[batch.index], self.device)
         own = logits[:faces]
         total = loss = attribute_loss(own, truth, self.log_odds, settings.loss, self.groups)
-        terms, tallies = {"labelled faces": loss}, {"loss": _mean(loss, faces)}
+        terms, tallies = {"labelled faces": loss}, {"loss": Mean.of(loss, faces)}
         if self.unlabelled:
             how = settings.consistency
             extra = consistency_loss(logits[faces:], teacher, how.threshold, how.soft)
             total = loss + self.unlabelled.weight(place.epoch, place.progress) * extra
             terms["unlabelled faces"] = extra
-            tallies["consistency_loss"] = _mean(extra, self.unlabelled.micro.size)
+            tallies["consistency_loss"] = Mean.of(extra, self.unlabelled.micro.size)
         return Losses(total, tallies, terms)
 
     def stepped(self, place: Place) -> None:
@@ -336,7 +337,3 @@ def finetune(
         if resume:
             loop.restore()
         return run.finish(loop.run(), out)
-
-
-def _mean(loss: Tensor, faces: int) -> Tally:
-    return Mean(loss.item() * faces, faces)

@@ -10,10 +10,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from sspl.device import (
     compile_errors_explained,
@@ -21,6 +22,7 @@ from sspl.device import (
     pick_device,
     seed_everything,
     use_fixed_order,
+    use_tensor_cores,
 )
 from sspl.distributed.dropout import FaceDraws, drop_by_face
 from sspl.distributed.group import (
@@ -35,11 +37,15 @@ from sspl.distributed.norms import synchronise_norms
 from sspl.distributed.sampler import MicroBatches
 from sspl.io.checkpoints import NOBODY, Learner, load_state, save_state
 from sspl.io.progress import Pace, note, watched
-from sspl.metrics.tallies import Tally, add, restored, together
-from sspl.optim.optimiser import LOWER_LR, NO_PARTS, back_propagate, set_lr, update
+from sspl.metrics.tallies import Tally, add, restored, states, together
+from sspl.optim.optimiser import LOWER_LR, NO_PARTS, Guard, back_propagate, set_lr, update
+from sspl.settings import Precision
 
 B = TypeVar("B")
 LogRow = dict[str, Any]
+
+LOOK_EVERY: Final = 20
+"""Steps between looks at losses on a device that each look has to wait for."""
 
 
 class Place(NamedTuple):
@@ -102,17 +108,21 @@ class Stage(ABC, Generic[B]):
         kind: names the run in its files.
         epochs: how many there are; a parser counts intervals of steps instead.
         clip: largest norm of the gradient.
+        device: where it learns.
         engine: what is called in training, so that gradients are averaged over processes.
         optimiser: of all that `losses` reaches.
         remedy: what to do where a loss is not a number.
+        scaler: of the loss, where the arithmetic is fp16.
     """
 
     kind: ClassVar[str]
     epochs: int
     clip: float
+    device: torch.device
     engine: nn.Module
     optimiser: torch.optim.Optimizer
     remedy: str = LOWER_LR
+    scaler: GradScaler | None = None
 
     @abstractmethod
     def weights(self) -> nn.Module:
@@ -183,6 +193,9 @@ class Loop(Generic[B]):
         self.stage, self.out = stage, out
         self.progress = Progress()
         self.pace: Pace | None = None
+        on_cpu = stage.device.type == "cpu"
+        self.look_every = 1 if on_cpu else LOOK_EVERY
+        self.guard = Guard(stage.remedy, on_cpu, stage.scaler)
 
     def restore(self) -> bool:
         """Go back to where the run in the folder was; tell whether it had saved anything.
@@ -197,6 +210,8 @@ class Loop(Generic[B]):
             progress.rows, progress.steps = found["rows"], found.get("steps", 0)
             tallies = found.get("tallies", {}) if is_first() else {}
             progress.tallies = {name: restored(tally) for name, tally in tallies.items()}
+            if stage.scaler is not None:
+                stage.scaler.load_state_dict(found.get("scaler", {}))
             stage.recall(found)
         here = (len(progress.rows), progress.steps)
         same_everywhere(here, f"the checkpoint in {self.out}")
@@ -214,7 +229,7 @@ class Loop(Generic[B]):
                 break
             self.epoch(epoch)
             level(stage.weights())
-            figures = together(gathered(progress.tallies))
+            figures = together(gathered(states(progress.tallies)))
             rows.append(stage.row(epoch, {name: t.value() for name, t in figures.items()}))
             progress.steps, progress.tallies = 0, {}
             if stage.judge(rows, self.out):
@@ -243,14 +258,15 @@ class Loop(Generic[B]):
             place = Place(epoch, number, steps, 0, source.steps[number])
             self.step(place, source.batches)
             progress.steps = number + 1
-            if progress.steps < steps and stage.saves(place):
+            saves = progress.steps < steps and stage.saves(place)
+            if saves or progress.steps == steps or progress.steps % self.look_every == 0:
+                self.guard.look()
+                loss = progress.tallies["loss"].value()
+                left = self.pace.left(epoch + progress.steps / steps)
+                bar.set_postfix_str(f"loss {loss:.3f}" + (f", {left} in all" if left else ""))
+            if saves:
                 level(stage.weights())
                 self._save()
-            loss, left = (
-                progress.tallies["loss"].value(),
-                self.pace.left(epoch + (number + 1) / steps),
-            )
-            bar.set_postfix_str(f"loss {loss:.3f}" + (f", {left} in all" if left else ""))
 
     def step(self, place: Place, batches: Iterator[B]) -> None:
         """Add up the gradients of a batch, part by part, and change the weights once."""
@@ -259,26 +275,29 @@ class Loop(Generic[B]):
         for part, batch in enumerate(islice(batches, parts)):
             with gradients_wait(stage.engine) if part + 1 < parts else nullcontext():
                 losses = stage.losses(batch, place._replace(part=part))
-                back_propagate(losses.total / parts, where, losses.terms, stage.remedy)
+                back_propagate(losses.total / parts, where, self.guard, losses.terms)
             add(self.progress.tallies, losses.tallies)
-        update(stage.optimiser, stage.clip, where, stage.remedy)
+        update(stage.optimiser, stage.clip, where, self.guard)
         stage.stepped(place)
 
     def _save(self) -> None:
         stage, progress = self.stage, self.progress
-        tallies = together(gathered(progress.tallies))
+        tallies = together(gathered(states(progress.tallies)))
         if not is_first():
             return
         metadata = {
             "kind": f"{stage.kind}-state",
             "rows": progress.rows,
             "steps": progress.steps,
-            "tallies": {name: tally.state() for name, tally in tallies.items()},
+            "tallies": states(tallies),
+            "scaler": {} if stage.scaler is None else stage.scaler.state_dict(),
         } | stage.memory()
         save_state(self.out, stage.weights(), stage.optimiser, metadata, stage.others())
 
 
-def begin(device: str, seed: int, deterministic: bool = False) -> torch.device:
+def begin(
+    device: str, seed: int, precision: Precision, deterministic: bool = False
+) -> torch.device:
     """Seed every source of randomness and return the device that the settings name.
 
     `deterministic` is as in `use_fixed_order`.
@@ -286,6 +305,7 @@ def begin(device: str, seed: int, deterministic: bool = False) -> torch.device:
     keep_freed_memory()
     use_fixed_order(deterministic)
     found = pick_device(device)
+    use_tensor_cores(found, precision)
     seed_everything(seed)
     return found
 

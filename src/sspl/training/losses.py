@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sspl.data.records import MISSING
+from sspl.device import places_on
 from sspl.distributed.group import mean_over_known
 from sspl.training.loss_settings import LossSettings
 
@@ -67,7 +68,7 @@ def attribute_loss(
         >>> round(loss.item(), 3)
         0.693
     """
-    if parts := [list(group) for group in groups]:
+    if parts := [places_on(tuple(group), logits.device) for group in groups]:
         averages = [
             attribute_loss(logits[:, part], labels[:, part], log_odds[part], settings)
             for part in parts

@@ -9,13 +9,13 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from sspl.data.canvases import CanvasBatch, Canvases
+from sspl.data.canvases import CanvasBatch, ahead
 from sspl.data.inputs import require_same_inputs
 from sspl.data.records import FaceSource
 from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images, warp_masks
-from sspl.device import autocast, generator_for
-from sspl.distributed.group import agreed, for_all_processes, is_first, local_count
-from sspl.distributed.random import generator_of_rows
+from sspl.device import autocast, generator_for, loss_scaler
+from sspl.distributed.group import agreed, for_all_processes, is_first
+from sspl.distributed.random import generator_of_rows, sent
 from sspl.distributed.sampler import RankSampler, micro_batches_of
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.io.checkpoints import Learner
@@ -26,7 +26,7 @@ from sspl.metrics.tallies import Mean, Tally
 from sspl.optim.optimiser import make_optimiser
 from sspl.tasks import TaskResult, Views
 from sspl.training.adversarial import Adversary
-from sspl.training.face_sources import attribute_labels, pretrain_faces
+from sspl.training.face_sources import attribute_labels, canvases_of, pretrain_faces
 from sspl.training.loop import Epoch, LogRow, Loop, Losses, Place, Stage, begin, placed
 from sspl.training.pretext_network import build_network, pretrained_metadata
 from sspl.training.run_inputs import pretrain_inputs
@@ -50,14 +50,14 @@ def make_views(
 
     `labels` are int8 (faces,) by attribute, of all faces.
     """
-    images = batch.images.to(device)
-    masks = None if batch.masks is None else batch.masks.to(device)
+    images = sent(batch.images, device)
+    masks = None if batch.masks is None else sent(batch.masks, device)
     geometry = draw_geometry(len(images), settings.geometry, generator).to(device)
     crop = warp_images(images, geometry, settings.input_size)
     crop = normalise(jitter_colour(crop, settings.colour, generator))
     crop_mask = None if masks is None else warp_masks(masks, geometry, settings.input_size, mirror)
     crop = crop.contiguous(memory_format=torch.channels_last)
-    known = {name: column[batch.index].to(device) for name, column in labels.items()}
+    known = {name: sent(column[batch.index], device) for name, column in labels.items()}
     return Views(images, masks, crop, crop_mask, generator, known)
 
 
@@ -74,7 +74,9 @@ class Pretraining(Stage[CanvasBatch]):
         self.epochs, self.clip = optim.epochs, optim.clip
         self.taxonomy = load_taxonomy(settings.taxonomy)
         runtime = settings.runtime
-        self.device = begin(runtime.device, settings.seed, runtime.deterministic)
+        precision = runtime.precision
+        self.device = begin(runtime.device, settings.seed, precision, runtime.deterministic)
+        self.scaler = loss_scaler(self.device, precision)
         self.network = build_network(settings, self.taxonomy)
         self.draws = placed(self.network, self.device, optim.sync_batchnorm)
         self.loss_weights = settings.weights | {"adversarial": settings.adversarial.weight}
@@ -83,13 +85,14 @@ class Pretraining(Stage[CanvasBatch]):
             features = self.network.backbone.widths[-1]
             self.adversary = Adversary(settings.adversarial, features, self.device)
         self.optimiser = make_optimiser([(list(self.network.parameters()), 1.0)], optim)
-        self.mirror = torch.from_numpy(self.taxonomy.mirror_table())
+        self.mirror = torch.from_numpy(self.taxonomy.mirror_table()).to(self.device)
         self.engine: nn.Module = self.network
+        self.labels: Mapping[str, Tensor] = UNLABELLED
         self._seen: list[dict[str, Tensor]] = []
 
     def open(self, out: Path, resume: bool) -> None:
         """Open the faces and make the run folder, or go on in it."""
-        settings, optim, runtime = self.settings, self.settings.optim, self.settings.runtime
+        settings, optim = self.settings, self.settings.optim
         learners = [name for name, task in self.network.tasks.items() if task.needs_masks]
         resumed = out if resume else None
         faces = pretrain_faces(settings, self.taxonomy, learners, resumed, self.sources)
@@ -98,8 +101,7 @@ class Pretraining(Stage[CanvasBatch]):
         labelled = any(task.needs_labels for task in self.network.tasks.values())
         columns = attribute_labels(faces.sources) if labelled else {}
         self.labels = {name: torch.from_numpy(column) for name, column in columns.items()}
-        cache = runtime.cache_gb / local_count()
-        self.canvases = Canvases(faces.sources, settings.canvas, classes, cache, runtime.workers)
+        self.canvases = canvases_of(faces.sources, settings.canvas, classes, settings)
         self.micro = micro_batches_of(optim.batch_size, len(self.canvases), optim.accumulate)
         if is_first():
             start = f"A new run starts from its backbone with backbone_weights={out / MODEL_FILE}."
@@ -137,7 +139,7 @@ class Pretraining(Stage[CanvasBatch]):
             RankSampler(order, micro), micro.size, parts.start, parts.stop
         )
         self.network.train()
-        return Epoch([micro] * steps, micro_batches)
+        return Epoch([micro] * steps, ahead(micro_batches, self.device))
 
     def lr(self, place: Place) -> float:
         """Return the learning rate that the schedule gives."""
@@ -218,8 +220,8 @@ def pretrain(
 
 
 def _figures(results: Mapping[str, TaskResult], total: Tensor, faces: int) -> dict[str, Tally]:
-    figures: dict[str, Tally] = {"loss": Mean(float(total.detach()) * faces, faces)}
+    figures: dict[str, Tally] = {"loss": Mean.of(total, faces)}
     for name, result in results.items():
-        figures[f"{name}/loss"] = Mean(float(result.loss.detach()) * faces, faces)
+        figures[f"{name}/loss"] = Mean.of(result.loss, faces)
         figures |= {f"{name}/{metric}": tally for metric, tally in result.tallies.items()}
     return figures

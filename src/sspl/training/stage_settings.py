@@ -63,7 +63,9 @@ class RuntimeSettings(Settings):
     """Where and how the arithmetic runs; no effect on what is learnt but rounding."""
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or the like")
-    precision: Precision = Field("auto", description="auto: bf16 where that is fast")
+    precision: Precision = Field(
+        "auto", description="auto: bf16 where that is fast, else fp16 on GPUs, else fp32"
+    )
     deterministic: bool = Field(
         False,
         description="kernels that add in a fixed order alone: a GPU gives the same bits each time",
@@ -73,6 +75,10 @@ class RuntimeSettings(Settings):
         0, ge=0, description="decoding processes when faces do not fit the cache; 0: threads"
     )
     cache_gb: float = Field(4.0, ge=0, description="keep decoded faces in memory up to this")
+    cache_folder: Path | None = Field(
+        None,
+        description="folder of files of decoded faces, which all processes of a machine share",
+    )
 
 
 class PretrainSettings(Settings):
@@ -102,6 +108,10 @@ class PretrainSettings(Settings):
         default_factory=dict, description="loss weight by the task's name, 1 unless given"
     )
     canvas: int = Field(112, ge=32, le=2048, description="side of the face picture, px")
+    enlarge: bool = Field(
+        True,
+        description="bring smaller pictures to the canvas when read; false: the view does",
+    )
     input_size: int = Field(96, ge=32, le=1024, description="side of the network's input, px")
     backbone: BackboneSettings = BackboneSettings()
     backbone_weights: Path | None = Field(
@@ -240,6 +250,10 @@ class FinetuneSettings(LabelledSettings):
         None, description="run of stage 1 or of stage 2, or packed model; none: from scratch"
     )
     canvas: int = Field(112, ge=32, le=2048, description="side of the face picture, px")
+    enlarge: bool = Field(
+        True,
+        description="bring smaller pictures to the canvas when read; false: the view does",
+    )
     input_size: int = Field(96, ge=32, le=1024, description="side of the network's input, px")
     architecture: Architecture = Field(
         "sspl", description="one feature, or four branches by region"
