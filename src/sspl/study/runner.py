@@ -6,6 +6,7 @@ import logging
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -255,7 +256,8 @@ class Study:
             for split, p in found.predictions.items()
         }
         save_predictions(predictions_file(folder, "test"), found.predictions["test"])
-        result = cell_result(each, self.settings.name, figures, found.seconds, found.details)
+        placed = replace(each, finetune=settings)
+        result = cell_result(placed, self.settings.name, figures, found.seconds, found.details)
         (folder / FAILURE_FILE).unlink(missing_ok=True)
         write_json(folder / RESULT_FILE, result)
         write_results(self.out)
