@@ -14,6 +14,7 @@ from PIL import Image
 
 from sspl.cli.main import main
 from sspl.data.adapters.folder import read_folder
+from sspl.data.sheets import sheet
 from sspl.data.synthetic.render import render_face
 from sspl.errors import DataError, SettingsError, SsplError
 from sspl.faces import photographs
@@ -230,8 +231,46 @@ def test_crops_table_and_list(album):
     assert 1.9 < float(largest["scale"]) < 2.1  # Eyes 20 px apart become 40.
     assert (album.out / "without_face.txt").read_text() == "none.png\n"
     assert summary.text(album.out) == (
-        f"4 faces of 3 photographs in {album.out}; 1 without a face (without_face.txt)"
+        f"4 faces of 3 photographs in {album.out}; 1 without a face (without_face.txt)\n"
+        f"Look at them: {album.out / 'contact_sheet.pdf'}"
     )
+
+
+def test_the_sheet_shows_the_least_certain_first_and_names_the_rest(album, monkeypatch):
+    made = []
+
+    class Unsure(Stub):
+        def detect(self, image):
+            found = super().detect(image)
+            return [Face(f.box, 0.9 - 0.1 * i, f.landmarks) for i, f in enumerate(found)]
+
+    def noted(tiles, columns, side, footer):
+        made.append(([text for tile in tiles for text, _ in tile.lines], list(footer)))
+        return sheet(tiles, columns, side, footer)
+
+    monkeypatch.setattr(photographs, "sheet", noted)
+    (album.photos / "bad.png").write_bytes(b"no picture")
+    wanted = DetectSettings(min_size=65)
+    detect_folder(album.photos, album.out, wanted, "skip", Unsure())
+    assert made == [
+        (
+            ["trip/b.c_0.jpg", "score 0.70", "trip/b.c_1.jpg", "score 0.80"],
+            [
+                "2 of 2 faces, the least certain first; "
+                "below each its file and the score by yunet.",
+                "Faces left out, smaller than 65 px: a.png (1), trip/b.c.png (1).",
+                "Without a face (without_face.txt): a.png, none.png.",
+                "Not read (skipped.csv): bad.png.",
+            ],
+        )
+    ]
+    assert (album.out / "contact_sheet.pdf").read_bytes().startswith(b"%PDF")
+    # It is no face of the folder, and a run made again leaves the same.
+    assert len(read_folder(album.out)) == 2
+    before = contents(album.out)
+    detect_folder(album.photos, album.out, wanted, "skip", Unsure())
+    assert contents(album.out) == before
+    assert made[1] == made[0]
 
 
 def test_largest_min_size_height_and_format(album):

@@ -20,7 +20,7 @@ from sspl.data.transforms import normalise
 from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import SsplError
 from sspl.inference.attribution import explain_canvases, mirrored_classes, take_apart
-from sspl.inference.explain import explain
+from sspl.inference.explain import FaceParts, _strongest, explain
 from sspl.inference.heat import AGAINST, FOR, heat_map, legend
 from sspl.inference.predict import PredictSettings
 from sspl.models.attributes import AttributeNetwork
@@ -234,6 +234,27 @@ def test_legend_names_what_covers_most() -> None:
     ids = np.array([[0, 0, 0, 2], [2, 2, 1, 3]], np.uint8)
     found = legend(ids, ("background", "skin", "hair", "hat", "neck"))
     assert [name for name, _ in found] == ["hair", "skin", "hat"]
+
+
+def test_numbers_of_a_sheet_add_up_to_the_logit() -> None:
+    regions = np.array([[0.5, -1.0, 0.25, 0.125, 2.0]], np.float32)
+    parts = FaceParts(
+        np.array([0.5]),
+        np.array([-0.5], np.float32),
+        np.zeros((1, 2, 2), np.float32),
+        regions,
+        np.array([0.75], np.float32),
+        None,
+    )
+    lines = _strongest(parts, 0, ("background", "skin", "l_eye", "hair", "u_lip"))
+    assert [text for text, _ in lines] == [
+        "+2.00  upper lip",
+        "-1.00  skin",
+        "+0.75  whole face",
+        "+0.50  background",
+        "-0.12  the rest",
+    ]
+    assert [colour for _, colour in lines] == [FOR, AGAINST, FOR, FOR, AGAINST]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sspl.cli.train import ending
+from sspl.cli.options import ending
 from sspl.io.progress import Pace, counted, note, watched
 
 

@@ -63,8 +63,9 @@ def detect(
 ) -> None:
     """Crop the faces of the photographs under PHOTOS in CelebA's frame, eyes level.
 
-    Goes on where an earlier run stopped. Also writes faces.csv (where each face was) and
-    without_face.txt. Needs pip install '.[faces]' in the clone of sspl.
+    Goes on where an earlier run stopped. Also writes faces.csv (where each face was),
+    without_face.txt, and contact_sheet.pdf to look at. Needs pip install '.[faces]' in the clone
+    of sspl.
     """
     from sspl.faces.photographs import DetectSettings, detect_folder
     from sspl.settings import build

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -176,6 +176,20 @@ json_option = click.option(
 def say(text: str, result: object, as_json: bool) -> None:
     """Print a result: in words, or as one line of JSON."""
     click.echo(json.dumps(result, ensure_ascii=False) if as_json else text)
+
+
+def closing(where: str, seconds: float, following: str) -> str:
+    """Return the end of what a long command says: where things lie, how long, what comes next."""
+    from sspl.io.progress import spoken
+
+    return f"{where}; it took {spoken(seconds)}.\nNext: {following}"
+
+
+def ending(figures: Mapping[str, Any], out: Path, seconds: float, following: str) -> str:
+    """Return the figures of a run that is over, rounded, how long it took, and what comes next."""
+    rounded = {n: f"{v:.4g}" if isinstance(v, float) else v for n, v in figures.items()}
+    lines = [f"{name:<28} {value}" for name, value in rounded.items()]
+    return "\n".join([*lines, closing(f"The run is in {out}", seconds, following)])
 
 
 def _silence(context: click.Context, parameter: click.Parameter, quiet: bool) -> None:

@@ -1,5 +1,6 @@
 """`sspl parser`: train, test and run a face parser."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import click
 
 from sspl.cli.options import (
     DataCommand,
+    closing,
     data_without,
     json_option,
     on_error_option,
@@ -77,12 +79,15 @@ def train(
     if pairs is not None:
         overrides = (*overrides, f"pairs={pairs}")
     settings = build(ParserSettings, content, overrides)
+    begun = time.monotonic()
     # Only now torch is loaded.
     from sspl.parsing.commands import train_and_test
     from sspl.parsing.report import parser_table
 
     figures = train_and_test(images, masks, classes, split_file, settings, out, resume)
-    say(parser_table(figures), figures, as_json)
+    following = f"sspl parser run {out} FACES --out MASKS"
+    end = closing(f"The parser is in {out}", time.monotonic() - begun, following)
+    say(f"{parser_table(figures)}\n{end}", figures, as_json)
 
 
 @parser.command()
@@ -165,8 +170,10 @@ def run(
     from sspl.parsing.commands import open_parser
     from sspl.parsing.masks import make_masks, make_masks_side_by_side, summary_text
 
+    begun = time.monotonic()
     with claimed(out, folder=True, deep=True):
-        faces = data_without(images, "a mask covers the whole picture", "crop", "masks").open()
+        data = data_without(images, "a mask covers the whole picture", "crop", "masks")
+        faces = data.open()
         if processes == 1:
             parser = open_parser(model, short_side, average, device)
             summary = make_masks(parser, faces, out, batch_size, on_error)
@@ -174,7 +181,11 @@ def run(
             open_on = partial(open_parser, model, short_side, average)
             devices = spread(device, processes)
             summary = make_masks_side_by_side(open_on, devices, faces, out, batch_size, on_error)
-    say(summary_text(summary, out), summary | {"out": str(out)}, as_json)
+    spec = images if images.startswith(f"{data.format}:") else f"{data.format}:{images}"
+    following = f"sspl pretrain --data {spec},masks={out} --out FOLDER"
+    end = closing(f"The masks are in {out}", time.monotonic() - begun, following)
+    text = f"{summary_text(summary)}\n{end}"
+    say(text, summary | {"out": str(out)}, as_json)
 
 
 @parser.command("export")

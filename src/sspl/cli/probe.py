@@ -1,12 +1,13 @@
 """`sspl probe`."""
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sspl.cli.options import DataCommand, json_option, overrides_of, say, settings_file
+from sspl.cli.options import DataCommand, ending, json_option, overrides_of, say, settings_file
 from sspl.cli.values import Finite, at_least, folder_out, seed_value
 
 
@@ -57,6 +58,8 @@ def probe(
     if spec is not None:
         given["data"] = parse_data_spec(spec).absolute().model_dump()
     content = {} if settings_file is None else read_settings(settings_file)
+    begun = time.monotonic()
     summary = run(build(ProbeSettings, merge(content, given), overrides), out)
-    lines = (f"{name:<28} {value}" for name, value in summary["best"].items())
-    say("\n".join(lines), summary, as_json)
+    following = f"sspl evaluate {out} --split test"
+    text = ending(summary["best"], out, time.monotonic() - begun, following)
+    say(text, summary, as_json)

@@ -3,7 +3,6 @@
 import logging
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from sspl.cli.completion import preset_names
 from sspl.cli.options import (
     DataCommand,
     backbone_option,
+    ending,
     json_option,
     on_error_option,
     overrides_of,
@@ -114,17 +114,6 @@ def pretrain(
         if is_first():
             following = f"sspl finetune --data FACES --from {out} --out FOLDER"
             say(ending(last, out, time.monotonic() - begun, following), last, as_json)
-
-
-def ending(figures: Mapping[str, Any], out: Path, seconds: float, following: str) -> str:
-    """Return the figures of a run that is over, rounded, how long it took, and what comes next."""
-    from sspl.io.progress import spoken
-
-    rounded = {n: f"{v:.4g}" if isinstance(v, float) else v for n, v in figures.items()}
-    lines = [f"{name:<28} {value}" for name, value in rounded.items()]
-    return "\n".join(
-        [*lines, f"The run is in {out}; it took {spoken(seconds)}.", f"Next: {following}"]
-    )
 
 
 def going_on(out: Path, resume: bool, *given: object) -> Path | None:

@@ -45,20 +45,6 @@ def overlay(
     return shown.round().astype(np.uint8)
 
 
-def contact_sheet(tiles: list[NDArray[np.uint8]], columns: int, tile: int) -> Image.Image:
-    """Arrange pictures uint8 (h, w, 3) in rows of square tiles, each scaled to fit."""
-    rows = -(-len(tiles) // columns)
-    sheet = Image.new("RGB", (columns * (tile + 4) + 4, rows * (tile + 4) + 4), "white")
-    for i, pixels in enumerate(tiles):
-        picture = Image.fromarray(pixels)
-        scale = tile / max(picture.size)
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
-        left = 4 + (i % columns) * (tile + 4) + (tile - size[0]) // 2
-        sheet.paste(picture, (left, 4 + (i // columns) * (tile + 4) + (tile - size[1]) // 2))
-    return sheet
-
-
 def write_image(path: Path, image: Image.Image) -> None:
     """Write a picture atomically, as JPEG with full colour if its name ends in .jpg, else PNG."""
     buffer = io.BytesIO()

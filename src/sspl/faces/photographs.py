@@ -1,7 +1,9 @@
 """Aligned crops of all faces in a folder of photographs: resumable, with a table of faces."""
 
+import io
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -15,6 +17,7 @@ from sspl.data.images import read_image
 from sspl.data.inputs import Stamp
 from sspl.data.palette import write_image
 from sspl.data.records import FaceSet
+from sspl.data.sheets import Tile, sheet
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped
 from sspl.errors import DataError, SsplError
 from sspl.faces.alignment import FRAME_HEIGHT, Placement, cut, place
@@ -27,6 +30,7 @@ from sspl.io.files import (
     parse_json,
     read_json,
     read_text,
+    write_bytes,
     write_csv,
     write_json,
     write_text,
@@ -40,6 +44,14 @@ TABLE_FILE: Final = "faces.csv"
 WITHOUT_FILE: Final = "without_face.txt"
 SETTINGS_FILE: Final = "detection.json"
 JOURNAL_FILE: Final = "detected.jsonl"
+SHEET_FILE: Final = "contact_sheet.pdf"
+"""No picture, or it would be taken for a face where the folder is read."""
+
+SHEET_FACES: Final = 60
+SHEET_COLUMNS: Final = 10
+SHEET_SIDE: Final = 112
+MOST_NAMED: Final = 12
+"""Photographs that the sheet names of one kind; the lists have all of them."""
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +124,7 @@ class DetectSummary:
             f"{counted(self.faces, 'face')} of {counted(self.photographs, 'photograph')} in {out}"
         )
         line += f"; {len(self.without)} without a face ({WITHOUT_FILE})"
+        line += f"\nLook at them: {out / SHEET_FILE}"
         return f"{line}\n{self.skipped.text(out / SKIPPED_FILE)}" if self.skipped else line
 
     def counts(self) -> dict[str, Any]:
@@ -182,8 +195,8 @@ def _detect(
             continue
         if face.name in done:
             done.pop(face.name).remove(out)
-        rows = _crop_faces(image, face.name, out, settings, detector)
-        done[face.name] = _Entry(face.name, stamp.bytes, rows, stamp.as_json())
+        rows, dropped = _crop_faces(image, face.name, out, settings, detector)
+        done[face.name] = _Entry(face.name, stamp.bytes, rows, stamp.as_json(), dropped)
         append_text(out / JOURNAL_FILE, done[face.name].line())
     if changed:
         log.warning(
@@ -204,7 +217,7 @@ def _detect(
         )
     kept = [done[name] for name in (*faces.names, *gone) if name in done]
     write_text(out / JOURNAL_FILE, "".join(entry.line() for entry in kept))
-    return _write_lists(out, faces, done, skipped)
+    return _write_lists(out, faces, done, skipped, settings)
 
 
 def _check_names(faces: FaceSet) -> None:
@@ -253,13 +266,15 @@ def _claim(out: Path, settings: DetectSettings) -> None:
 class _Entry:
     """One photograph that is done: its name, size in bytes, a row for each face, and its stamp.
 
-    Older versions noted no stamp; then the size alone counts.
+    Older versions noted no stamp; then the size alone counts. `dropped` faces were found and not
+    cropped.
     """
 
     source: str
     bytes: int
     faces: list[FaceRow]
     stamp: list[int] | None = None
+    dropped: int = 0
 
     def fits(self, path: Path) -> bool:
         """Return whether it is still the same file."""
@@ -304,18 +319,19 @@ def _entry(line: str) -> _Entry | None:
 
 def _crop_faces(
     image: Image.Image, name: str, out: Path, settings: DetectSettings, detector: FaceDetector
-) -> list[FaceRow]:
-    """Write the crops of one photograph; return a row for each."""
-    found = [f for f in detector.detect(np.asarray(image)) if f.short_side >= settings.min_size]
+) -> tuple[list[FaceRow], int]:
+    """Write the crops of one photograph; return a row for each, and how many faces got none."""
+    everyone = detector.detect(np.asarray(image))
+    found = [face for face in everyone if face.short_side >= settings.min_size]
     found.sort(key=lambda face: (-face.area, face.box))
     stem = Path(name).with_suffix("").as_posix()
-    rows = []
-    for i, face in enumerate(found[:1] if settings.largest else found):
+    kept, rows = found[:1] if settings.largest else found, []
+    for i, face in enumerate(kept):
         crop = f"{stem}_{i}.{settings.format}"
         placement = place(face, settings.height)
         write_image(path_below(out, crop), cut(image, placement, settings.height))
         rows.append({"image": crop, "source": name, "face": i, **_figures(face, placement)})
-    return rows
+    return rows, len(everyone) - len(kept)
 
 
 def _figures(face: Face, placement: Placement) -> dict[str, float]:
@@ -331,7 +347,11 @@ def _figures(face: Face, placement: Placement) -> dict[str, float]:
 
 
 def _write_lists(
-    out: Path, faces: FaceSet, done: dict[str, _Entry], skipped: Skipped
+    out: Path,
+    faces: FaceSet,
+    done: dict[str, _Entry],
+    skipped: Skipped,
+    settings: DetectSettings,
 ) -> DetectSummary:
     unreadable = skipped.names(faces.source)
     entries = [done[name] for name in faces.names if name in done and name not in unreadable]
@@ -340,4 +360,41 @@ def _write_lists(
     write_csv(out / TABLE_FILE, FACE_COLUMNS, ([row.get(c) for c in FACE_COLUMNS] for row in rows))
     write_text(out / WITHOUT_FILE, "".join(f"{name}\n" for name in without))
     skipped.write(out / SKIPPED_FILE)
+    dropped = [f"{e.source} ({e.dropped})" for e in entries if e.dropped]
+    rule = f"smaller than {settings.min_size} px" + (" or not the largest" * settings.largest)
+    footer = [
+        f"{min(len(rows), SHEET_FACES)} of {counted(len(rows), 'face')}, the least certain first; "
+        f"below each its file and the score by {settings.detector}.",
+        *_named(f"Faces left out, {rule}", dropped, ""),
+        *_named("Without a face", without, WITHOUT_FILE),
+        *_named("Not read", sorted(unreadable), SKIPPED_FILE),
+    ]
+    write_bytes(out / SHEET_FILE, _contact_sheet(out, rows, footer))
     return DetectSummary(len(faces), len(rows), without, skipped)
+
+
+def _contact_sheet(out: Path, rows: Sequence[FaceRow], footer: Sequence[str]) -> bytes:
+    """Return a page with the crops of the lowest scores, as PDF."""
+    shown = sorted(rows, key=lambda row: (row["score"], row["image"]))[:SHEET_FACES]
+    tiles = [
+        Tile(
+            [np.asarray(read_image(out / row["image"]))],
+            lines=[(row["image"], None), (f"score {row['score']:.2f}", None)],
+        )
+        for row in shown
+    ]
+    page = io.BytesIO()
+    # Without dates, so that a run made again leaves the same.
+    dates = {"creationDate": None, "modDate": None}
+    sheet(tiles, SHEET_COLUMNS, SHEET_SIDE, footer).save(page, "PDF", resolution=96, **dates)
+    return page.getvalue()
+
+
+def _named(what: str, names: Sequence[str], file: str) -> list[str]:
+    """Return a line that names photographs of one kind, if there are any."""
+    if not names:
+        return []
+    rest = len(names) - MOST_NAMED
+    more = f" and {rest:,} more" if rest > 0 else ""
+    where = f" ({file})" if file else ""
+    return [f"{what}{where}: {', '.join(names[:MOST_NAMED])}{more}."]

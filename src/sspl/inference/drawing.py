@@ -7,6 +7,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
+from sspl.domain.wording import in_words
 from sspl.io.names import path_below
 
 LINE: Final = (255, 196, 0)
@@ -57,7 +58,7 @@ def lines_about(
         if yes is not False
     ]
     return [
-        f"{name.replace('_', ' ')}{'?' if unsure else ''} {-p:.0%}"
+        f"{in_words(name)}{'?' if unsure else ''} {-p:.0%}"
         for unsure, p, name in sorted(found)[:most]
     ]
 

@@ -14,14 +14,16 @@ from scipy.special import expit
 
 from sspl.data.framing import DETECT, Unlike
 from sspl.data.palette import write_image, write_mask
+from sspl.data.sheets import Line, Tile, sheet
 from sspl.data.streams import in_batches, read_ahead
+from sspl.domain.wording import in_words
 from sspl.errors import SsplError
 from sspl.faces.face import FaceDetector
 from sspl.faces.photographs import detector_of
 from sspl.inference.attribution import Parts, explain_canvases
 from sspl.inference.crops import FaceCrop
 from sspl.inference.drawing import inside
-from sspl.inference.heat import AGAINST, FOR, SIDE, Tile, heat_map, legend, segmented, sheet
+from sspl.inference.heat import AGAINST, FOR, SIDE, heat_map, legend, segmented
 from sspl.inference.predict import Looker, PredictSettings, require_own_results
 from sspl.inference.scorers import Scorer, TorchScorer
 from sspl.inference.sources import Shot, Source
@@ -38,7 +40,14 @@ SHEET_FILE: Final = "sheet.png"
 SEGMENTATION_FILE: Final = "segmentation.png"
 PICTURES_AT_ONCE: Final = 16
 CLASSES_SHOWN: Final = 4
-FOOTER: Final = "red: speaks for it, blue: against it; the strongest place has the full colour"
+GRID_COLUMNS: Final = 4
+COLOURED: Final = (
+    "Red speaks for the attribute, blue against it; the strongest place has the full colour."
+)
+ADDED: Final = (
+    "Numbers: what each part of the face adds to the logit of the percentage above; the rest is "
+    "what the other parts add, and where the model begins."
+)
 
 
 @dataclass(frozen=True)
@@ -164,17 +173,19 @@ def _write_face(
     files = attribute_files(model.schema.names)
     chosen = list(wanted) or [int(i) for i in np.argsort(-parts.probabilities)[:top]]
     names, classes = model.schema.names, classes_of(model)
-    tiles = [Tile(np.asarray(_large(face)), "face")]
+    tiles, key = [Tile([np.asarray(_large(face))], "Face")], list[Line]()
     if parts.ids is not None:
         write_mask(folder / SEGMENTATION_FILE, parts.ids, len(classes))
         pixels = segmented(face.canvas, parts.ids, len(classes))
-        tiles.append(Tile(pixels, "segmentation", legend(parts.ids, classes)))
+        tiles.append(Tile([pixels], "Segmentation, colours below"))
+        key = legend(parts.ids, classes)
     for i in chosen:
         pixels = heat_map(face.canvas, parts.maps[i])
         write_image(path_below(folder, files[i]), Image.fromarray(pixels))
-        title = f"{names[i].replace('_', ' ')} {parts.probabilities[i]:.0%}"
-        tiles.append(Tile(pixels, title, _strongest(parts, i, classes)))
-    write_image(folder / SHEET_FILE, sheet(tiles, FOOTER))
+        title = f"{in_words(names[i])} {parts.probabilities[i]:.0%}"
+        tiles.append(Tile([pixels], title, _strongest(parts, i, classes)))
+    footer = (COLOURED, ADDED) if parts.regions is not None else (COLOURED,)
+    write_image(folder / SHEET_FILE, sheet(tiles, GRID_COLUMNS, SIDE, footer, key))
     write_json(folder / EXPLANATION_FILE, _explanation(model, face, parts, chosen, classes))
 
 
@@ -209,14 +220,17 @@ def by_part(parts: FaceParts, attribute: int, classes: Sequence[str]) -> dict[st
     return found | {"whole face": float(parts.whole[attribute])}
 
 
-def _strongest(
-    parts: FaceParts, attribute: int, classes: Sequence[str]
-) -> list[tuple[str, tuple[int, int, int] | None]]:
+def _strongest(parts: FaceParts, attribute: int, classes: Sequence[str]) -> list[Line]:
+    """Return what the strongest parts add, and all the rest with the baseline."""
     found = sorted(by_part(parts, attribute, classes).items(), key=lambda item: -abs(item[1]))
-    return [
-        (f"{value:+.2f}  {name}", FOR if value > 0 else AGAINST)
-        for name, value in found[:CLASSES_SHOWN]
+    if not found:
+        return []
+    rest = float(parts.baseline[attribute]) + sum(value for _, value in found[CLASSES_SHOWN:])
+    shown = [
+        *((in_words(name), value) for name, value in found[:CLASSES_SHOWN]),
+        ("the rest", rest),
     ]
+    return [(f"{value:+.2f}  {name}", FOR if value > 0 else AGAINST) for name, value in shown]
 
 
 def _explanation(

@@ -20,8 +20,9 @@ from sspl.data.pairing import (
     require_no_picture,
     require_own_masks,
 )
-from sspl.data.palette import contact_sheet, overlay, write_image, write_mask
+from sspl.data.palette import overlay, write_image, write_mask
 from sspl.data.records import FaceRecord, FaceSet
+from sspl.data.sheets import Tile, key_of, sheet
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, without
 from sspl.distributed.side_by_side import side_by_side
 from sspl.errors import DataError, SsplError
@@ -36,7 +37,7 @@ from sspl.io.files import (
 )
 from sspl.io.locks import claimed
 from sspl.io.names import path_below, require_clean, require_own_places
-from sspl.io.progress import watched
+from sspl.io.progress import counted, watched
 from sspl.parsing.parser import Parser, Pixels
 
 log = logging.getLogger(__name__)
@@ -301,8 +302,11 @@ def summarise(parser: Parser, faces: FaceSet, out: Path, skipped: Skipped) -> di
             suspicious.append((face.name, reason))
         if i in shown:
             picture = np.asarray(read_image(face.image))
-            tiles += [picture, overlay(picture, ids, len(taxonomy))]
-    write_image(out / SHEET_FILE, contact_sheet(tiles, 10, 144))
+            laid_over = overlay(picture, ids, len(taxonomy))
+            tiles.append(Tile([picture, laid_over], lines=[(face.name, None)]))
+    key = key_of(taxonomy.classes, np.flatnonzero(presence).tolist())
+    footer = [f"{len(tiles)} of {counted(len(faces), 'mask')}; background is left as it is."]
+    write_image(out / SHEET_FILE, sheet(tiles, 5, 144, footer, key))
     write_csv(out / SUSPICIOUS_FILE, ("image", "reason"), suspicious)
     summary = {
         "faces": len(faces),
@@ -323,13 +327,14 @@ def summarise(parser: Parser, faces: FaceSet, out: Path, skipped: Skipped) -> di
     return summary
 
 
-def summary_text(summary: dict[str, Any], out: Path) -> str:
+def summary_text(summary: dict[str, Any]) -> str:
     """Return the summary as a plain table and where to look."""
     lines = [f"{'class':<12} {'pixels':>8} {'faces with it':>14}"]
     for name, row in summary["classes"].items():
         lines.append(f"{name:<12} {row['pixel_share']:>8.2%} {row['faces_with_it']:>14.1%}")
-    lines.append(f"{summary['faces']} masks in {out}, look at {SHEET_FILE}")
-    lines.append(f"{summary['suspicious']} suspicious masks, named in {SUSPICIOUS_FILE}")
+    lines.append(f"{counted(summary['faces'], 'mask')}; some beside their faces: {SHEET_FILE}")
+    suspicious = counted(summary["suspicious"], "suspicious mask")
+    lines.append(f"{suspicious}, named in {SUSPICIOUS_FILE}")
     if summary["skipped"]:
-        lines.append(f"{summary['skipped']} pictures skipped, named in {SKIPPED_FILE}")
+        lines.append(f"{counted(summary['skipped'], 'picture')} skipped, named in {SKIPPED_FILE}")
     return "\n".join(lines)
