@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from sspl.evaluation.statistics import (
     resampled_figures,
     resampling_of,
 )
-from sspl.evaluation.subgroups import groupings, subgroup_lines, subgroup_summary
+from sspl.evaluation.subgroups import groupings, is_clear, subgroup_lines, subgroup_summary
 from sspl.metrics.attributes import all_figures, reliability
 
 
@@ -262,6 +263,49 @@ def test_groups_by_hand() -> None:
     assert summary["mean"]["balanced_accuracy"]["attributes"] == ["A"]
     assert set(summary["mean"]["accuracy"]["groups"]) == {"x", "y", "z"}
     assert "by race (x 80, y 80, z 37 faces)" in subgroup_lines([summary])[0]
+
+
+def unlike(found_in_y: int) -> dict[str, Any]:
+    """Attribute A: 3,000 of 4,000 faces of x have it and 1,000 of y, of which so many are found.
+
+    In x 80 % of the positives are found; in both, 10 % of the negatives are taken for positives.
+    """
+    cases = {
+        "x": half(2400, 600, True) + half(900, 100, False),
+        "y": half(found_in_y, 1000 - found_in_y, True) + half(2700, 300, False),
+    }
+    rows = [(label, score, group) for group, all_ in cases.items() for label, score in all_]
+    given = predictions(
+        [[label, 0] for label, *_ in rows],
+        [[score, 0.1] for _, score, _ in rows],
+        race=[group for *_, group in rows],
+    )
+    (way,) = groupings(given)
+    return subgroup_summary(given, way, resampling_of(given, 200))
+
+
+def test_a_gap_that_follows_from_the_base_rates_is_not_clear() -> None:
+    summary = unlike(found_in_y=800)
+    gap = summary["attributes"]["A"]["gaps"]["accuracy"]
+    # x: 0.75 * 0.8 + 0.25 * 0.9; y: 0.25 * 0.8 + 0.75 * 0.9. Faces of a kind are told alike.
+    assert (gap["high"], gap["gap"]) == ("y", pytest.approx(0.875 - 0.825))
+    assert gap["interval"][0] > 0
+    assert gap["base_rates"] == pytest.approx(0.05)
+    assert gap["beyond"][0] < 0 < gap["beyond"][1]
+    assert not is_clear(gap)
+    # Of B, which nobody has and nobody is said to have, nothing differs; the mean is of both.
+    mean = summary["mean"]["accuracy"]["gap"]
+    assert (mean["gap"], mean["base_rates"]) == (pytest.approx(0.025), pytest.approx(0.025))
+    assert not is_clear(mean)
+    assert "base_rates" not in summary["attributes"]["A"]["gaps"]["true_positive_rate"]
+
+
+def test_a_gap_beyond_the_base_rates_is_clear() -> None:
+    gap = unlike(found_in_y=1000)["attributes"]["A"]["gaps"]["accuracy"]
+    assert gap["gap"] == pytest.approx(0.925 - 0.825)
+    # Of all 4,000 positives 3,400 are found: 0.25 * 0.85 + 0.75 * 0.9 and 0.75 * 0.85 + 0.25 * 0.9.
+    assert gap["base_rates"] == pytest.approx(0.8875 - 0.8625)
+    assert is_clear(gap)
 
 
 def test_an_attribute_divides_all_but_itself() -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from pages import Page, assert_stands_alone
 from shared import refused, sspl
+from sspl.domain.wording import in_words
 from sspl.errors import DataError
 from sspl.evaluation.paired import paired_summary
 from sspl.evaluation.predictions import Predictions, load_predictions, save_predictions
@@ -314,7 +315,7 @@ def test_confident_mistakes_of_both_methods(study: Path, text: str) -> None:
         said, label = given.probabilities[:, i], given.labels[:, i]
         confident = np.maximum(said, 1 - said) >= 0.9
         wrong = confident & (label != np.round(said))
-        wanted[name.replace("_", " ")] = (confident.sum(), wrong.sum())
+        wanted[in_words(name)] = (confident.sum(), wrong.sum())
     shown = {r[0]["text"]: tuple(float(c["data-value"]) for c in r[1:3]) for r in rows}
     assert shown == wanted
     assert sum(wrong for _, wrong in wanted.values()) > 10

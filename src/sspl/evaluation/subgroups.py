@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from sspl.data.records import IDENTITY, MISSING, FaceSet
 from sspl.errors import SettingsError
 from sspl.evaluation.predictions import Predictions
-from sspl.evaluation.statistics import Array, DecisionCounts, Resampling, interval, outcomes
+from sspl.evaluation.statistics import (
+    Array,
+    DecisionCounts,
+    Resampling,
+    interval,
+    outcomes,
+    ratio,
+)
 
 FEWEST: Final = 30
 """Cases below which a figure of a group is marked and has no part in a gap.
@@ -120,18 +127,33 @@ def subgroup_summary(
     resampled = DecisionCounts(*sums.transpose(1, 0, 2, 3))
     values = {name: getattr(counts, name)() for name in SUBGROUP_FIGURES}
     samples = {name: getattr(resampled, name)() for name in SUBGROUP_FIGURES}
+    alike = (accuracy_if_alike(counts), accuracy_if_alike(resampled))
     enough = {name: cases >= FEWEST for name, cases in _cases(counts).items()}
     names = [predictions.attributes[i] for i in kept]
     return {
         "by": grouping.by,
         "fewest": FEWEST,
         "groups": {g: int(inside[:, i].sum()) for i, g in enumerate(grouping.groups)},
-        "mean": _mean_summary(grouping, names, values, samples, enough),
+        "mean": _mean_summary(grouping, names, values, samples, enough, alike),
         "attributes": {
-            name: _attribute_summary(grouping, i, counts, values, samples, enough)
+            name: _attribute_summary(grouping, i, counts, values, samples, enough, alike)
             for i, name in enumerate(names)
         },
     }
+
+
+def accuracy_if_alike(counts: DecisionCounts) -> Array:
+    """Return the accuracy that groups would have if the model told the faces of all apart alike.
+
+    Each group keeps its own share of positives and has the true and false positive rates of all
+    groups together, so that these accuracies differ by base rates alone. The arrays of `counts`
+    are (..., groups, attributes).
+    """
+    found = ratio(counts.true_positives.sum(-2), counts.positives.sum(-2))[..., None, :]
+    mistaken = ratio(counts.false_positives.sum(-2), counts.negatives.sum(-2))[..., None, :]
+    # A rate that is not defined is that of no face.
+    right = counts.positives * np.nan_to_num(found) + counts.negatives * np.nan_to_num(1 - mistaken)
+    return ratio(right, counts.positives + counts.negatives)
 
 
 def _cases(counts: DecisionCounts) -> dict[str, Array]:
@@ -147,6 +169,7 @@ def _attribute_summary(
     values: Mapping[str, Array],
     samples: Mapping[str, Array],
     enough: Mapping[str, Enough],
+    alike: tuple[Array, Array],
 ) -> dict[str, Any]:
     groups = {}
     for i, group in enumerate(grouping.groups):
@@ -162,6 +185,7 @@ def _attribute_summary(
             grouping.groups,
             np.where(enough[name][:, column], values[name][:, column], np.nan),
             samples[name][:, :, column],
+            (alike[0][:, column], alike[1][:, :, column]) if name == "accuracy" else None,
         )
         for name in SUBGROUP_FIGURES
     }
@@ -174,6 +198,7 @@ def _mean_summary(
     values: Mapping[str, Array],
     samples: Mapping[str, Array],
     enough: Mapping[str, Enough],
+    alike: tuple[Array, Array],
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in SUBGROUP_FIGURES:
@@ -186,15 +211,21 @@ def _mean_summary(
         groups = [grouping.groups[i] for i in compared.tolist()]
         means = values[name][compared][:, shared].mean(1)
         each = samples[name][:, compared][:, :, shared].mean(2)
+        same = [a[..., compared, :][..., shared].mean(-1) for a in alike]
         found[name] = {
             "attributes": [names[i] for i in shared.tolist()],
             "groups": {g: float(m) for g, m in zip(groups, means, strict=True)},
-            "gap": gap(groups, means, each),
+            "gap": gap(groups, means, each, (same[0], same[1]) if name == "accuracy" else None),
         }
     return found
 
 
-def gap(groups: Sequence[str], values: Array, samples: Array) -> dict[str, Any] | None:
+def gap(
+    groups: Sequence[str],
+    values: Array,
+    samples: Array,
+    alike: tuple[Array, Array] | None = None,
+) -> dict[str, Any] | None:
     """Return the largest difference between two groups, with its bootstrap interval.
 
     The two groups are those with the highest and the lowest value, so the difference is positive;
@@ -205,18 +236,25 @@ def gap(groups: Sequence[str], values: Array, samples: Array) -> dict[str, Any] 
         groups: names.
         values: (groups,), NaN where a group is not to be compared.
         samples: (resamples, groups).
+        alike: values and samples as they would be if the groups differed in base rates alone; the
+            gap that those have is given as `base_rates`, the interval of the rest as `beyond`.
     """
     compared = np.flatnonzero(~np.isnan(values))
     if len(compared) < 2:
         return None
     high = compared[np.argmax(values[compared])]
     low = compared[len(compared) - 1 - np.argmin(values[compared][::-1])]
-    return {
+    found = {
         "high": groups[high],
         "low": groups[low],
         "gap": float(values[high] - values[low]),
         "interval": interval(samples[:, high] - samples[:, low]),
     }
+    if alike is not None:
+        rest = samples - alike[1]
+        found["base_rates"] = float(alike[0][high] - alike[0][low])
+        found["beyond"] = interval(rest[:, high] - rest[:, low])
+    return found
 
 
 def _number(value: float) -> float | None:
@@ -224,9 +262,11 @@ def _number(value: float) -> float | None:
 
 
 def is_clear(difference: Mapping[str, Any] | None) -> bool:
-    """Tell whether the interval of a difference excludes zero."""
-    bounds = difference["interval"] if difference else None
-    return bounds is not None and (bounds[0] > 0 or bounds[1] < 0)
+    """Tell whether a gap's interval is above zero, and that of what base rates do not explain."""
+    if not difference:
+        return False
+    bounds = difference["interval"]
+    return all(b is not None and b[0] > 0 for b in (bounds, difference.get("beyond", bounds)))
 
 
 def subgroup_rows(summary: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:

@@ -9,7 +9,8 @@ from markupsafe import Markup, escape
 
 WIDTH: Final = 440
 HEIGHT: Final = 290
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 44
+NARROW: Final = 360
+LEFT, LEFT_NARROW, RIGHT, TOP, BOTTOM = 52, 6, 14, 12, 44
 STYLES: Final = 12
 """Series that can be told apart; beyond that they begin anew."""
 
@@ -166,31 +167,48 @@ def reliability_chart(bins: Sequence[tuple[float, float, int]], title: str) -> M
 
 
 def bar_chart(bars: Sequence[Bar], title: str, x_title: str) -> Markup:
-    """Return figures with their intervals, one below the other, and a line at zero."""
+    """Return figures with their intervals, one below the other, and a line at zero.
+
+    There are two, of which the page shows one: with the names beside the bars, and for narrow
+    screens with the names above them.
+    """
+    left = 16 + 7.2 * max(len(b.label) for b in bars)
+    wide = _bars(bars, title, x_title, max(WIDTH + 60, left + 300), left, 19)
+    narrow = _bars(bars, title, x_title, NARROW, LEFT_NARROW, 36)
+    return Markup(f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>')
+
+
+def _bars(
+    bars: Sequence[Bar], title: str, x_title: str, width: float, left: float, row: float
+) -> Markup:
     ends = [0.0, *(b.value for b in bars), *(e for b in bars for e in b.bounds or ())]
     low, high = _padded(min(ends), max(ends))
-    left = 16 + 7.2 * max(len(b.label) for b in bars)
-    width, row = max(WIDTH + 60, left + 300), 19
-    height = TOP + row * len(bars) + BOTTOM
+    foot = TOP + row * len(bars)
+    above = left == LEFT_NARROW
 
     def place(x: float) -> float:
         return left + (x - low) / (high - low) * (width - left - RIGHT)
 
-    foot = TOP + row * len(bars)
     parts = []
+    # Where names stand above, the lines leave room for them.
+    spans = [(foot - row * (i + 1) + row / 2, foot - row * i) for i in range(len(bars))]
+    for top, end in spans if above else [(TOP, foot)]:
+        parts += [_line(place(t), top, place(t), end, "grid") for t in ticks(low, high, 5)]
+        parts.append(_line(place(0), top, place(0), end, "axis"))
     for tick in ticks(low, high, 5):
-        parts.append(_line(place(tick), TOP, place(tick), foot, "grid"))
         parts.append(_text(place(tick), foot + 16, tick_text(tick), "middle"))
-    parts.append(_line(place(0), TOP, place(0), foot, "axis"))
     for i, bar in enumerate(bars):
-        y = TOP + row * (i + 0.5)
+        y = TOP + row * (i + (0.74 if above else 0.5))
         style = 0 if bar.clear else GREY
-        parts.append(_text(left - 8, y + 4, bar.label, "end"))
+        if above:
+            parts.append(_text(left, y - 13, bar.label, "start"))
+        else:
+            parts.append(_text(left - 8, y + 4, bar.label, "end"))
         if bar.bounds is not None:
             parts.append(_line(place(bar.bounds[0]), y, place(bar.bounds[1]), y, f"bar s{style}"))
         parts.append(marker(0 if bar.clear else 1, place(bar.value), y, style))
     parts.append(_text((left + width - RIGHT) / 2, foot + 36, x_title, "middle"))
-    return svg(width, height, title, parts)
+    return svg(width, foot + BOTTOM, title, parts)
 
 
 def marker(shape: int, x: float, y: float, style: int | None = None) -> str:

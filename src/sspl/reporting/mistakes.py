@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from sspl.data.canvases import Canvases
 from sspl.data.images import WHOLE_FRAME, Box
 from sspl.data.records import MISSING, FaceSet, FaceSource
+from sspl.domain.wording import in_words
 from sspl.errors import DataError
 from sspl.evaluation.predictions import Predictions
 from sspl.metrics.attributes import THRESHOLD
-from sspl.reporting.page import picture, words
+from sspl.reporting.page import picture
 
 SURE: Final = 0.9
 THUMBNAIL: Final = 128
@@ -72,7 +73,7 @@ def _mistaken_faces(
     for i, (face, attribute) in enumerate(chosen):
         title = predictions.attributes[attribute]
         label = "yes" if predictions.labels[face, attribute] == 1 else "no"
-        alt = f"Face with label {label} for {words(title)}, taken for the other."
+        alt = f"Face with label {label} for {in_words(title)}, taken for the other."
         probability = float(predictions.probabilities[face, attribute])
         shown.append(
             {

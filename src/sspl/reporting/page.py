@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sspl import __version__
+from sspl.domain.wording import in_words
 
 JPEG_QUALITY: Final = 82
 
@@ -25,7 +26,7 @@ def render(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "cell": cell, "bounds": bounds, "words": words}
+    environment.filters |= {"percent": percent, "cell": cell, "bounds": bounds, "words": in_words}
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return environment.get_template(template).render(version=__version__, made=made, **content)
 
@@ -50,11 +51,6 @@ def cell(value: float | None, ends: tuple[float, float] | None = None, digits: i
     raw = "" if value is None else f' data-value="{value!r}"'
     small = f"<small>{bounds(ends, digits)}</small>" if ends is not None else ""
     return Markup(f'<td class="n"{raw}>{percent(value, digits)}{small}</td>')
-
-
-def words(name: str) -> str:
-    """Return a name with spaces for underscores, so that lines can break."""
-    return name.replace("_", " ")
 
 
 def picture(pixels: NDArray[np.uint8], alt: str, width: int | None = None) -> Markup:

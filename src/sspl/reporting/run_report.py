@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,12 +10,13 @@ import yaml
 
 from sspl.data.images import Box
 from sspl.data.records import FaceSet
+from sspl.domain.wording import in_words
 from sspl.errors import DataError
 from sspl.evaluation.decided import decided_mean
 from sspl.evaluation.predictions import load_predictions, predictions_file
 from sspl.evaluation.statistics import RESAMPLED, drawn_text
 from sspl.evaluation.subgroups import is_clear
-from sspl.inference.card import CONTESTED, RESPONSIBLE, extractor_lines
+from sspl.inference.card import CONTESTED, FEW, RESPONSIBLE, extractor_lines
 from sspl.io.progress import counted
 from sspl.io.run_files import METRICS_CSV, METRICS_JSON, RUN_FILE, SETTINGS_FILE
 from sspl.io.tensorboard import read_rows
@@ -22,7 +24,7 @@ from sspl.metrics.attributes import remarks
 from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart
 from sspl.reporting.mistakes import confident_mistakes
 from sspl.reporting.notes import label_noise, notes
-from sspl.reporting.page import percent, render, words
+from sspl.reporting.page import percent, render
 from sspl.reporting.pretext import pretext_pictures
 from sspl.settings import read_settings
 from sspl.training.selection import LAST
@@ -150,7 +152,7 @@ def _overview(
     metrics: Mapping[str, Any],
     found: Mapping[str, Any],
 ) -> list[tuple[str, str]]:
-    overview = [("Started", str(about["started"])), ("Seed", str(about["seed"]))]
+    overview = [("Started", _moment(about["started"])), ("Seed", str(about["seed"]))]
     if settings.get("data"):
         overview.append(("Data", _data_text(settings)))
     if about["kind"] in LABELLED:
@@ -182,6 +184,14 @@ def _overview(
     return overview
 
 
+def _moment(written: str) -> str:
+    """Return a time as people write it; what is none stays as it is."""
+    try:
+        return f"{datetime.fromisoformat(written):%Y-%m-%d %H:%M} {UTC}"
+    except ValueError:
+        return written
+
+
 def _stage_two_overview(
     settings: Mapping[str, Any], metrics: Mapping[str, Any], found: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
@@ -200,7 +210,7 @@ def _stage_two_overview(
         overview.append(("Kept", metrics["kept"]))
     elif "epoch" in best:
         overview.append(("Kept", f"epoch {best['epoch']} of {settings['optim']['epochs']}"))
-    said = remarks(metrics, len(metrics.get("label_counts", {})), "validation faces")
+    said = remarks(_in_words(metrics), len(metrics.get("label_counts", {})), "validation faces")
     overview += [("Mind", line) for line in said]
     if found:
         mirrored = ", each averaged with its mirror image" if found.get("flip_average") else ""
@@ -210,7 +220,7 @@ def _stage_two_overview(
 
 def _validation_text(settings: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     by = metrics.get("selected_by", settings["select_by"])
-    purpose = "the last epoch is kept" if by == LAST else f"to choose the epoch by {words(by)}"
+    purpose = "the last epoch is kept" if by == LAST else f"to choose the epoch by {in_words(by)}"
     return f"{metrics.get('validation', '?'):,}, {purpose}"
 
 
@@ -247,13 +257,13 @@ def _curves(run: Path, kind: str, metrics: Mapping[str, Any]) -> list[dict[str, 
     columns = {name: points for name, points in columns.items() if points}
     plots: list[tuple[str, dict[str, str], float]] = []
     if kind == "finetune":
-        plots.append(("Loss", {n: words(n) for n in columns if n.endswith("loss")}, 1))
+        plots.append(("Loss", {n: in_words(n) for n in columns if n.endswith("loss")}, 1))
         shown = ("accuracy", "majority_accuracy", "balanced_accuracy", "average_precision")
-        plots.append(("Validation faces, %", {f"val/{n}": words(n) for n in shown}, 100))
+        plots.append(("Validation faces, %", {f"val/{n}": in_words(n) for n in shown}, 100))
     else:
         losses = {n: n.removesuffix("/loss") for n in columns if n.endswith("loss")}
         losses = {n: "all together" if n == "loss" else name for n, name in losses.items()}
-        rest = {n: words(n.replace("/", " ")) for n in columns if not n.endswith("loss")}
+        rest = {n: in_words(n.replace("/", " ")) for n in columns if not n.endswith("loss")}
         plots += [("Losses", losses, 1), ("Figures of the training batches, %", rest, 100)]
     best = metrics.get("best", {}).get("epoch")
     note = f"The weights of epoch {best} were kept." if best else ""
@@ -280,6 +290,7 @@ def _curves(run: Path, kind: str, metrics: Mapping[str, Any]) -> list[dict[str, 
 def _evaluation_content(found: Mapping[str, Any], split: str) -> dict[str, Any]:
     intervals = found.get("intervals", {})
     none = dict.fromkeys(RESAMPLED)
+    apart = not_judged(found)
     rows = [
         {"name": name, "total": False, "bounds": intervals.get("attributes", {}).get(name, none)}
         | figures
@@ -289,7 +300,8 @@ def _evaluation_content(found: Mapping[str, Any], split: str) -> dict[str, Any]:
     rows.append(mean | {"positives": "", "negatives": ""} | found["mean"])
     bins = reliability_points(found.get("calibration", []))
     return {
-        "rows": rows,
+        "rows": [row for row in rows if row["name"] not in apart],
+        "apart": [row | {"why": apart[row["name"]]} for row in rows if row["name"] in apart],
         "drawn": drawn_text(intervals) if intervals else "",
         "tiles": _tiles(found, intervals.get("mean", none)),
         "sentences": _sentences(found),
@@ -300,6 +312,16 @@ def _evaluation_content(found: Mapping[str, Any], split: str) -> dict[str, Any]:
         "decisions": _decisions(found.get("decisions", {})),
         "unsure": decided_mean(found.get("decisions", {}))["unsure"],
     }
+
+
+def not_judged(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attributes that no mean of an evaluation holds, each with the reason."""
+    one_kind = {
+        name: f"no {'negative' if row['positives'] else 'positive'} among the faces judged"
+        for name, row in found["attributes"].items()
+        if not (row["positives"] and row["negatives"])
+    }
+    return one_kind | found.get("left_out", {})
 
 
 def _decisions(found: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -317,53 +339,94 @@ def reliability_points(bins: Sequence[Mapping[str, Any]]) -> list[tuple[float, f
 
 
 def _tiles(found: Mapping[str, Any], bounds: Mapping[str, Any]) -> list[dict[str, Any]]:
-    mean = found["mean"]
-    majority = f"majority {percent(mean['majority_accuracy'])} %"
+    mean, apart = found["mean"], not_judged(found)
+    judged = [row for name, row in found["attributes"].items() if name not in apart]
+    yes = [row["positives"] / (row["positives"] + row["negatives"]) for row in judged]
     shown = {
-        "accuracy": ("Mean accuracy", majority),
-        "balanced_accuracy": ("Balanced accuracy", "chance 50 %"),
-        "average_precision": ("Average precision", ""),
-        "calibration_error": ("Calibration error", "0 is best"),
+        "accuracy": ("Mean accuracy", "the commoner answer", mean["majority_accuracy"]),
+        "balanced_accuracy": ("Balanced accuracy", "chance", 0.5),
+        "average_precision": ("Average precision", "chance", sum(yes) / len(yes) if yes else None),
     }
-    return [
-        {"name": title, "value": mean[name], "interval": bounds.get(name), "note": note}
-        for name, (title, note) in shown.items()
+    tiles = [
+        {
+            "name": title,
+            "value": mean[name],
+            "interval": bounds.get(name),
+            "note": better_than(least, what, mean[name], bounds.get(name)),
+        }
+        for name, (title, what, least) in shown.items()
     ]
+    error = {"name": "Calibration error", "value": mean["calibration_error"], "interval": None}
+    return [*tiles, error | {"note": "0 is best"}]
+
+
+def better_than(
+    least: float | None, what: str, value: float | None, bounds: Sequence[float] | None
+) -> str:
+    """Say whether a share is shown to be above another, by its whole interval where there is one.
+
+    Examples:
+        >>> better_than(0.5, "chance", 0.6, (0.55, 0.65))
+        'better than chance (50.0 %)'
+        >>> better_than(0.5, "chance", 0.6, (0.45, 0.75))
+        'not shown to be better than chance (50.0 %)'
+    """
+    if value is None or least is None:
+        return ""
+    low = bounds[0] if bounds else value
+    said = "better" if low > least else "not shown to be better" if value > least else "no better"
+    return f"{said} than {what} ({percent(least)} %)"
 
 
 def _sentences(found: Mapping[str, Any]) -> list[str]:
-    rows = {n: r for n, r in found["attributes"].items() if r["accuracy"] is not None}
+    apart = not_judged(found)
+    rows = {n: row for n, row in found["attributes"].items() if n not in apart}
     bounds = found.get("intervals", {}).get("attributes", {})
     least = {n: (bounds.get(n, {}).get("accuracy") or (r["accuracy"],))[0] for n, r in rows.items()}
     shown = [n for n, r in rows.items() if least[n] > r["majority_accuracy"]]
     open_ones = [n for n, r in rows.items() if r["accuracy"] > r["majority_accuracy"] >= least[n]]
     useless = [n for n in rows if n not in (*shown, *open_ones)]
-    few = [n for n, r in rows.items() if min(r["positives"], r["negatives"]) < 20]
+    few = [n for n, r in rows.items() if min(r["positives"], r["negatives"]) < FEW]
     lines = [
-        f"On {len(shown)} of {len(rows)} attributes its decisions are right more often than always "
-        "giving the commoner answer" + (", by the whole interval." if bounds else ".")
+        f"On {len(shown) or 'none'} of {counted(len(rows), 'attribute')} its decisions are right "
+        "more often than always giving the commoner answer"
+        + (", by the whole interval" if bounds else "")
+        + (f": {_named(shown)}." if shown else ".")
     ]
     if open_ones:
-        names = ", ".join(words(n) for n in open_ones)
-        lines.append(f"Not shown, since the interval reaches the commoner answer, on: {names}.")
+        lines.append(
+            f"Not shown, since the interval reaches the commoner answer, on: {_named(open_ones)}."
+        )
     if useless:
-        lines.append(f"Not so on: {', '.join(words(n) for n in useless)}.")
+        lines.append(f"Not so on: {_named(useless)}.")
     if few:
         lines.append(
-            f"Fewer than 20 test faces of one kind, so that figures mean little: "
-            f"{', '.join(words(n) for n in few)}."
+            f"Fewer than {FEW} test faces of one kind, so that figures mean little: {_named(few)}."
         )
-    lines += remarks(found, len(found["attributes"]), "faces judged")
+    lines += remarks(_in_words(found), len(found["attributes"]), "faces judged")
     for way in found.get("subgroups", []):
         gaps = [content["gaps"]["balanced_accuracy"] for content in way["attributes"].values()]
         compared = [gap for gap in gaps if gap]
         clear = sum(is_clear(gap) for gap in compared)
         if compared:
             lines.append(
-                f"Balanced accuracy differs between groups by {words(way['by'])} on {clear} of "
-                f"{len(compared)} attributes, beyond what the test faces leave to chance."
+                f"Balanced accuracy differs between groups by {in_words(way['by'])} on "
+                f"{clear or 'none'} of {counted(len(compared), 'attribute')}, beyond what the "
+                "test faces leave to chance."
             )
     return lines
+
+
+def _in_words(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `remarks` speaks of, with the attributes in words."""
+    return {
+        "left_out": {in_words(name): why for name, why in summary.get("left_out", {}).items()},
+        "one_answer": [in_words(name) for name in summary.get("one_answer", ())],
+    }
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(in_words(name) for name in names)
 
 
 def grouping_content(way: Mapping[str, Any]) -> dict[str, Any]:
@@ -383,14 +446,14 @@ def grouping_content(way: Mapping[str, Any]) -> dict[str, Any]:
     widest = sorted((n for n, gap in gaps.items() if gap), key=lambda n: -gaps[n]["gap"])
     bars = [
         Bar(
-            f"{words(n)} ({words(gaps[n]['low'])} lower)",
+            f"{in_words(n)} ({in_words(gaps[n]['low'])} lower)",
             100 * gaps[n]["gap"],
             scaled(gaps[n]["interval"]),
             gaps[n]["clear"],
         )
         for n in widest[:MOST_BARS]
     ]
-    title = f"Largest gaps in balanced accuracy by {words(way['by'])}"
+    title = f"Largest gaps in balanced accuracy by {in_words(way['by'])}"
     chart = bar_chart(bars, title, "gap, points of balanced accuracy") if bars else ""
     return dict(way) | {"attributes": attributes, "mean": mean, "chart": chart}
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from sspl.data.images import Box
 from sspl.data.records import FaceSet
+from sspl.domain.wording import in_words
 from sspl.errors import DataError, SettingsError
 from sspl.evaluation.paired import holm, surely_better, verdicts
 from sspl.evaluation.predictions import Predictions
@@ -20,7 +21,7 @@ from sspl.reporting.curves import curve_points, leading_methods
 from sspl.reporting.differences import Difference, verdict_sentences
 from sspl.reporting.mistakes import confident_mistakes
 from sspl.reporting.notes import label_noise, notes
-from sspl.reporting.page import render, words
+from sspl.reporting.page import render
 from sspl.reporting.pairwise import MAIN, Cells, PairedComparison, middle_first, protocols_of
 from sspl.reporting.result_table import (
     FIRST,
@@ -313,7 +314,7 @@ def _gains(comparison: PairedComparison) -> dict[str, Any]:
     rows.sort(key=lambda row: -row["difference"])
     bars = [
         Bar(
-            words(row["attribute"]),
+            in_words(row["attribute"]),
             100 * row["difference"],
             scaled(row["interval"]),
             row["better"] is not None,
