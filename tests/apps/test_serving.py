@@ -395,6 +395,7 @@ def test_damaged_pictures_never_fail_the_server(client: TestClient, content: byt
 def test_the_model_and_its_openapi_description(client: TestClient) -> None:
     described = client.get("/v1/model").json()
     assert described["attributes"] == ["Smiling", "Eyeglasses"]
+    assert described["words"]["Smiling"] == "Smiling"
     assert described["detects_faces"] is False
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths) == {"/healthz", "/v1/model", "/v1/predict", "/v1/explain"}

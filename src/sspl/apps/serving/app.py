@@ -24,8 +24,10 @@ from sspl.apps.serving.rooms import BusyError, Room, Share
 from sspl.apps.serving.serving_settings import ServeSettings
 from sspl.apps.serving.shell import add_shell, page, refuse_other_sites
 from sspl.apps.serving.uploads import FORM, check_kind, read_picture
+from sspl.domain.wording import in_words
 from sspl.errors import DataError
 from sspl.inference.crops import FaceCrop
+from sspl.inference.explain import classes_of
 from sspl.inference.heat import heat_map
 from sspl.io.cores import usable_cores
 from sspl.models.bundle import AttributeModel
@@ -82,6 +84,7 @@ class ModelAnswer(BaseModel):
 
     version: str
     attributes: list[str]
+    words: dict[str, str] = Field(description="what attributes and parts of a face are called")
     detects_faces: bool
     input_size: int
     max_bytes: int
@@ -334,6 +337,7 @@ def make_app(reader: Reader, settings: ServeSettings) -> FastAPI:
         return ModelAnswer(
             version=__version__,
             attributes=list(reader.attributes),
+            words={n: in_words(n) for n in (*reader.attributes, *classes_of(reader.model))},
             detects_faces=reader.detector is not None,
             input_size=reader.model.input_size,
             max_bytes=settings.max_bytes,
