@@ -528,7 +528,7 @@ def test_groups_noise_and_commands_are_in_the_page(text: str) -> None:
     page = assert_stands_alone(text)
     assert "By Male" in page.text
     assert "By Young" in page.text
-    assert "Oval Face: labelled with essentially random consistency" in page.text
+    assert "Oval face: labelled with essentially random consistency" in page.text
     command = "sspl benchmark --config toy-study/study.yaml --out again --only sspl --labels 100"
     assert page.text.count(command) == 1
     assert "sspl, 10 labels, subset 0" in page.text

@@ -321,7 +321,8 @@ def not_judged(found: Mapping[str, Any]) -> dict[str, str]:
         for name, row in found["attributes"].items()
         if not (row["positives"] and row["negatives"])
     }
-    return one_kind | found.get("left_out", {})
+    left_out: dict[str, str] = found.get("left_out", {})
+    return one_kind | left_out
 
 
 def _decisions(found: Mapping[str, Any]) -> list[dict[str, Any]]:
