@@ -184,7 +184,7 @@ def run(
     spec = images if images.startswith(f"{data.format}:") else f"{data.format}:{images}"
     following = f"sspl pretrain --data {spec},masks={out} --out FOLDER"
     end = closing(f"The masks are in {out}", time.monotonic() - begun, following)
-    text = f"{summary_text(summary)}\n{end}"
+    text = f"{summary_text(summary, out)}\n{end}"
     say(text, summary | {"out": str(out)}, as_json)
 
 

@@ -327,12 +327,12 @@ def summarise(parser: Parser, faces: FaceSet, out: Path, skipped: Skipped) -> di
     return summary
 
 
-def summary_text(summary: dict[str, Any]) -> str:
+def summary_text(summary: dict[str, Any], out: Path) -> str:
     """Return the summary as a plain table and where to look."""
     lines = [f"{'class':<12} {'pixels':>8} {'faces with it':>14}"]
     for name, row in summary["classes"].items():
         lines.append(f"{name:<12} {row['pixel_share']:>8.2%} {row['faces_with_it']:>14.1%}")
-    lines.append(f"{counted(summary['faces'], 'mask')}; some beside their faces: {SHEET_FILE}")
+    lines.append(f"{counted(summary['faces'], 'mask')} in {out}, look at {SHEET_FILE}")
     suspicious = counted(summary["suspicious"], "suspicious mask")
     lines.append(f"{suspicious}, named in {SUSPICIOUS_FILE}")
     if summary["skipped"]:
