@@ -84,10 +84,10 @@ def test_stage_2_starts_from_them_when_nothing_is_given(faces: Path, tmp_path: P
     kept, _ = load_tensors(BUILT_IN_FILE)
     network = load_model(out).network.state_dict()
     weights = [n for n in kept if n.startswith("backbone.") and n.endswith(("weight", "bias"))]
-    # So low a rate changes only what BatchNorm has counted.
-    equal = [torch.equal(network[n], kept[n].to(network[n].dtype)) for n in weights]
-    assert len(equal) > 50
-    assert all(equal)
+    # So low a rate changes only what BatchNorm has counted, and the last digits of what is near 0.
+    assert len(weights) > 50
+    for name in weights:
+        torch.testing.assert_close(network[name].float(), kept[name].float(), rtol=1e-6, atol=1e-6)
     assert "pretrained: builtin\n" in (out / "settings.yaml").read_text(encoding="utf-8")
 
 
@@ -101,7 +101,8 @@ def test_stage_1_goes_on_from_them(faces: Path, tmp_path: Path) -> None:
     tensors, _ = load_tensors(out / "pretrained.safetensors")
     names = [n for n in kept if n.startswith("backbone.") and n.endswith(("weight", "bias"))]
     assert len(names) > 50
-    assert all(torch.equal(tensors[n], kept[n].float()) for n in names)
+    for name in names:
+        torch.testing.assert_close(tensors[name].float(), kept[name].float(), rtol=1e-6, atol=1e-6)
 
 
 def test_masks_of_photographs_come_from_them(faces: Path, tmp_path: Path) -> None:
