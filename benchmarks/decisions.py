@@ -23,9 +23,9 @@ import click
 from sspl.data.data_settings import DataSettings, parse_data_spec
 from sspl.evaluation.comparison import finetune_subset, spread
 from sspl.io.files import write_csv, write_text
-from sspl.io.run_files import METRICS_JSON, SETTINGS_FILE
+from sspl.io.run_files import METRICS_JSON, PRETRAINED_FILE, SETTINGS_FILE
 from sspl.settings import build, merge
-from sspl.training.pretrain import MODEL_FILE, pretrain
+from sspl.training.pretrain import pretrain
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 
 ALL_TASKS = {"tasks": ["prt", "pst", "pct"]}
@@ -58,7 +58,7 @@ def pretrained(
 ) -> Path:
     """Return the folder of the choice's stage 1, run unless it is there."""
     folder = out / choice / f"seed-{seed}" / "pretrain"
-    if not (folder / MODEL_FILE).exists():
+    if not (folder / PRETRAINED_FILE).exists():
         content = merge(preset(preset_name, "pretrain"), CHOICES[choice])
         content |= {"data": [d.model_dump(mode="json") for d in data], "seed": seed}
         settings = build(PretrainSettings, content, overrides)

@@ -38,8 +38,7 @@ from sspl.settings import build
 from sspl.tasks.base import Views
 from sspl.tasks.pct import class_counts, positive_classes
 from sspl.tasks.prt import PatchRotation, cell_edges, patch_side
-from sspl.training.pretext_network import task_context
-from sspl.training.pretrain import make_views
+from sspl.training.pretext_network import make_views, task_context
 from sspl.training.stage_settings import PRESETS, PretrainSettings, preset
 
 BATCH = 16

@@ -23,9 +23,9 @@ from plain import fp32, plainly
 from sspl.data.data_settings import DataSettings, parse_data_spec
 from sspl.evaluation.comparison import finetune_subset, spread
 from sspl.io.files import write_csv, write_text
-from sspl.io.run_files import SETTINGS_FILE
+from sspl.io.run_files import PRETRAINED_FILE, SETTINGS_FILE
 from sspl.settings import build, merge
-from sspl.training.pretrain import MODEL_FILE, pretrain
+from sspl.training.pretrain import pretrain
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 
 WAYS = ("as shipped", "plain")
@@ -42,7 +42,7 @@ def pretrained(way: str, settings: PretrainSettings, folder: Path) -> Path:
     """Return the folder of the way's stage 1, run unless it is there."""
     if way == "plain":
         settings = fp32(settings)
-    if not (folder / MODEL_FILE).exists():
+    if not (folder / PRETRAINED_FILE).exists():
         with going(way):
             pretrain(settings, folder, resume=(folder / SETTINGS_FILE).exists())
     return folder

@@ -17,13 +17,13 @@ from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError, SsplError
 from sspl.io import weights
 from sspl.io.files import write_csv, write_json, write_text
+from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weight_headers import stated_checksum
 from sspl.io.weights import load_strictly, load_tensors, save_tensors
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.backbones.resnet import ResNet
 from sspl.models.network_settings import BackboneSettings, HeadSettings, SegmentationSettings
 from sspl.training.pretext_network import Pretrainer
-from sspl.training.pretrain import MODEL_FILE
 from sspl.training.stage_settings import PretrainSettings
 from sspl.training.transfer import transfer
 
@@ -199,7 +199,7 @@ def stage_1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, T
         for name, t in Pretrainer(backbone, tasks).state_dict().items()
     }
     run = tmp_path_factory.mktemp("stage1")
-    save_tensors(run / MODEL_FILE, tensors, METADATA)
+    save_tensors(run / PRETRAINED_FILE, tensors, METADATA)
     return run, tensors
 
 
@@ -223,7 +223,7 @@ def test_transfer_reports_all_tensors_of_both_stages(
 ) -> None:
     run, tensors = stage_1
     target = AttributeNetwork(SMALL, HeadSettings(), 5)
-    report = transfer(target, run / MODEL_FILE)
+    report = transfer(target, run / PRETRAINED_FILE)
     assert set(report.loaded) == {f"backbone.{n}" for n in target.backbone.state_dict()}
     assert set(report.left) == {n for n in tensors if n.startswith("tasks.")}
     assert {"tasks.prt.which.weight", "tasks.pst.head.mix.2.weight", "tasks.pct.head.bias"} <= set(
@@ -251,10 +251,10 @@ def test_incomplete_or_foreign_stage_1_is_refused(
 ) -> None:
     target = AttributeNetwork(SMALL, HeadSettings(), 5)
     short = {n: t for n, t in stage_1[1].items() if n != "backbone.act.weight"}
-    save_tensors(tmp_path / MODEL_FILE, short, METADATA)
+    save_tensors(tmp_path / PRETRAINED_FILE, short, METADATA)
     with pytest.raises(DataError, match=r"tensor 'act\.weight' is missing"):
         transfer(target, tmp_path)
-    save_tensors(tmp_path / MODEL_FILE, short, {"kind": "parser"})
+    save_tensors(tmp_path / PRETRAINED_FILE, short, {"kind": "parser"})
     with pytest.raises(DataError, match="holds no stage-1 weights but a face parser"):
         transfer(target, tmp_path)
     with pytest.raises(DataError, match="no such model file"):
@@ -285,10 +285,10 @@ def test_pooling_by_region_needs_the_same_head_classes_and_pst(
     run, tensors = stage_1
     with pytest.raises(DataError, match="use the same segmentation settings"):
         transfer(with_regions(width=64), run)
-    save_tensors(tmp_path / MODEL_FILE, tensors, METADATA | {"tasks": ["prt", "pct"]})
+    save_tensors(tmp_path / PRETRAINED_FILE, tensors, METADATA | {"tasks": ["prt", "pct"]})
     with pytest.raises(DataError, match=r"without PST.*head\.pooling=average"):
         transfer(with_regions(), tmp_path)
-    save_tensors(tmp_path / MODEL_FILE, tensors, METADATA | {"classes": CLASSES[::-1]})
+    save_tensors(tmp_path / PRETRAINED_FILE, tensors, METADATA | {"classes": CLASSES[::-1]})
     with pytest.raises(DataError, match="use the same classes settings"):
         transfer(with_regions(), tmp_path)
 

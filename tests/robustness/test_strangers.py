@@ -29,7 +29,7 @@ from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.errors import DataError, SsplError
 from sspl.inference.portable import load_portable
 from sspl.io.checkpoints import load_state
-from sspl.io.run_files import STATE_FILE
+from sspl.io.run_files import PRETRAINED_FILE, STATE_FILE
 from sspl.io.weights import read_tensors, save_tensors
 from sspl.models.bundle import AttributeModel, load_model, save_model
 from sspl.models.network_settings import BackboneSettings, HeadSettings
@@ -41,7 +41,6 @@ from sspl.reporting.pretext import pretext_pictures
 from sspl.settings import read_settings
 from sspl.training.backbone_weights import load_backbone
 from sspl.training.pretext_network import build_network
-from sspl.training.pretrain import MODEL_FILE
 from sspl.training.stage_settings import PretrainSettings
 from sspl.training.transfer import transfer
 
@@ -80,8 +79,8 @@ def make_pretrained(folder: Path) -> Path:
         "classes": list(taxonomy.classes),
     }
     network = build_network(settings, taxonomy)
-    save_tensors(folder / MODEL_FILE, network.state_dict(), metadata)
-    return folder / MODEL_FILE
+    save_tensors(folder / PRETRAINED_FILE, network.state_dict(), metadata)
+    return folder / PRETRAINED_FILE
 
 
 KINDS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
@@ -335,7 +334,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     readers: list[tuple[str, Callable[[Path], object]]] = [
         ("model.safetensors", load_model),
         ("parser.safetensors", load_parser),
-        (MODEL_FILE, lambda path: transfer(attribute_network(), path)),
+        (PRETRAINED_FILE, lambda path: transfer(attribute_network(), path)),
         (STATE_FILE, lambda path: load_state(path.parent, network, optimiser)),
         ("backbone.safetensors", lambda path: load_backbone(network.backbone, path)),
         ("model.onnx", load_portable),

@@ -17,7 +17,7 @@ from sspl.data.palette import overlay, palette
 from sspl.data.records import FaceSet, FaceSource
 from sspl.data.synthetic.render import render_face
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
-from sspl.io.run_files import SETTINGS_FILE
+from sspl.io.run_files import PRETRAINED_FILE, SETTINGS_FILE
 from sspl.io.user_code import is_user_code
 from sspl.io.weights import load_strictly, load_tensors
 from sspl.models.backbones.base import pooled
@@ -27,8 +27,7 @@ from sspl.tasks.base import Views
 from sspl.tasks.pct import PatchClassification, class_counts, positive_classes
 from sspl.tasks.prt import NO_LABEL, PatchRotation
 from sspl.tasks.pst import PatchSegmentation
-from sspl.training.pretext_network import Pretrainer, build_network
-from sspl.training.pretrain import MODEL_FILE, make_views
+from sspl.training.pretext_network import Pretrainer, build_network, make_views
 from sspl.training.stage_settings import PretrainSettings
 
 BATCH: Final = 32
@@ -58,7 +57,7 @@ def pretext_pictures(run: Path, faces: FaceSet | None, box: Box | None) -> dict[
 
     They show drawn faces, or some of `faces` (of each picture `box`).
     """
-    if not (run / MODEL_FILE).is_file():
+    if not (run / PRETRAINED_FILE).is_file():
         return {}
     content = read_settings(run / SETTINGS_FILE)
     if any(is_user_code(str(task)) for task in content.get("tasks") or ()):
@@ -67,7 +66,7 @@ def pretext_pictures(run: Path, faces: FaceSet | None, box: Box | None) -> dict[
     settings = settings.model_copy(update={"backbone_weights": None})
     taxonomy = load_taxonomy(settings.taxonomy)
     network = build_network(settings, taxonomy)
-    load_strictly(network, load_tensors(run / MODEL_FILE)[0], str(run / MODEL_FILE))
+    load_strictly(network, load_tensors(run / PRETRAINED_FILE)[0], str(run / PRETRAINED_FILE))
     batch = _drawn(settings.canvas, settings.taxonomy)
     if faces is not None:
         batch = _some(faces, box, settings.canvas, len(taxonomy))

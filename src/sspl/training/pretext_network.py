@@ -1,14 +1,19 @@
-"""The network of stage 1: one shared backbone, one head for each task."""
+"""The network of stage 1, one shared backbone and one head for each task, and what it is shown."""
 
 import logging
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
+from sspl.data.canvases import CanvasBatch
 from sspl.data.images import Box
+from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images, warp_masks
+from sspl.distributed.random import sent
 from sspl.domain.regions import REGIONS, WHOLE
 from sspl.domain.taxonomy import Taxonomy, load_taxonomy
+from sspl.metrics.tallies import Mean, Tally
 from sspl.models.backbones import build_backbone
 from sspl.models.backbones.base import Backbone, pooled
 from sspl.models.branches import Branches, Fusion
@@ -19,6 +24,8 @@ from sspl.training.backbone_weights import load_backbone
 from sspl.training.stage_settings import PretrainSettings
 
 log = logging.getLogger(__name__)
+
+UNLABELLED: Final[Mapping[str, Tensor]] = {}
 
 
 class Pretrainer(nn.Module):
@@ -110,3 +117,35 @@ def pretrained_metadata(
         "faces": faces,
         "box": next(iter(boxes)) if len(set(boxes)) == 1 else None,
     }
+
+
+def make_views(
+    batch: CanvasBatch,
+    settings: PretrainSettings,
+    mirror: Tensor,
+    generator: torch.Generator,
+    device: torch.device,
+    labels: Mapping[str, Tensor] = UNLABELLED,
+) -> Views:
+    """Draw one random crop of each face of a batch, and of its mask.
+
+    `labels` are int8 (faces,) by attribute, of all faces.
+    """
+    images = sent(batch.images, device)
+    masks = None if batch.masks is None else sent(batch.masks, device)
+    geometry = draw_geometry(len(images), settings.geometry, generator).to(device)
+    crop = warp_images(images, geometry, settings.input_size)
+    crop = normalise(jitter_colour(crop, settings.colour, generator))
+    crop_mask = None if masks is None else warp_masks(masks, geometry, settings.input_size, mirror)
+    crop = crop.contiguous(memory_format=torch.channels_last)
+    known = {name: sent(column[batch.index], device) for name, column in labels.items()}
+    return Views(images, masks, crop, crop_mask, generator, known)
+
+
+def step_figures(results: Mapping[str, TaskResult], total: Tensor, faces: int) -> dict[str, Tally]:
+    """Return what a step over `faces` faces says: the total loss, each task's and its metrics."""
+    figures: dict[str, Tally] = {"loss": Mean.of(total, faces)}
+    for name, result in results.items():
+        figures[f"{name}/loss"] = Mean.of(result.loss, faces)
+        figures |= {f"{name}/{metric}": tally for metric, tally in result.tallies.items()}
+    return figures

@@ -12,53 +12,31 @@ from torch import Tensor, nn
 from sspl.data.canvases import CanvasBatch, ahead
 from sspl.data.inputs import require_same_inputs
 from sspl.data.records import FaceSource
-from sspl.data.transforms import draw_geometry, jitter_colour, normalise, warp_images, warp_masks
 from sspl.device import autocast, generator_for, loss_scaler
 from sspl.distributed.group import agreed, for_all_processes, is_first
-from sspl.distributed.random import generator_of_rows, sent
+from sspl.distributed.random import generator_of_rows
 from sspl.distributed.sampler import RankSampler, micro_batches_of
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.io.checkpoints import Learner
 from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.runs import claimed_run, start_run, write_metrics
 from sspl.io.weights import save_tensors
-from sspl.metrics.tallies import Mean, Tally
 from sspl.optim.optimiser import make_optimiser
-from sspl.tasks import TaskResult, Views
 from sspl.training.adversarial import Adversary
 from sspl.training.face_sources import attribute_labels, canvases_of, pretrain_faces
 from sspl.training.loop import Epoch, LogRow, Loop, Losses, Place, Stage, begin, placed
-from sspl.training.pretext_network import build_network, pretrained_metadata
+from sspl.training.pretext_network import (
+    UNLABELLED,
+    build_network,
+    make_views,
+    pretrained_metadata,
+    step_figures,
+)
 from sspl.training.run_inputs import pretrain_inputs
 from sspl.training.stage_settings import PretrainSettings, extent_of
 
-MODEL_FILE: Final = PRETRAINED_FILE
-UNLABELLED: Final[Mapping[str, Tensor]] = {}
 DROPOUT: Final = 1
 """Tells a step's draws of dropout from those of its views."""
-
-
-def make_views(
-    batch: CanvasBatch,
-    settings: PretrainSettings,
-    mirror: Tensor,
-    generator: torch.Generator,
-    device: torch.device,
-    labels: Mapping[str, Tensor] = UNLABELLED,
-) -> Views:
-    """Draw one random crop of each face of a batch, and of its mask.
-
-    `labels` are int8 (faces,) by attribute, of all faces.
-    """
-    images = sent(batch.images, device)
-    masks = None if batch.masks is None else sent(batch.masks, device)
-    geometry = draw_geometry(len(images), settings.geometry, generator).to(device)
-    crop = warp_images(images, geometry, settings.input_size)
-    crop = normalise(jitter_colour(crop, settings.colour, generator))
-    crop_mask = None if masks is None else warp_masks(masks, geometry, settings.input_size, mirror)
-    crop = crop.contiguous(memory_format=torch.channels_last)
-    known = {name: sent(column[batch.index], device) for name, column in labels.items()}
-    return Views(images, masks, crop, crop_mask, generator, known)
 
 
 class Pretraining(Stage[CanvasBatch]):
@@ -104,7 +82,9 @@ class Pretraining(Stage[CanvasBatch]):
         self.canvases = canvases_of(faces.sources, settings.canvas, classes, settings)
         self.micro = micro_batches_of(optim.batch_size, len(self.canvases), optim.accumulate)
         if is_first():
-            start = f"A new run starts from its backbone with backbone_weights={out / MODEL_FILE}."
+            start = (
+                f"A new run starts from its backbone with backbone_weights={out / PRETRAINED_FILE}."
+            )
             entries = pretrain_inputs(settings, faces.sources, labelled)
             inputs = partial(require_same_inputs, out, entries)
             start_run(
@@ -159,7 +139,7 @@ class Pretraining(Stage[CanvasBatch]):
             self._seen.append({name: feature.detach() for name, feature in compared.items()})
         weights = self.loss_weights
         total = torch.stack([weights.get(n, 1.0) * r.loss for n, r in results.items()]).sum()
-        figures = _figures(results, total, len(batch.index))
+        figures = step_figures(results, total, len(batch.index))
         return Losses(total, figures, {name: result.loss for name, result in results.items()})
 
     def _generator(self, place: Place, *kind: int) -> torch.Generator:
@@ -190,7 +170,7 @@ class Pretraining(Stage[CanvasBatch]):
         """Write what stage 2 starts from."""
         faces = len(self.canvases)
         metadata = pretrained_metadata(self.settings, self.network, faces, self.boxes)
-        save_tensors(out / MODEL_FILE, self.network.state_dict(), metadata)
+        save_tensors(out / PRETRAINED_FILE, self.network.state_dict(), metadata)
         write_metrics(out, rows, rows[-1] | {"finished": True})
 
 
@@ -217,11 +197,3 @@ def pretrain(
         if is_first():
             run.finish(rows, out)
         return rows[-1]
-
-
-def _figures(results: Mapping[str, TaskResult], total: Tensor, faces: int) -> dict[str, Tally]:
-    figures: dict[str, Tally] = {"loss": Mean.of(total, faces)}
-    for name, result in results.items():
-        figures[f"{name}/loss"] = Mean.of(result.loss, faces)
-        figures |= {f"{name}/{metric}": tally for metric, tally in result.tallies.items()}
-    return figures
