@@ -20,7 +20,7 @@ def test_a_line_says_key_default_values_and_what_for() -> None:
     assert line.split() == [
         "optim.epochs",
         "=",
-        "20",
+        "40",
         "whole",
         "number",
         "from",

@@ -70,7 +70,9 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path: Path, how: signal
     """Neither on Ctrl-C nor where it is killed outright."""
     begun = [tmp_path / name for name in "ab"]
     code = (
-        "import sys\nfrom functools import partial\nfrom pathlib import Path\n"
+        "import signal, sys\nfrom functools import partial\nfrom pathlib import Path\n"
+        # Started in the background of a script, processes are born deaf to Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from sspl.distributed.side_by_side import side_by_side\n"
         "from test_side_by_side import sleep\n"
         "if __name__ == '__main__':\n"

@@ -659,7 +659,7 @@ def test_lines_name_the_likeliest_and_mark_what_is_not_sure() -> None:
     assert lines_about(names, probabilities, present, 3) == [
         "Smiling 90%",
         "Bangs 80%",
-        "Big Nose 70%",
+        "Big nose 70%",
     ]
     assert lines_about(names, probabilities, present, 9)[-1] == "Young? 50%"
 

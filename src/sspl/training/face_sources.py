@@ -7,17 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sspl.data.canvases import Canvases
 from sspl.data.data_settings import DataSettings
 from sspl.data.mask_shares import require_two_classes
 from sspl.data.packs.read import PackedFaces
 from sspl.data.records import MISSING, Faces, FaceSet, FaceSource, Labels
 from sspl.data.skipping import SKIPPED_FILE, Skipped, usable, without
-from sspl.distributed.group import local_count
 from sspl.domain.taxonomy import Taxonomy
 from sspl.errors import SettingsError
 from sspl.io.run_files import has_state
-from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
+from sspl.training.stage_settings import PretrainSettings
 
 log = logging.getLogger(__name__)
 
@@ -85,22 +83,6 @@ def pretrain_faces(
         _require_classes(source.faces, taxonomy)
     odd = [o for s in sources for o in _odd_masks(s.faces, taxonomy)] if learners else []
     return PretrainFaces(sources, skipped, odd)
-
-
-def canvases_of(
-    sources: Sequence[FaceSource],
-    canvas: int,
-    classes: int | None,
-    settings: PretrainSettings | FinetuneSettings,
-) -> Canvases:
-    """Return the canvases of faces, read and kept as the settings of a run say."""
-    runtime = settings.runtime
-    # Each process has a share of the machine's memory, but for what they share.
-    share = 1 if runtime.cache_folder else local_count()
-    return Canvases(
-        sources, canvas, classes, runtime.cache_gb / share, runtime.workers, settings.enlarge,
-        runtime.cache_folder,
-    )  # fmt: skip
 
 
 def attribute_labels(sources: Sequence[FaceSource]) -> dict[str, Labels]:

@@ -46,12 +46,13 @@ from sspl.training.attribute_network import (
     started_network,
 )
 from sspl.training.consistency import UnlabelledFaces, consistency_loss, seen_rows
-from sspl.training.face_sources import canvases_of, unlabelled_sources
+from sspl.training.face_sources import unlabelled_sources
 from sspl.training.finished import finished_model
 from sspl.training.frozen_heads import HeadsBeside
 from sspl.training.loop import Epoch, LogRow, Loop, Losses, Place, Stage, begin, placed
 from sspl.training.losses import attribute_loss
 from sspl.training.partition import Partition, partition
+from sspl.training.run_canvases import canvases_of
 from sspl.training.run_inputs import LABELLED_FILE, VALIDATION_FILE, finetune_inputs
 from sspl.training.selection import selection, validation_figures
 from sspl.training.stage_settings import FinetuneSettings, extent_of

@@ -23,7 +23,7 @@ from sspl.io.runs import claimed_run, start_run, write_metrics
 from sspl.io.weights import save_tensors
 from sspl.optim.optimiser import make_optimiser
 from sspl.training.adversarial import Adversary
-from sspl.training.face_sources import attribute_labels, canvases_of, pretrain_faces
+from sspl.training.face_sources import attribute_labels, pretrain_faces
 from sspl.training.loop import Epoch, LogRow, Loop, Losses, Place, Stage, begin, placed
 from sspl.training.pretext_network import (
     UNLABELLED,
@@ -32,11 +32,11 @@ from sspl.training.pretext_network import (
     pretrained_metadata,
     step_figures,
 )
+from sspl.training.run_canvases import canvases_of
 from sspl.training.run_inputs import pretrain_inputs
 from sspl.training.stage_settings import PretrainSettings, extent_of
 
-DROPOUT: Final = 1
-"""Tells a step's draws of dropout from those of its views."""
+DROPOUT: Final = 1  # tells a step's draws of dropout from those of its views
 
 
 class Pretraining(Stage[CanvasBatch]):
