@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from scipy.special import logit
 from torch import Tensor, nn
 
@@ -98,6 +101,32 @@ def ran_with(
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def thirty_pictures(folder: Path) -> Path:
+    """Write small pictures of thirty shades, 00.png to 29.png; return the folder."""
+    for i in range(30):
+        Image.new("RGB", (40, 40), (8 * i, 40, 40)).save(folder / f"{i:02d}.png")
+    return folder
+
+
+@contextmanager
+def labelling(
+    folder: Path, out: Path, attributes: Sequence[str], errors: int = subprocess.DEVNULL
+) -> Iterator[tuple["subprocess.Popen[str]", str, str]]:
+    """`sspl label` in a process of its own: the process, its address and the key."""
+    command = [
+        sys.executable, "-m", "sspl", "label", str(folder), "--attributes", ",".join(attributes),
+        "--out", str(out), "--port", "0",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as server:
+        assert server.stdout is not None
+        address, _, key = server.stdout.readline().split()[1].partition("#")
+        try:
+            yield server, address, key
+        finally:
+            server.terminate()
+            server.wait(60)
 
 
 def learn(stage: str, data: object, out: Path, *more: object) -> Result:

@@ -3,19 +3,17 @@
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from browser import browsing, needs_chromium
+from shared import labelling, thirty_pictures
 from sspl.apps.labelling.app import make_app
 from sspl.apps.labelling.definitions import LONGEST, Definitions, plain
 from sspl.apps.labelling.desk import ENOUGH, Desk
@@ -35,10 +33,7 @@ COMMAND = "sspl finetune --data csv:x"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pictures")
-    for i in range(30):
-        Image.new("RGB", (40, 40), (8 * i, 40, 40)).save(root / f"{i:02d}.png")
-    return root
+    return thirty_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture
@@ -162,28 +157,11 @@ def test_learn_names_itself() -> None:
     )
 
 
-@contextmanager
-def labelling(folder: Path, out: Path) -> Iterator[tuple[Any, str]]:
-    """A server of its own process, and its address with the key."""
-    command = [
-        sys.executable, "-m", "sspl", "label", str(folder), "--attributes", "Smiling,Mole",
-        "--out", str(out), "--port", "0",
-    ]  # fmt: skip
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as server:
-        assert server.stdout is not None
-        try:
-            yield server, server.stdout.readline().split()[1]
-        finally:
-            server.terminate()
-            server.wait(60)
-
-
 def test_no_address_is_given_without_the_key(folder: Path, tmp_path: Path) -> None:
-    with labelling(folder, tmp_path / "labels.csv") as (server, address):
+    out_file, pipe = tmp_path / "labels.csv", subprocess.PIPE
+    with labelling(folder, out_file, ASKED, errors=pipe) as (server, _, key):
         server.send_signal(signal.SIGTERM)
         out, err = server.communicate(timeout=60)
-    key = address.partition("#")[2]
     assert len(key) > 20
     assert re.findall(r"http\S+|\S*127\.0\.0\.1\S*|\S*localhost\S*", out + err) == []
 
@@ -194,9 +172,9 @@ def test_a_definition_is_read_and_written_beside_the_question(
     folder: Path, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     out = tmp_path / "labels.csv"
-    with labelling(folder, out) as (_, address), browsing() as browser:
+    with labelling(folder, out, ASKED) as (_, address, key), browsing() as browser:
         page = browser.page(*size)
-        page.goto(address)
+        page.goto(f"{address}#{key}")
         page.wait_visible("#picture")
         assert page.text("#definition").startswith("Hint: the corners of the mouth")
         page.click("#define")

@@ -3,50 +3,23 @@
 import csv
 import os
 import signal
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image
 
 from browser import browsing, needs_chromium
-from shared import post
+from shared import labelling, post, thirty_pictures
 
-ASKED = "Smiling,Wearing_Hat"
+ASKED = ("Smiling", "Wearing_Hat")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pictures")
-    for i in range(30):
-        Image.new("RGB", (40, 40), (8 * i, 40, 40)).save(root / f"{i:02d}.png")
-    return root
-
-
-@contextmanager
-def labelling(folder: Path, out: Path, attributes: str = ASKED) -> Iterator[tuple[Any, str, str]]:
-    """A server of its own process: the process, its address and the key."""
-    command = [
-        sys.executable, "-m", "sspl", "label", str(folder), "--attributes", attributes,
-        "--out", str(out), "--port", "0",
-    ]  # fmt: skip
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert server.stdout is not None
-    address, _, key = server.stdout.readline().split()[1].partition("#")
-    try:
-        yield server, address, key
-    finally:
-        server.terminate()
-        server.wait(30)
-        server.stdout.close()
+    return thirty_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 def rows(out: Path) -> dict[str, dict[str, str]]:
@@ -57,14 +30,14 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
 def test_what_was_acknowledged_outlives_a_kill(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels.csv"
     acknowledged: dict[str, tuple[int, int]] = {}
-    with labelling(folder, out) as (server, address, key):
+    with labelling(folder, out, ASKED) as (server, address, key):
 
         def tab(name: str, enough: threading.Event) -> None:
             try:
                 while True:
                     for face in post(address, key, "v1/round", {"tab": name})["faces"]:
                         wanted = (face["face"] % 2, face["face"] % 3 % 2)
-                        values = dict(zip(ASKED.split(","), wanted, strict=True))
+                        values = dict(zip(ASKED, wanted, strict=True))
                         post(
                             address,
                             key,
@@ -98,7 +71,7 @@ def test_what_was_acknowledged_outlives_a_kill(folder: Path, tmp_path: Path) -> 
         }
 
     assert kept().items() >= acknowledged.items()
-    with labelling(folder, out) as (_, address, key):
+    with labelling(folder, out, ASKED) as (_, address, key):
         left = post(address, key, "v1/round", {"tab": "three"})["faces"]
         assert not {face["name"] for face in left} & set(acknowledged)
     assert kept().items() >= acknowledged.items()
@@ -107,7 +80,7 @@ def test_what_was_acknowledged_outlives_a_kill(folder: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_to_stop_a_server_is_no_interruption(folder: Path, tmp_path: Path, number: int) -> None:
-    with labelling(folder, tmp_path / "labels.csv") as (server, address, key):
+    with labelling(folder, tmp_path / "labels.csv", ASKED) as (server, address, key):
         assert post(address, key, "v1/round", {"tab": "one"})["faces"]
         server.send_signal(number)
         assert server.wait(30) == 0
@@ -119,7 +92,7 @@ def test_faces_are_labelled_by_keyboard_alone(
     folder: Path, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     out = tmp_path / "labels.csv"
-    with labelling(folder, out) as (_, address, key), browsing() as browser:
+    with labelling(folder, out, ASKED) as (_, address, key), browsing() as browser:
         page = browser.page(*size)
 
         def said(text: str) -> None:
@@ -182,7 +155,7 @@ def test_faces_are_labelled_by_keyboard_alone(
 @needs_chromium
 def test_an_answer_that_was_not_saved_is_sent_again(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels.csv"
-    with labelling(folder, out, "Smiling") as (_, address, key):
+    with labelling(folder, out, ["Smiling"]) as (_, address, key):
         with browsing() as browser:
             page = browser.page()
             page.watch_requests()
@@ -209,7 +182,7 @@ def test_an_answer_that_was_not_saved_is_sent_again(folder: Path, tmp_path: Path
 
 
 def test_another_name_for_this_machine_is_refused(folder: Path, tmp_path: Path) -> None:
-    with labelling(folder, tmp_path / "labels.csv") as (_, address, key):
+    with labelling(folder, tmp_path / "labels.csv", ASKED) as (_, address, key):
         headers = {"Host": "evil.example", "X-Sspl-Key": key}
         request = urllib.request.Request(address + "v1/state", headers=headers)
         with pytest.raises(urllib.error.HTTPError, match="400"):

@@ -460,6 +460,12 @@ def _head(canvas: Canvas, build: Build) -> None:
     canvas.fill(Part.SKIN, smooth(turned), 0.0)
 
 
+def grow_stubble(canvas: Canvas, long: float, density: float) -> None:
+    """Grow a beard of one density on lip, cheeks and jaw of a face of length `long`."""
+    half = np.array([(0.0, 0.58), (0.5, 0.6), (1.0, 0.3), (0.95, 0.75), (0.5, 1.3), (0, 1.4)])
+    canvas.grow_beard(smooth(mirrored(half * (1.0, long))), density)
+
+
 def _beard(
     canvas: Canvas,
     s: dict[str, float],
@@ -470,8 +476,7 @@ def _beard(
     """Stubble on any man's jaw is nuisance; mustache and goatee are denser in a smaller place."""
     long = build.length
     if masculine and rng.random() < 0.5:
-        half = np.array([(0.0, 0.58), (0.5, 0.6), (1.0, 0.3), (0.95, 0.75), (0.5, 1.3), (0, 1.4)])
-        canvas.grow_beard(smooth(mirrored(half * (1.0, long))), rng.uniform(0.05, 0.24))
+        grow_stubble(canvas, long, rng.uniform(0.05, 0.24))
     if s["Goatee"] > 0:
         wide = rng.uniform(0.2, 0.42)
         half = np.array(

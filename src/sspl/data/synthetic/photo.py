@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from sspl.data.synthetic.face import Canvas, Part, Points, draw_face, mirrored, smooth, smooth_open
+from sspl.data.synthetic.face import Canvas, Part, Points, draw_face, grow_stubble, smooth_open
 from sspl.data.synthetic.likeness import draw_likeness, draw_likeness_pose, grown_up
 from sspl.data.synthetic.paint import (
     Plane,
@@ -65,9 +65,7 @@ def photograph(rng: np.random.Generator, size: int) -> tuple[Plane, Canvas, Trai
 def _unshaved(canvas: Canvas, traits: Traits, long: float, rng: np.random.Generator) -> None:
     """Grow stubble on jaw and lip, and sideburns before the ears."""
     if traits.labels["5_o_Clock_Shadow"]:
-        half = np.array([(0.0, 0.58), (0.5, 0.6), (1.0, 0.3), (0.95, 0.75), (0.5, 1.3), (0, 1.4)])
-        dense = 0.3 + 0.1 * min(2.0, traits.strength["5_o_Clock_Shadow"])
-        canvas.grow_beard(smooth(mirrored(half * (1.0, long))), dense)
+        grow_stubble(canvas, long, 0.3 + 0.1 * min(2.0, traits.strength["5_o_Clock_Shadow"]))
     if traits.labels["Sideburns"]:
         low = rng.uniform(0.25, 0.7)
         for side in (1.0, -1.0):
