@@ -1,4 +1,4 @@
-"""Make the weights that come with the package, from nothing: faces drawn, stage 1, half precision.
+"""Make the weights that come with the package, from nothing: faces, stage 1, heads, half precision.
 
     python -m tools.weights --work FOLDER      # or: make weights
 
@@ -15,6 +15,7 @@ import click
 import torch
 import yaml
 
+from sspl.data.data_settings import parse_data_spec
 from sspl.data.synthetic import write_synthetic
 from sspl.io.files import write_json
 from sspl.io.run_files import PRETRAINED_FILE, finished
@@ -22,6 +23,7 @@ from sspl.io.runs import versions
 from sspl.io.weights import load_tensors, save_tensors
 from sspl.settings import build, merge
 from sspl.training.pretrain import pretrain
+from sspl.training.ready_heads import add_ready_heads
 from sspl.training.stage_settings import PretrainSettings, preset
 from sspl.weights import BUILT_IN_FILE
 
@@ -41,6 +43,14 @@ def learn(faces: Path, run: Path, recipe: dict[str, Any]) -> None:
     if not finished(run):
         settings = build(PretrainSettings, merge(preset("small", "pretrain"), given))
         pretrain(settings, run, resume=(run / "settings.yaml").exists())
+
+
+def head(faces: Path, run: Path) -> None:
+    """Fit heads for the attributes of the drawn faces, unless the run has them."""
+    if load_tensors(run / PRETRAINED_FILE)[1].get("heads") is None:
+        data = parse_data_spec(f"celeba:{faces}")
+        found = data.open()
+        add_ready_heads(run, found, data.box_of(found), torch.device("cpu"))
 
 
 def keep(run: Path, faces: dict[str, Any], out: Path = BUILT_IN_FILE) -> None:
@@ -71,6 +81,7 @@ def main(work: Path) -> None:
     faces = recipe.pop("drawn")
     draw(work / "faces", faces)
     learn(work / "faces", work / "run", recipe)
+    head(work / "faces", work / "run")
     keep(work / "run", faces)
 
 

@@ -17,6 +17,7 @@ from sspl.cli.demo import demo
 from sspl.cli.explain import explain
 from sspl.cli.export import export
 from sspl.cli.faces import faces
+from sspl.cli.heads import heads
 from sspl.cli.judge import evaluate, predict
 from sspl.cli.label import label, suggest
 from sspl.cli.learn import learn
@@ -61,6 +62,7 @@ for command in (
     faces,
     parser,
     pretrain,
+    heads,
     finetune,
     probe,
     evaluate,

@@ -218,6 +218,18 @@ def random_view(
     return normalise(jitter_colour(warp_images(images, drawn, size), colour, generator))
 
 
+def plain_view(images: Tensor, size: int) -> Tensor:
+    """Return each whole picture uint8 or float (n, 3, h, w) as a network sees it: no draw, no cut.
+
+    Examples:
+        >>> plain_view(torch.full((1, 3, 4, 4), 255.0), 2)[0, 0].tolist()
+        [[1.0, 1.0], [1.0, 1.0]]
+    """
+    geometry = identity_geometry(len(images)).to(images.device)
+    view = normalise(warp_images(images, geometry, size))
+    return view.contiguous(memory_format=torch.channels_last)
+
+
 def normalise(images: Tensor) -> Tensor:
     """Bring [0, 255] to zero-centred [-1, 1], the network's input range everywhere.
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sspl.data.transforms import identity_geometry, normalise, warp_images
+from sspl.data.transforms import plain_view
 from sspl.domain.attributes import schema_for
 from sspl.errors import DataError, SettingsError
 from sspl.models.backbones.base import Backbone
@@ -164,10 +164,9 @@ class RunExtractor(nn.Module):
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
         """Map RGB pictures float (n, 3, side, side) of 0 to 255 to float32 (n, features)."""
-        geometry = identity_geometry(len(pixels)).to(pixels.device)
-        view = normalise(warp_images(pixels, geometry, self.about.input_size))
+        view = plain_view(pixels, self.about.input_size)
         with torch.autocast(pixels.device.type, enabled=False):
-            return pooled_features(self, view.contiguous(memory_format=torch.channels_last))
+            return pooled_features(self, view)
 
 
 Extractor = OnnxExtractor | RunExtractor

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sspl.data.canvases import Canvases, ahead
 from sspl.data.records import FaceSet
-from sspl.data.transforms import identity_geometry, normalise, warp_images
+from sspl.data.transforms import plain_view
 from sspl.device import autocast
 from sspl.io.progress import watched
 from sspl.models.bundle import AttributeModel
@@ -40,10 +40,7 @@ def logits_of(
         own = logits_of(network.own, small, input_size, flip_average, precision)
         frozen = logits_of(network.frozen, canvas, input_size, flip_average, precision)
         return (1 - network.share) * own + network.share * frozen
-    view = normalise(
-        warp_images(canvas, identity_geometry(len(canvas)).to(canvas.device), input_size)
-    )
-    view = view.contiguous(memory_format=torch.channels_last)
+    view = plain_view(canvas, input_size)
     with autocast(canvas.device, precision):
         logits: Tensor = network(view)
         if flip_average:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sspl.data.images import Box
 from sspl.data.records import FaceSet
 from sspl.data.streams import stream_canvases
-from sspl.data.transforms import identity_geometry, normalise, warp_images
+from sspl.data.transforms import identity_geometry, plain_view, warp_images
 from sspl.device import autocast
 from sspl.errors import SsplError
 from sspl.models.extractors import pooled_features
@@ -54,8 +54,7 @@ def network_extractor(
 
     def view(pixels: Pixels) -> Tensor:
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)
-        drawn = warp_images(images, identity_geometry(len(images)).to(device), input_size)
-        return normalise(drawn).contiguous(memory_format=torch.channels_last)
+        return plain_view(images, input_size)
 
     @torch.inference_mode()
     def extract(pixels: Pixels) -> NDArray[np.float32]:

@@ -1,5 +1,7 @@
 """How the network of stage 2 starts, and which of its weights learn how fast."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -85,3 +87,23 @@ def freeze_statistics(network: AnyAttributeNetwork, freeze: int) -> None:
             network.pooling.segmentation.eval()
         if isinstance(network.pooling, Branches):
             network.pooling.eval()
+
+
+@torch.no_grad()
+def settle_scales(network: AnyAttributeNetwork, views: Iterable[Tensor]) -> None:
+    """Let the pooled features' averages begin at those of `views` float (n, 3, h, w).
+
+    A few labels are a few steps, after which averages that begin at 0 and 1 are still far off, and
+    heads that bring their weights along mean something from the start.
+    """
+    pooling = network.pooling
+    if not isinstance(pooling, RegionPooling):
+        return
+    network.eval()
+    momentum, pooling.norm.momentum = pooling.norm.momentum, None
+    pooling.norm.reset_running_stats()
+    pooling.norm.train()
+    for view in views:
+        if len(view) > 1:
+            pooling(network.backbone(view))
+    pooling.norm.momentum = momentum

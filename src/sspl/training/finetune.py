@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from sspl.data.canvases import CanvasBatch, Canvases, ahead
 from sspl.data.inputs import require_same_inputs
 from sspl.data.records import FaceSet, FaceSource
 from sspl.data.subsets import save_subset
-from sspl.data.transforms import random_view
+from sspl.data.transforms import plain_view, random_view
 from sspl.device import autocast, generator_for, loss_scaler
 from sspl.distributed.group import (
     agreed,
@@ -43,6 +43,7 @@ from sspl.training.attribute_network import (
     freeze_statistics,
     log_odds,
     parameter_groups,
+    settle_scales,
     started_network,
 )
 from sspl.training.consistency import UnlabelledFaces, consistency_loss, seen_rows
@@ -56,6 +57,9 @@ from sspl.training.run_canvases import canvases_of
 from sspl.training.run_inputs import LABELLED_FILE, VALIDATION_FILE, finetune_inputs
 from sspl.training.selection import selection, validation_figures
 from sspl.training.stage_settings import FinetuneSettings, extent_of
+
+SETTLE_FACES: Final = 512
+"""Labelled faces that the first averages of pooled features are taken from."""
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +98,7 @@ class Finetuning(Stage[CanvasBatch]):
         """Read the faces; make the run folder, or go on in it."""
         settings, optim = self.settings, self.optim
         self.train = self.labelled(self.parts.train, settings.canvas)
+        self._settle()
         self.unlabelled = self._unlabelled() if settings.consistency.weight else None
         micro_batches_of(optim.batch_size, len(self.train), optim.accumulate)
         if is_first():
@@ -109,6 +114,14 @@ class Finetuning(Stage[CanvasBatch]):
         if settings.features:
             self.heads = HeadsBeside(settings, self.parts, self.selection.figure, out)
         self.val = self.labelled(self.parts.val, self.canvas)
+
+    def _settle(self) -> None:
+        """Let the averages of pooled features begin at those of some labelled faces."""
+        faces, size = range(min(len(self.train), SETTLE_FACES)), self.settings.input_size
+        some = self.train.batches(faces, self.optim.batch_size)
+        settle_scales(self.network, (plain_view(sent(b.images, self.device), size) for b in some))
+        if self.average is not None:
+            self.average.module.load_state_dict(self.network.state_dict())
 
     @property
     def canvas(self) -> int:

@@ -1,5 +1,6 @@
 """What a stage can start from: the files of weights that the stages leave, told apart by name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +46,36 @@ OTHER_KINDS: Final = {
 }
 
 
+READY_WEIGHT: Final = "heads.weight"
+
+
+class ReadyHeads(Settings):
+    """Linear heads that come with weights of stage 1 (`training/ready_heads.py`).
+
+    Args:
+        names: their attributes, a row of the tensor `READY_WEIGHT` each.
+        region_map: as in `HeadSettings`, of the features that they read.
+    """
+
+    names: tuple[str, ...]
+    region_map: int
+
+    def rows(self, wanted: Sequence[str]) -> dict[str, int]:
+        """Return the row of each wanted attribute that has one, however it is spelled.
+
+        Examples:
+            >>> ready = ReadyHeads(names=("Bald", "Wearing_Hat"), region_map=2)
+            >>> ready.rows(["wearing hat", "Male"])
+            {'wearing hat': 1}
+        """
+        places = {_plain(name): row for row, name in enumerate(self.names)}
+        return {name: places[_plain(name)] for name in wanted if _plain(name) in places}
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace(" ", "_")
+
+
 class PretrainedMetadata(Settings):
     """What stage 2 must know of the weights of stage 1; there are more metadata in the file."""
 
@@ -59,6 +90,7 @@ class PretrainedMetadata(Settings):
     tasks: tuple[str, ...] = ()
     taxonomy: str = "celebamask19"
     classes: tuple[str, ...] = ()
+    heads: ReadyHeads | None = None
 
 
 def weights_file(path: Path) -> Path:

@@ -18,14 +18,23 @@ from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.frozen import with_backbone
 from sspl.models.model_metadata import CONFIG_FILE
 from sspl.models.splnet import AnyAttributeNetwork
-from sspl.training.starts import PretrainedMetadata, not_a_start, weights_file
+from sspl.training.starts import (
+    READY_WEIGHT,
+    PretrainedMetadata,
+    ReadyHeads,
+    not_a_start,
+    weights_file,
+)
 
 PST_HEAD: Final = "tasks.pst.head."
+
+Tensors = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+"""Names of the tensors that were loaded, left behind and newly initialised."""
 
 
 @dataclass(frozen=True)
 class ContinuedReport(TransferReport):
-    """What was taken over from a fine-tuned model; heads are named by their attributes."""
+    """What was taken over where heads were, too; those are named by their attributes."""
 
     heads: tuple[str, ...]
     new_heads: tuple[str, ...]
@@ -44,9 +53,10 @@ def transfer(
     """Load what a network can use of a run of either stage, or of a packed model.
 
     Of stage 1 that is the backbone, every tensor of it (docs/method.md#do-not-repeat-6); `splnet`
-    takes over the branches too, a network that pools by region PST's segmentation head. Of a fine-
-    tuned model it is the backbone, the pooling where the network pools alike, and then the heads of
-    those attributes of `schema` that it has by the same name (and, for `splnet`, region).
+    takes over the branches too, a network that pools by region PST's segmentation head and, where
+    the weights bring heads (`ready_heads`), those of attributes in `schema`. Of a fine-tuned model
+    it is the backbone, the pooling where the network pools alike, and then the heads of those
+    attributes of `schema` that it has by the same name (and, for `splnet`, region).
 
     Raises `DataError` when `start` is neither, has another architecture, backbone or head, or a
     tensor does not fit.
@@ -55,7 +65,7 @@ def transfer(
     tensors, metadata = read_tensors(path)
     kind = metadata.get("kind") if isinstance(metadata, dict) else None
     if kind == "pretrained":
-        return _from_stage_1(network, path, tensors, metadata)
+        return _from_stage_1(network, path, tensors, metadata, schema)
     packed = metadata is None and (path.parent / CONFIG_FILE).is_file()
     if schema is None or not (kind == "attributes" or packed):
         raise not_a_start(path, metadata)
@@ -67,6 +77,7 @@ def _from_stage_1(
     path: Path,
     tensors: Mapping[str, Tensor],
     metadata: dict[str, Any],
+    schema: AttributeSchema | None,
 ) -> TransferReport:
     known = checked_metadata(PretrainedMetadata, metadata, path)
     _require_equal(path, "architecture", known.architecture, network.architecture)
@@ -77,7 +88,43 @@ def _from_stage_1(
     if isinstance(network, AttributeNetwork) and isinstance(network.pooling, RegionPooling):
         _require_head(path, network, known)
         pairs.append((PST_HEAD, "pooling.segmentation.", network.pooling.segmentation))
-    return TransferReport(*_load(network, tensors, pairs, path))
+    report = _load(network, tensors, pairs, path)
+    if schema is None or known.heads is None:
+        return TransferReport(*report)
+    return _with_ready_heads(network, path, tensors, report, known.heads, schema)
+
+
+def _with_ready_heads(
+    network: AnyAttributeNetwork,
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    report: Tensors,
+    ready: ReadyHeads,
+    schema: AttributeSchema,
+) -> ContinuedReport:
+    """Start heads at those that come with the weights, where they read the same features.
+
+    Biases stay: how common an attribute is among drawn faces says nothing of others.
+    """
+    rows: dict[str, int] = {}
+    pooling = network.pooling
+    if isinstance(pooling, RegionPooling) and pooling.region_map == ready.region_map:
+        rows = ready.rows(schema.names)
+        weight = tensors.get(READY_WEIGHT, torch.empty(0))
+        if weight.shape != (len(ready.names), pooling.features):
+            raise DataError(
+                f"{path}: {READY_WEIGHT} has shape {tuple(weight.shape)} and not "
+                f"({len(ready.names)}, {pooling.features}); make the heads again by 'sspl heads'."
+            )
+        with torch.no_grad():
+            for name, row in rows.items():
+                _head_of(network, schema.index(name))[0].copy_(weight[row])
+    return ContinuedReport(
+        *report,
+        tuple(rows),
+        tuple(n for n in schema.names if n not in rows),
+        tuple(n for i, n in enumerate(ready.names) if i not in rows.values()),
+    )
 
 
 def _load(
@@ -85,7 +132,7 @@ def _load(
     tensors: Mapping[str, Tensor],
     pairs: Sequence[tuple[str, str, nn.Module]],
     path: Path,
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+) -> Tensors:
     """Load modules by the prefixes of their tensors there and here; return what a report names."""
     for there, _, module in pairs:
         mine = {n.removeprefix(there): t for n, t in tensors.items() if n.startswith(there)}

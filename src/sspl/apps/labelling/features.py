@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sspl.data.images import WHOLE_FRAME, Box
 from sspl.data.records import FaceSet
 from sspl.data.streams import stream_canvases
-from sspl.data.transforms import identity_geometry, normalise, warp_images
+from sspl.data.transforms import plain_view
 from sspl.device import autocast, keep_freed_memory, pick_device
 from sspl.models.splnet import AnyAttributeNetwork, BranchAttributeNetwork
 from sspl.settings import Precision
@@ -99,9 +99,7 @@ def extract(
     for images in stream_canvases(faces, used, source.canvas, batch_size):
         with torch.inference_mode():
             pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(where)
-            geometry = identity_geometry(len(pixels)).to(where)
-            view = normalise(warp_images(pixels, geometry, source.input_size))
-            view = view.contiguous(memory_format=torch.channels_last)
+            view = plain_view(pixels, source.input_size)
             features, opinion = pooled_and_logits(network, view, precision)
         if values is None or logits is None:
             values = np.empty((len(faces), features.shape[1]), dtype=np.float32)

@@ -1,0 +1,71 @@
+"""Heads that weights of stage 1 bring along: attributes of faces whose labels cost nothing.
+
+Of drawn faces every attribute is known. Linear heads on what the network sees of them say something
+of photographs already, and stage 2 starts from them where a user has attributes of the same name
+(docs/method.md#beyond-the-paper).
+"""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sspl.data.images import Box
+from sspl.data.records import FaceSet, Labels
+from sspl.errors import SsplError
+from sspl.io.run_files import PRETRAINED_FILE
+from sspl.io.weights import load_tensors, save_tensors
+from sspl.models.attributes import AttributeNetwork, RegionPooling
+from sspl.models.extractors import RunExtractor
+from sspl.models.feature_cache import compute_features, extractor_features
+from sspl.training.feature_settings import LinearSettings
+from sspl.training.feature_source import load_source
+from sspl.training.linear_heads import Features, LabelledFeatures, fit_linear, standardisation
+from sspl.training.starts import READY_WEIGHT, ReadyHeads
+
+STRENGTH: Final = 4.0
+"""Weight of half the squared norm of the heads, so strong that they fit photographs too."""
+
+
+def add_ready_heads(
+    run: Path, faces: FaceSet, box: Box, device: torch.device, strength: float = STRENGTH
+) -> ReadyHeads:
+    """Fit a head for each attribute of labelled faces, and keep them with a run's weights.
+
+    Backbone and segmentation head stay as they are; heads of before are replaced. Raises
+    `SsplError` when stage 1 was without PST, whose regions the heads read.
+    """
+    source = load_source(run)
+    network, canvas = source.network, source.canvas
+    if not (isinstance(network, AttributeNetwork) and isinstance(network.pooling, RegionPooling)):
+        raise SsplError(
+            f"{run}: was pre-trained without PST, so there are no regions for heads to read; "
+            "pre-train with pst among the tasks."
+        )
+    extractor = RunExtractor.of(network, run.name, canvas, source.input_size).to(device)
+
+    def extract(canvases: NDArray[np.uint8]) -> Features:
+        return extractor_features(extractor, canvases, False, device)
+
+    features = compute_features(extract, faces, box, canvas, "features")
+    ready = ReadyHeads(names=faces.schema.names, region_map=network.head_settings.region_map)
+    tensors, metadata = load_tensors(run / PRETRAINED_FILE)
+    metadata["heads"] = ready.model_dump(mode="json")
+    tensors[READY_WEIGHT] = ready_weight(features, faces.labels, strength)
+    save_tensors(run / PRETRAINED_FILE, tensors, metadata)
+    return ready
+
+
+def ready_weight(features: Features, labels: Labels, strength: float) -> Tensor:
+    """Return float32 (attributes, d): heads on features as `RegionPooling` scales them.
+
+    `features` (n, d) are not standardised yet; `labels` int8 (n, attributes).
+    """
+    mean, inverse = standardisation(features)
+    known = LabelledFeatures(((features - mean) * inverse).astype(np.float32), labels)
+    fitted = fit_linear(LinearSettings(strengths=(strength,)), known, known, "accuracy")
+    # That pooling divides by the root of how many features there are.
+    return torch.from_numpy(fitted.weight.T * features.shape[1] ** 0.5).float()
