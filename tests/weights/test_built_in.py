@@ -61,6 +61,10 @@ def test_the_page_says_what_the_committed_record_says() -> None:
     cells = [shown([probe[name] for probe in probes], n) for name, n in digits.items()]
     page = (RECORD.parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
     assert f"| built in | {' | '.join(cells)} |" in page
+    alone = {name: f"{100 * value:.1f} %" for name, value in record["heads alone"].items()}
+    assert f"average precision {alone['average_precision']}" in page
+    assert f"ROC curve {alone['auc']}" in page.replace("\n", " ")
+    assert f"({alone['share of yes']} of whose labels are yes" in page
     parser = [f"{100 * record['parser'][name]:.1f}" for name in ("mean IoU", "of big classes")]
     assert f"| {' | '.join([*cells, *parser])} |" in page
 
