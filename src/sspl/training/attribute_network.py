@@ -94,16 +94,15 @@ def settle_scales(network: AnyAttributeNetwork, views: Iterable[Tensor]) -> None
     """Let the pooled features' averages begin at those of `views` float (n, 3, h, w).
 
     A few labels are a few steps, after which averages that begin at 0 and 1 are still far off, and
-    heads that bring their weights along mean something from the start.
+    heads that bring their weights along mean something from the start. The network is left in
+    evaluation mode.
     """
     pooling = network.pooling
     if not isinstance(pooling, RegionPooling):
         return
     network.eval()
-    momentum, pooling.norm.momentum = pooling.norm.momentum, None
-    pooling.norm.reset_running_stats()
-    pooling.norm.train()
-    for view in views:
-        if len(view) > 1:
-            pooling(network.backbone(view))
-    pooling.norm.momentum = momentum
+    maps = (network.backbone(view) for view in views)
+    features = torch.cat([pooling.unscaled(m, *pooling.regions(m)) for m in maps])
+    if len(features) > 1:
+        pooling.norm.running_mean.copy_(features.mean(0))  # type: ignore[union-attr]
+        pooling.norm.running_var.copy_(features.var(0))  # type: ignore[union-attr]

@@ -116,7 +116,12 @@ class Finetuning(Stage[CanvasBatch]):
         self.val = self.labelled(self.parts.val, self.canvas)
 
     def _settle(self) -> None:
-        """Let the averages of pooled features begin at those of some labelled faces."""
+        """Let the averages of pooled features begin at those of some labelled faces.
+
+        Not from scratch, where a backbone that has seen nothing has no averages either.
+        """
+        if self.settings.pretrained is None:
+            return
         faces, size = range(min(len(self.train), SETTLE_FACES)), self.settings.input_size
         some = self.train.batches(faces, self.optim.batch_size)
         settle_scales(self.network, (plain_view(sent(b.images, self.device), size) for b in some))
