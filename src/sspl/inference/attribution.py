@@ -123,7 +123,7 @@ def mirrored_classes(classes: Sequence[str]) -> list[int]:
     return [places[other.get(name, name)] for name in classes]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def explain_canvases(model: AttributeModel, canvases: NDArray[np.uint8]) -> Parts:
     """Take apart the calibrated logits of faces uint8 (n, canvas, canvas, 3).
 
