@@ -445,7 +445,7 @@ CHECKS: Final[dict[str, Check]] = {
 }
 OF_EMULATION: Final = (
     "mistakes", "stage 1, sspl", "stage 2, sspl", "predict, sspl", "explain, sspl", "parser",
-    "optimiser",
+    "optimiser", "resume",
 )  # fmt: skip
 """Checks of the suite on the device that stands in for a GPU, the first of it alone.
 

@@ -66,8 +66,8 @@ class Confusion:
     counts: Tensor
 
     def merge(self, other: "Confusion") -> None:
-        """Add another batch's counts."""
-        self.counts = self.counts + other.counts
+        """Add another batch's counts, where these are: those of a resumed run come from a file."""
+        self.counts = self.counts.to(other.counts.device) + other.counts
 
     def value(self) -> float:
         """Return the mean IoU over the classes seen so far."""
