@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import sspl.learn.plan as planning
+import sspl.learn.steps as learning
 from shared import open_faces, refused
 from shared import sspl as command
 from sspl.data.records import FaceSet
@@ -80,6 +82,22 @@ def test_photographs_become_a_model_and_a_second_call_adds_nothing(
         learn(settings.model_copy(update={"seed": 1}), out, detector)
 
 
+def test_many_faces_are_learnt_from_without_labels_and_heads_from_drawn_ones(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for name in ("ENOUGH_FACES", "FEWEST_EPOCHS", "MOST_EPOCHS"):
+        monkeypatch.setattr(planning, name, 1)
+    monkeypatch.setattr(learning, "DRAWN", 6)
+    settings = LearnSettings(photographs=place / "photos", labels=place / "labels.csv")
+    learn(settings, tmp_path / "out", OneFace(), ("optim.epochs=1",))
+    steps = (tmp_path / "out" / "steps.txt").read_text()
+    assert [line.split()[1] for line in steps.splitlines()] == [
+        "faces", "parser", "pretrain", "data", "heads", "finetune", "evaluate", "report", "model",
+    ]  # fmt: skip
+    assert any("heads kept: Smiling, Eyeglasses" in message for message in caplog.messages)
+
+
 def labelled(place: Path) -> FaceSet:
     return read_labels(place / "labels.csv", place / "photos")
 
@@ -127,15 +145,16 @@ def test_labels_that_do_not_do_are_refused(place: Path, tmp_path: Path) -> None:
 
 
 def test_stage_1_has_the_epochs_that_its_minutes_pay_for(tmp_path: Path) -> None:
-    """1,500 faces are parsed in 187.5 s; an epoch takes 10 s."""
-    assert stage_1_epochs(1500, minutes=15) == 60
-    assert stage_1_epochs(1500, minutes=5) == 11
-    assert stage_1_epochs(1500, minutes=4) == 0
+    """1,500 faces are parsed in 187.5 s; an epoch takes 10 s, heads from drawn faces 150 s."""
+    assert stage_1_epochs(1500, minutes=16) == 60
+    assert stage_1_epochs(1500, minutes=7.5) == 11
+    assert stage_1_epochs(1500, minutes=6.5) == 0
     assert stage_1_epochs(999, minutes=1000) == 0
-    settings = LearnSettings(photographs=tmp_path, attributes=("Smiling",), minutes=5)
+    settings = LearnSettings(photographs=tmp_path, attributes=("Smiling",), minutes=7.5)
     titles = [step.title.split(",")[0] for step in plan(settings, tmp_path, 1500, 100)]
     assert titles == [
         "find the faces", "label faces on a local page", "parse the faces", "stage 1 on the faces",
+        "draw faces whose attributes are known", "heads for the attributes of drawn faces",
         "stage 2 on the labels", "judge on the test faces", "write the report", "pack the model",
     ]  # fmt: skip
 

@@ -12,7 +12,9 @@ START: Final = "builtin"
 CROP: Final = "celeba"
 """How the crops that are made here are framed."""
 
-PER_SECOND: Final = {"faces": 10.0, "masks": 8.0, "stage1": 150.0, "stage2": 150.0}
+PER_SECOND: Final = {
+    "faces": 10.0, "masks": 8.0, "stage1": 150.0, "stage2": 150.0, "drawn": 25.0, "heads": 100.0,
+}  # fmt: skip
 """Pictures a second on two cores (docs/scale.md), by which the plan reckons."""
 
 ENOUGH_FACES: Final = 1000
@@ -20,6 +22,11 @@ FEWEST_EPOCHS, MOST_EPOCHS = 10, 60
 """Faces, and epochs over them, from which stage 1 on them is worth its time."""
 
 STAGE_2_EPOCHS: Final = 40
+
+DRAWN: Final = 3000
+DRAWN_SIZE: Final = 112
+DRAWN_SEED: Final = 2021
+"""Drawn faces that give stage 1 of one's own its ready heads."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,8 @@ class Step:
 
 def stage_1_epochs(faces: int, minutes: float) -> int:
     """Return how many epochs of stage 1 the budget pays for; 0 where that is not worth it."""
-    seconds = 60 * minutes - faces / PER_SECOND["masks"]
+    drawn = DRAWN / PER_SECOND["drawn"] + DRAWN / PER_SECOND["heads"]
+    seconds = 60 * minutes - faces / PER_SECOND["masks"] - drawn
     epochs = min(MOST_EPOCHS, int(seconds * PER_SECOND["stage1"] / max(1, faces)))
     return epochs if faces >= ENOUGH_FACES and epochs >= FEWEST_EPOCHS else 0
 
@@ -71,6 +79,17 @@ def plan(settings: LearnSettings, out: Path, faces: int, labelled: int) -> list[
                          "--out", start, "tasks=[pst,pct]", f"optim.epochs={epochs}",
                          "backbone_weights=builtin"),
                 epochs * faces / rate["stage1"],
+            ),
+            Step(
+                "draw faces whose attributes are known",
+                _command("data", "synthetic", out / "drawn", "--count", DRAWN, "--size",
+                         DRAWN_SIZE, "--seed", DRAWN_SEED, "--style", "photo"),
+                DRAWN / rate["drawn"],
+            ),
+            Step(
+                "heads for the attributes of drawn faces",
+                _command("heads", start, "--data", f"celeba:{out / 'drawn'}"),
+                DRAWN / rate["heads"],
             ),
         ]  # fmt: skip
     data = f"csv:{table},images={crops},crop={CROP}"

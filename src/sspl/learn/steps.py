@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from sspl.data.adapters.folder import read_folder
 from sspl.data.data_settings import DataSettings
+from sspl.data.synthetic import write_synthetic
+from sspl.device import pick_device
 from sspl.errors import SettingsError
 from sspl.evaluation.evaluate import Evaluation, evaluate, table, write_evaluation
 from sspl.faces.face import FaceDetector
@@ -19,7 +21,18 @@ from sspl.io.progress import counted, spoken
 from sspl.io.run_files import SETTINGS_FILE, finished
 from sspl.learn.labels import largest_faces, read_labels, write_labels
 from sspl.learn.learn_settings import LearnSettings
-from sspl.learn.plan import CROP, START, Step, learn_command, plan, plan_text, stage_1_epochs
+from sspl.learn.plan import (
+    CROP,
+    DRAWN,
+    DRAWN_SEED,
+    DRAWN_SIZE,
+    START,
+    Step,
+    learn_command,
+    plan,
+    plan_text,
+    stage_1_epochs,
+)
 from sspl.models.model_metadata import CONFIG_FILE
 from sspl.parsing.commands import open_parser
 from sspl.parsing.masks import make_masks
@@ -28,6 +41,7 @@ from sspl.settings import build, dump_yaml, merge
 from sspl.training.finetune import finetune
 from sspl.training.inheriting import finetune_settings
 from sspl.training.pretrain import pretrain
+from sspl.training.ready_heads import add_ready_heads, has_ready_heads
 from sspl.training.stage_settings import PretrainSettings, RuntimeSettings, preset
 
 LEARN_FILE: Final = "learn.yaml"
@@ -213,6 +227,13 @@ def _stage_1(settings: LearnSettings, out: Path, crops: Path, faces: int, steps:
         _say(steps, "stage 1")
         content = merge(preset("small", "pretrain"), given)
         pretrain(build(PretrainSettings, content), run, resume=(run / SETTINGS_FILE).is_file())
+    if not has_ready_heads(run):
+        drawn = out / "drawn"
+        _say(steps, "draw faces")
+        write_synthetic(drawn, DRAWN, DRAWN_SEED, DRAWN_SIZE, "photo")
+        _say(steps, "heads")
+        known = DataSettings(format="celeba", root=drawn)
+        add_ready_heads(run, known.open(), known.box(), pick_device("auto"))
     return str(run.absolute())
 
 

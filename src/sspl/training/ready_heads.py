@@ -17,6 +17,7 @@ from sspl.data.images import Box
 from sspl.data.records import FaceSet, Labels
 from sspl.errors import SsplError
 from sspl.io.run_files import PRETRAINED_FILE
+from sspl.io.weight_headers import checked_metadata, stated_metadata
 from sspl.io.weights import load_tensors, save_tensors
 from sspl.models.attributes import AttributeNetwork, RegionPooling
 from sspl.models.extractors import RunExtractor
@@ -24,7 +25,7 @@ from sspl.models.feature_cache import compute_features, extractor_features
 from sspl.training.feature_settings import LinearSettings
 from sspl.training.feature_source import load_source
 from sspl.training.linear_heads import Features, LabelledFeatures, fit_linear, standardisation
-from sspl.training.starts import READY_WEIGHT, ReadyHeads
+from sspl.training.starts import READY_WEIGHT, PretrainedMetadata, ReadyHeads
 
 STRENGTH: Final = 4.0
 """Weight of half the squared norm of the heads, so strong that they fit photographs too."""
@@ -57,6 +58,13 @@ def add_ready_heads(
     tensors[READY_WEIGHT] = ready_weight(features, faces.labels, strength)
     save_tensors(run / PRETRAINED_FILE, tensors, metadata)
     return ready
+
+
+def has_ready_heads(run: Path) -> bool:
+    """Tell whether the weights of a run of stage 1 bring heads along."""
+    file = run / PRETRAINED_FILE
+    known = checked_metadata(PretrainedMetadata, stated_metadata(file), file)
+    return known.heads is not None
 
 
 def ready_weight(features: Features, labels: Labels, strength: float) -> Tensor:
