@@ -1,5 +1,6 @@
 """Heads that weights of stage 1 bring along: fitted, kept, and where stage 2 starts from them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from shared import draw_faces, learn, refused, sspl
+from shared import draw_faces, learn, make_model, refused, sspl
 from sspl.data.canvases import Canvases
 from sspl.data.data_settings import parse_data_spec
 from sspl.data.records import FaceSource
@@ -18,7 +19,9 @@ from sspl.errors import DataError
 from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weights import load_tensors, save_tensors
 from sspl.models.attributes import AttributeNetwork, RegionPooling
+from sspl.models.bundle import save_model
 from sspl.models.network_settings import BackboneSettings, HeadSettings, SegmentationSettings
+from sspl.training import ready_heads
 from sspl.training.attribute_network import settle_scales
 from sspl.training.ready_heads import ready_weight
 from sspl.training.starts import READY_WEIGHT
@@ -65,7 +68,7 @@ def test_weights_are_those_of_logistic_regression_on_what_the_pooling_gives() ->
 def test_stage_2_starts_from_heads_of_the_same_name(pretrained: tuple[Path, Path]) -> None:
     run, faces = pretrained
     said = sspl("heads", run, "--data", f"celeba:{faces}").output
-    assert "heads of 24 faces" in said
+    assert "heads from 24 faces" in said
     tensors, metadata = load_tensors(run / PRETRAINED_FILE)
     names = metadata["heads"]["names"]
     network = network_for(run, NAMES)
@@ -112,6 +115,46 @@ def test_without_pst_there_are_no_regions_for_heads(pretrained: tuple[Path, Path
     run, faces = pretrained
     said = refused("heads", run.with_name("pct"), "--data", f"celeba:{faces}")
     assert "without PST" in said
+
+
+def test_faces_without_labels_and_other_folders_are_refused(
+    pretrained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, faces = pretrained
+    pictures = faces / "img_align_celeba"
+    assert "no attribute has faces with a yes" in refused(
+        "heads", run, "--data", f"folder:{pictures}"
+    )
+    table = tmp_path / "labels.csv"
+    rows = "000001.jpg,1,1\n000002.jpg,0,1\n000003.jpg,,1\n"
+    table.write_text(f"image,Smiling,Bald\n{rows}")
+    said = sspl("heads", run, "--data", f"csv:{table},images={pictures}").output
+    assert "1 head from 3 faces: Smiling." in said
+    save_model(tmp_path, make_model("sspl", flip_average=False))
+    assert "is a fine-tuned model" in refused("heads", tmp_path, "--data", f"celeba:{faces}")
+
+
+def test_only_so_many_faces_are_looked_at_spread_over_the_set(
+    pretrained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, faces = shutil.copytree(pretrained[0], tmp_path / "run"), pretrained[1]
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(ready_heads, "MOST_FACES", 10)
+    monkeypatch.setattr(
+        ready_heads,
+        "ready_weight",
+        lambda features, labels, _: seen.append(labels) or torch.zeros(labels.shape[1], 1),
+    )
+    data = parse_data_spec(f"celeba:{faces}")
+    found = data.open()
+    ready_heads.add_ready_heads(run, found, data.box_of(found), torch.device("cpu"))
+    assert len(seen[0]) == 8
+    assert np.array_equal(seen[0][1], found.labels[3, [found.schema.index(n) for n in learnt(run)]])
+
+
+def learnt(run: Path) -> tuple[str, ...]:
+    names: tuple[str, ...] = tuple(load_tensors(run / PRETRAINED_FILE)[1]["heads"]["names"])
+    return names
 
 
 def test_averages_begin_at_those_of_the_faces(pretrained: tuple[Path, Path]) -> None:

@@ -1,7 +1,9 @@
 """The weights that come with the package: whole, small, a start for stage 2, and a face parser."""
 
+import csv
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,6 +69,22 @@ def test_the_page_says_what_the_committed_record_says() -> None:
     assert f"({alone['share of yes']} of whose labels are yes" in page
     parser = [f"{100 * record['parser'][name]:.1f}" for name in ("mean IoU", "of big classes")]
     assert f"| {' | '.join([*cells, *parser])} |" in page
+
+
+def test_the_readme_says_what_the_study_of_the_weights_says() -> None:
+    with (RECORD.parent / "builtin.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    readme = " ".join((RECORD.parents[2] / "README.md").read_text(encoding="utf-8").split())
+
+    def means(method: str, figure: str) -> str:
+        """Return the means over subsets with 27, 55 and 275 labels, as the page has them."""
+        of = [row for row in rows if row["method"] == method]
+        cells = ([float(r[figure]) for r in of if r["labels"] == n] for n in ("27", "55", "275"))
+        return " / ".join(f"{100 * np.mean(cell):.1f}" for cell in cells)
+
+    for method in ("builtin", "scratch", "faceres"):
+        accuracy, precision = means(method, "accuracy"), means(method, "average_precision")
+        assert re.search(f"{accuracy}[^(]*[(][^(]*{precision}[)]", readme), method
 
 
 @pytest.mark.parametrize(("style", "least"), [("plain", 0.45), ("photo", 0.45)])

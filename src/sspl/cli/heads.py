@@ -28,11 +28,12 @@ def heads(run: Path, spec: str, strength: float, device: str, as_json: bool) -> 
     """
     from sspl.data.data_settings import parse_data_spec
     from sspl.device import pick_device
+    from sspl.io.progress import counted
     from sspl.training.ready_heads import add_ready_heads
 
     data = parse_data_spec(spec)
     faces = data.open()
     ready = add_ready_heads(run, faces, data.box_of(faces), pick_device(device), strength)
-    names = ", ".join(ready.names)
-    text = f"{run} has {len(ready.names)} heads of {len(faces)} faces: {names}.\n"
+    learnt, seen = counted(len(ready.names), "head"), counted(len(faces), "face")
+    text = f"{run} has {learnt} from {seen}: {', '.join(ready.names)}."
     say(text, {"attributes": list(ready.names), "faces": len(faces)}, as_json)

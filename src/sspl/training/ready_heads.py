@@ -5,6 +5,7 @@ of photographs already, and stage 2 starts from them where a user has attributes
 (docs/method.md#beyond-the-paper).
 """
 
+import math
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from sspl.data.images import Box
 from sspl.data.records import FaceSet, Labels
-from sspl.errors import SsplError
+from sspl.errors import DataError, SsplError
 from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weight_headers import checked_metadata, stated_metadata
 from sspl.io.weights import load_tensors, save_tensors
@@ -31,31 +32,46 @@ STRENGTH: Final = 4.0
 """Weight of half the squared norm of the heads, so strong that they fit photographs too."""
 
 
+MOST_FACES: Final = 50_000
+"""Faces that are looked at, spread over the set: more would fill the memory and say no more."""
+
+
 def add_ready_heads(
     run: Path, faces: FaceSet, box: Box, device: torch.device, strength: float = STRENGTH
 ) -> ReadyHeads:
     """Fit a head for each attribute of labelled faces, and keep them with a run's weights.
 
-    Backbone and segmentation head stay as they are; heads of before are replaced. Raises
-    `SsplError` when stage 1 was without PST, whose regions the heads read.
+    Backbone and segmentation head stay as they are; heads of before are replaced. Attributes of
+    which the faces show one kind alone are left out. Raises `DataError` when there are no others,
+    or `run` is not of stage 1, `SsplError` when it was without PST, whose regions the heads read.
     """
     source = load_source(run)
+    if source.model is not None:
+        raise DataError(f"{run}: is a fine-tuned model, which has heads; give a run of stage 1.")
     network, canvas = source.network, source.canvas
     if not (isinstance(network, AttributeNetwork) and isinstance(network.pooling, RegionPooling)):
         raise SsplError(
             f"{run}: was pre-trained without PST, so there are no regions for heads to read; "
             "pre-train with pst among the tasks."
         )
+    learnt = tuple(n for n, kinds in faces.label_counts().items() if kinds["yes"] and kinds["no"])
+    if not learnt:
+        raise DataError(
+            f"{faces.source}: no attribute has faces with a yes and faces with a no "
+            "to learn a head from; give labelled faces."
+        )
+    faces = faces.select(range(0, len(faces), math.ceil(len(faces) / MOST_FACES)))
     extractor = RunExtractor.of(network, run.name, canvas, source.input_size).to(device)
 
     def extract(canvases: NDArray[np.uint8]) -> Features:
         return extractor_features(extractor, canvases, False, device)
 
     features = compute_features(extract, faces, box, canvas, "features")
-    ready = ReadyHeads(names=faces.schema.names, region_map=network.head_settings.region_map)
+    ready = ReadyHeads(names=learnt, region_map=network.head_settings.region_map)
     tensors, metadata = load_tensors(run / PRETRAINED_FILE)
     metadata["heads"] = ready.model_dump(mode="json")
-    tensors[READY_WEIGHT] = ready_weight(features, faces.labels, strength)
+    labels = faces.labels[:, [faces.schema.index(name) for name in learnt]]
+    tensors[READY_WEIGHT] = ready_weight(features, labels, strength)
     save_tensors(run / PRETRAINED_FILE, tensors, metadata)
     return ready
 
