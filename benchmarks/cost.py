@@ -21,9 +21,11 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import click
 import numpy as np
@@ -61,6 +63,9 @@ KINDS = {"scratch": OURS, "builtin": OURS, "builtin+faces": OURS, "sspl": OURS}
 BESIDE = "+peers"
 PEERS = "faceres+dlib"
 """What `BESIDE` in a method's name stands for."""
+
+APART: Final = 1.05
+"""Methods of the same cost are drawn so far beside one another."""
 
 
 @dataclass(frozen=True)
@@ -267,14 +272,21 @@ def draw(costs_file: Path, study: Path, out: Path) -> None:
     counts = sorted({count for found in drawn.values() for count in found})
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
+    taken: Counter[float] = Counter()
     for number, (method, found) in enumerate(drawn.items()):
-        xs, ys = zip(*found.values(), strict=True)
+        x, ys = next(iter(found.values()))[0], [y for _, y in found.values()]
+        xs = [x * APART ** taken[x]] * len(ys)
+        taken[x] += 1
         axes.plot(xs, ys, color="#c3c6ca", linewidth=1, zorder=1)
         style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKS[number % len(MARKS)]}
+        if method == "scratch":
+            style = {"color": "#60656b", "marker": "x"}
         axes.scatter(xs, ys, 22, label=method, zorder=2, **style)
-        for count, (x, y) in found.items():
-            axes.annotate(f"{count:,}", (x, y), (4, -3), textcoords="offset points", fontsize=7)
+        for count, place in zip(found, zip(xs, ys, strict=True), strict=True):
+            axes.annotate(f"{count:,}", place, (4, -3), textcoords="offset points", fontsize=7)
     axes.set_xscale("log")
+    for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        which("{x:g}")
     axes.set_xlabel("milliseconds a face on one core, JPEG to CSV")
     axes.set_ylabel(f"accuracy, %, by {counts[0]:,} to {counts[-1]:,} labels")
     axes.grid(alpha=0.3)

@@ -66,3 +66,13 @@ def test_the_methods_of_the_study_have_costs(cost: ModuleType) -> None:
     for method in study.methods:
         alone = method.removesuffix(cost.BESIDE)
         assert cost.KINDS.get(alone, alone) in known
+
+
+def test_the_page_says_what_the_record_says() -> None:
+    root = Path(__file__).resolve().parents[2]
+    record = json.loads((root / "benchmarks" / "results" / "cost.json").read_text(encoding="utf-8"))
+    rates = {cost["name"]: cost["jpeg_to_csv"] for cost in record["costs"]}
+    page = " ".join((root / "docs" / "weights.md").read_text(encoding="utf-8").split())
+    ratios = [f"{rates[name] / rates['faceres']:.1f}" for name in ("sspl", "sspl int8")]
+    assert f"`faceres` takes {ratios[0]} times as long" in page
+    assert f"`int8` brings that to {ratios[1]}" in page
