@@ -88,7 +88,7 @@ def test_many_faces_are_learnt_from_without_labels_and_heads_from_drawn_ones(
     caplog.set_level("INFO")
     for name in ("ENOUGH_FACES", "FEWEST_EPOCHS", "MOST_EPOCHS"):
         monkeypatch.setattr(planning, name, 1)
-    monkeypatch.setattr(learning, "DRAWN", 6)
+    monkeypatch.setattr(learning, "DRAWN", 24)
     settings = LearnSettings(photographs=place / "photos", labels=place / "labels.csv")
     learn(settings, tmp_path / "out", OneFace(), ("optim.epochs=1",))
     steps = (tmp_path / "out" / "steps.txt").read_text()

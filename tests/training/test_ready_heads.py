@@ -77,6 +77,11 @@ def test_stage_2_starts_from_heads_of_the_same_name(pretrained: tuple[Path, Path
     assert isinstance(report, ContinuedReport)
     assert report.heads == ("smiling", "Wearing Hat")
     assert report.new_heads == ("Freckles",)
+    assert READY_WEIGHT in report.loaded
+    assert READY_WEIGHT not in report.left
+    assert (
+        f"left behind: {', '.join(report.left_heads[:5])}, {len(names) - 7} more" in report.text()
+    )
     assert set(report.left_heads) == set(names) - {"Smiling", "Wearing_Hat"}
     for place, name in enumerate(("Smiling", "Wearing_Hat")):
         assert torch.equal(network.head.weight[place], tensors[READY_WEIGHT][names.index(name)])

@@ -28,6 +28,9 @@ from sspl.training.starts import (
 
 PST_HEAD: Final = "tasks.pst.head."
 
+SHOWN: Final = 5
+"""Heads left behind that a report names: weights bring many that nobody asked for."""
+
 Tensors = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 """Names of the tensors that were loaded, left behind and newly initialised."""
 
@@ -42,7 +45,9 @@ class ContinuedReport(TransferReport):
 
     def text(self) -> str:
         """Return the report with a line on the heads."""
-        parts = {"kept": self.heads, "new": self.new_heads, "left behind": self.left_heads}
+        left, more = self.left_heads[:SHOWN], len(self.left_heads) - SHOWN
+        left += (f"{more} more",) if more > 0 else ()
+        parts = {"kept": self.heads, "new": self.new_heads, "left behind": left}
         shown = (f"{title}: {', '.join(names) or 'none'}" for title, names in parts.items())
         return f"{super().text()}\nheads {'; '.join(shown)}"
 
@@ -119,8 +124,13 @@ def _with_ready_heads(
         with torch.no_grad():
             for name, row in rows.items():
                 _head_of(network, schema.index(name))[0].copy_(weight[row])
+    loaded, left, new = report
+    if rows:
+        loaded, left = (*loaded, READY_WEIGHT), tuple(n for n in left if n != READY_WEIGHT)
     return ContinuedReport(
-        *report,
+        loaded,
+        left,
+        new,
         tuple(rows),
         tuple(n for n in schema.names if n not in rows),
         tuple(n for i, n in enumerate(ready.names) if i not in rows.values()),
