@@ -28,7 +28,6 @@ from sspl.data.transforms import plain_view
 from sspl.device import pick_device
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.io.files import write_json
-from sspl.io.weight_headers import checked_metadata, stated_metadata
 from sspl.metrics.attributes import all_figures, means, positive_rates
 from sspl.models.feature_cache import compute_features
 from sspl.models.scoring import face_logits
@@ -44,9 +43,10 @@ from sspl.training.feature_source import load_source
 from sspl.training.inheriting import finetune_settings
 from sspl.training.linear_heads import LabelledFeatures
 from sspl.training.partition import partition
+from sspl.training.ready_heads import ready_heads_of
 from sspl.training.run_canvases import canvases_of
 from sspl.training.stage_settings import FinetuneSettings
-from sspl.training.starts import PretrainedMetadata, weights_file
+from sspl.training.starts import weights_file
 
 ENOUGH: Final = 512
 """Faces that features are standardised over."""
@@ -85,8 +85,7 @@ def heads_alone(run: Path, data: dict[str, Any]) -> dict[str, float] | None:
     They are judged on the attributes that they are for. Features are standardised over training
     faces whose labels are not looked at.
     """
-    file = weights_file(run)
-    ready = checked_metadata(PretrainedMetadata, stated_metadata(file), file).heads
+    ready = ready_heads_of(run)
     if ready is None:
         return None
     given = {"pretrained": str(run), "data": data, "labels": {"count": 2}}

@@ -23,7 +23,7 @@ from sspl.io.runs import versions
 from sspl.io.weights import load_tensors, save_tensors
 from sspl.settings import build, merge
 from sspl.training.pretrain import pretrain
-from sspl.training.ready_heads import add_ready_heads, has_ready_heads
+from sspl.training.ready_heads import add_ready_heads, ready_heads_of
 from sspl.training.stage_settings import PretrainSettings, preset
 from sspl.weights import BUILT_IN_FILE
 
@@ -47,7 +47,7 @@ def learn(faces: Path, run: Path, recipe: dict[str, Any]) -> None:
 
 def head(faces: Path, run: Path) -> None:
     """Fit heads for the attributes of the drawn faces, unless the run has them."""
-    if not has_ready_heads(run):
+    if ready_heads_of(run) is None:
         data = parse_data_spec(f"celeba:{faces}")
         found = data.open()
         add_ready_heads(run, found, data.box_of(found), torch.device("cpu"))

@@ -15,7 +15,7 @@ CROP: Final = "celeba"
 PER_SECOND: Final = {
     "faces": 10.0, "masks": 8.0, "stage1": 150.0, "stage2": 150.0, "drawn": 25.0, "heads": 100.0,
 }  # fmt: skip
-"""Pictures a second on two cores (docs/scale.md), by which the plan reckons."""
+"""Pictures a second on two cores, by which the plan reckons; docs/scale.md has the first four."""
 
 ENOUGH_FACES: Final = 1000
 FEWEST_EPOCHS, MOST_EPOCHS = 10, 60

@@ -41,7 +41,7 @@ from sspl.settings import build, dump_yaml, merge
 from sspl.training.finetune import finetune
 from sspl.training.inheriting import finetune_settings
 from sspl.training.pretrain import pretrain
-from sspl.training.ready_heads import add_ready_heads, has_ready_heads
+from sspl.training.ready_heads import add_ready_heads, ready_heads_of
 from sspl.training.stage_settings import PretrainSettings, RuntimeSettings, preset
 
 LEARN_FILE: Final = "learn.yaml"
@@ -227,7 +227,7 @@ def _stage_1(settings: LearnSettings, out: Path, crops: Path, faces: int, steps:
         _say(steps, "stage 1")
         content = merge(preset("small", "pretrain"), given)
         pretrain(build(PretrainSettings, content), run, resume=(run / SETTINGS_FILE).is_file())
-    if not has_ready_heads(run):
+    if ready_heads_of(run) is None:
         drawn = out / "drawn"
         _say(steps, "draw faces")
         write_synthetic(drawn, DRAWN, DRAWN_SEED, DRAWN_SIZE, "photo")

@@ -26,7 +26,7 @@ from sspl.models.feature_cache import compute_features, extractor_features
 from sspl.training.feature_settings import LinearSettings
 from sspl.training.feature_source import load_source
 from sspl.training.linear_heads import Features, LabelledFeatures, fit_linear, standardisation
-from sspl.training.starts import READY_WEIGHT, PretrainedMetadata, ReadyHeads
+from sspl.training.starts import READY_WEIGHT, PretrainedMetadata, ReadyHeads, weights_file
 
 STRENGTH: Final = 4.0
 """Weight of half the squared norm of the heads, so strong that they fit photographs too."""
@@ -76,11 +76,10 @@ def add_ready_heads(
     return ready
 
 
-def has_ready_heads(run: Path) -> bool:
-    """Tell whether the weights of a run of stage 1 bring heads along."""
-    file = run / PRETRAINED_FILE
-    known = checked_metadata(PretrainedMetadata, stated_metadata(file), file)
-    return known.heads is not None
+def ready_heads_of(run: Path) -> ReadyHeads | None:
+    """Return what heads the weights of stage 1 bring along, if any; no weights are read."""
+    file = weights_file(run)
+    return checked_metadata(PretrainedMetadata, stated_metadata(file), file).heads
 
 
 def ready_weight(features: Features, labels: Labels, strength: float) -> Tensor:
