@@ -180,6 +180,18 @@ def test_averages_begin_at_those_of_the_faces(pretrained: tuple[Path, Path]) -> 
         assert torch.equal(buffer, others[name]), name
 
 
+def test_averages_that_were_learnt_stay(pretrained: tuple[Path, Path]) -> None:
+    network = network_for(pretrained[0], NAMES)
+    pooling = network.pooling
+    assert isinstance(pooling, RegionPooling)
+    views = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    network.train()(views)
+    learnt = {n: b.clone() for n, b in pooling.norm.named_buffers()}
+    settle_scales(network, [views])
+    for name, buffer in pooling.norm.named_buffers():
+        assert torch.equal(buffer, learnt[name]), name
+
+
 def test_a_start_with_heads_tells_attributes_apart_before_any_step(
     pretrained: tuple[Path, Path],
 ) -> None:

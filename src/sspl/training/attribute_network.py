@@ -94,11 +94,11 @@ def settle_scales(network: AnyAttributeNetwork, views: Iterable[Tensor]) -> None
     """Let the pooled features' averages begin at those of `views` float (n, 3, h, w).
 
     A few labels are a few steps, after which averages that begin at 0 and 1 are still far off, and
-    heads that bring their weights along mean something from the start. The network is left in
-    evaluation mode.
+    heads that bring their weights along mean something from the start. Averages that have been
+    learnt already, as a fine-tuned model's, stay. The network is left in evaluation mode.
     """
     pooling = network.pooling
-    if not isinstance(pooling, RegionPooling):
+    if not isinstance(pooling, RegionPooling) or pooling.norm.num_batches_tracked:
         return
     network.eval()
     maps = (network.backbone(view) for view in views)
