@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import sspl
 from processes import in_processes
+from shared import TINIER
 from sspl.cli import main as command_line
 from sspl.data.synthetic import write_synthetic
 from sspl.distributed.dropout import drop_by_face
@@ -34,7 +35,9 @@ from sspl.models.backbones.base import Backbone
 from sspl.models.network_settings import BackboneSettings
 from sspl.settings import build
 from sspl.training.consistency import seen_rows
+from sspl.training.distillation import taught_sources, taught_targets
 from sspl.training.finetune import finetune
+from sspl.training.partition import partition
 from sspl.training.pretrain import pretrain
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings, preset
 
@@ -319,6 +322,25 @@ def test_two_processes_finetune_as_one_does(faces: Path, tmp_path: Path) -> None
     for expected, row in zip(*logs, strict=True):
         for name in ("loss", "consistency_loss", "val/accuracy"):
             assert float(row[name]) == pytest.approx(float(expected[name]), abs=2e-3), name
+
+
+def test_a_teacher_tells_two_processes_what_it_tells_one(faces: Path, tmp_path: Path) -> None:
+    """Each asks about a part of the faces."""
+    given = preset("demo", "finetune") | {"data": {"format": "celeba", "root": str(faces)}}
+    common = (*TINIER, "labels.count=9", "optim.epochs=1", "head.pooling=average")
+    finetune(build(FinetuneSettings, given, common), tmp_path / "teacher")
+    taught = build(
+        FinetuneSettings, given, (*common, f"distillation.teachers=[{tmp_path / 'teacher'}]")
+    )
+
+    def targets() -> list[list[float]]:
+        parts = partition(taught)
+        found = taught_targets(taught, parts, taught_sources(taught, parts), tmp_path / "kept")
+        return [[round(float(x), 5) for x in row] for row in found]
+
+    one, other = in_processes(2, targets, tmp_path / "results")
+    assert one == other == targets()
+    assert len(one) > 9
 
 
 def test_dropout_depends_neither_on_processes_nor_on_parts_of_a_step(

@@ -24,7 +24,7 @@ from sspl.errors import SettingsError, SsplError
 from sspl.evaluation.predictions import Predictions, load_predictions
 from sspl.io.locks import is_locked, locked
 from sspl.io.weights import save_tensors
-from sspl.settings import build, merge
+from sspl.settings import build, merge, read_settings
 from sspl.study import runner as study_run
 from sspl.study.cells import Cell, cell_folder, list_cells, plan, read_json
 from sspl.study.provenance import code_hash, machine
@@ -673,3 +673,61 @@ def test_the_command_from_end_to_end(tmp_path: Path) -> None:
     planned = sspl("benchmark", "--config", config, "--out", out, "--dry-run").output
     assert planned.count("done") == 7
     assert planned.count("failed") == 1
+
+
+TAUGHT: dict[str, Any] = {
+    "methods": {"taught": {"teacher": "scratch", "finetune": {"head_lr": 0.5}, "minutes": 9}},
+    "sections": [{"methods": ["taught"], "labels": [12], "subsets": [1]}],
+}
+
+
+def test_a_taught_cell_is_another_when_its_teacher_is() -> None:
+    each = plan(settings(**TAUGHT), Cell("taught", "finetune", 12, 1))
+    assert each.teacher is not None
+    assert each.teacher.finetune == plan(settings(), Cell("scratch", "finetune", 12, 1)).finetune
+    assert (each.minutes, each.teacher.minutes) == (9, settings().minutes.finetune)
+    untaught = settings(methods={"taught": {"finetune": {"head_lr": 0.5}}})
+    other = settings(**merge(TAUGHT, {"methods": {"scratch": {"finetune": {"ema": 0.9}}}}))
+    hashes = {hash_of(study, "taught") for study in (settings(**TAUGHT), untaught, other)}
+    assert len(hashes) == 3
+
+
+def test_a_taught_cell_fine_tunes_its_teacher_on_the_same_faces_first(tmp_path: Path) -> None:
+    study = Study(settings(**TAUGHT, keep_models=False), tmp_path)
+    assert study.run(list_cells(study.settings)) == {}
+    folder = cell_folder(tmp_path, Cell("taught", "finetune", 12, 1))
+    labelled = [(folder / run / "labelled.txt").read_text() for run in ("teacher", "run")]
+    assert labelled[0] == labelled[1]
+    for run in ("teacher", "run"):
+        assert not list((folder / run).glob("*.safetensors"))
+    asked = read_settings(folder / "run" / "settings.yaml")["distillation"]["teachers"]
+    assert asked == [str(folder / "teacher")]
+    result = read_json(folder / "result.json")
+    assert result is not None
+    assert result["train_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("methods", "protocol", "said"),
+    [
+        ({"taught": {"teacher": "nobody"}}, "finetune", "'nobody' is no method that is fine-tuned"),
+        ({"taught": {"teacher": "hog"}}, "finetune", "those are scratch, sspl, sspl-slow"),
+        (
+            {"taught": {"teacher": "more"}, "more": {"teacher": "scratch"}},
+            "finetune",
+            "without a teacher",
+        ),
+        ({"taught": {"teacher": "scratch"}}, "linear", "taught has a teacher"),
+        (
+            {"taught": {"teacher": "scratch", "features": {"kind": "hog"}}},
+            "linear",
+            "teacher needs a network to teach",
+        ),
+    ],
+)
+def test_who_cannot_be_a_teacher_is_refused(
+    methods: dict[str, Any], protocol: str, said: str
+) -> None:
+    section = {"methods": ["taught"], "labels": [12], "subsets": [0], "protocols": [protocol]}
+    with pytest.raises(SettingsError, match=said):
+        settings(methods=methods, sections=[section])

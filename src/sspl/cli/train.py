@@ -146,6 +146,19 @@ def _alone() -> bool:
     "which is also meant without --from: the package's own weights, learnt from drawn faces.",
 )
 @click.option("--out", type=folder_out, required=True, help="Run folder to make.")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Fine-tuned run or model whose answers stand in for labels of further faces; repeatable.",
+)
+@click.option(
+    "--unlabelled",
+    "unlabelled",
+    multiple=True,
+    help="FORMAT:PATH[,crop=celeba] of further faces to ask the teachers about; repeatable.",
+)
 @click.option("--labels", type=at_least(1), help="How many labelled faces to use.")
 @click.option(
     "--fraction", type=Finite(0, 1, min_open=True), help="Which share of the training faces to use."
@@ -162,6 +175,8 @@ def finetune(
     spec: str | None,
     source: str | None,
     out: Path,
+    teachers: tuple[Path, ...],
+    unlabelled: tuple[str, ...],
     labels: int | None,
     fraction: float | None,
     subset_seed: int | None,
@@ -196,6 +211,10 @@ def finetune(
             given["seed"] = seed
         if spec is not None:
             given["data"] = parse_data_spec(spec).absolute().model_dump(exclude_unset=True)
+        more = [parse_data_spec(s).absolute().model_dump(exclude_unset=True) for s in unlabelled]
+        asked = {"teachers": [str(t.absolute()) for t in teachers], "data": more}
+        if distillation := {k: v for k, v in asked.items() if v}:
+            given["distillation"] = distillation
         above = gather(settings_file, given, backbone)
         if run is not None:
             before = read_settings(run / SETTINGS_FILE)

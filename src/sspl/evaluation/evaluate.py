@@ -119,7 +119,7 @@ def labelled_probabilities(
     )
     device = pick_device(runtime.device)
     if kept is not None and frozen_part(model.network) is not None:
-        logits = kept_logits(model, faces, canvases, device, runtime.precision, kept)
+        logits = kept_logits(model, faces, model.box, canvases, device, runtime.precision, kept)
         return faces.labels[:, columns], model.probabilities(logits)
     found = face_probabilities(model, canvases, device, runtime.precision, title="evaluate")
     return faces.labels[:, columns], found

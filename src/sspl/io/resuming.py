@@ -26,7 +26,9 @@ PLACES: Final = (
     "data*.root", "data*.images", "data*.masks", "data*.schema_file", "data*.split_file",
     "pretrained", "backbone_weights", "features*.path", "consistency.data*.root",
     "consistency.data*.images", "consistency.data*.masks", "consistency.data*.schema_file",
-    "consistency.data*.split_file",
+    "consistency.data*.split_file", "distillation.teachers*", "distillation.data*.root",
+    "distillation.data*.images", "distillation.data*.masks", "distillation.data*.schema_file",
+    "distillation.data*.split_file",
 )  # fmt: skip
 """Where inputs lie, which may have moved: the inputs themselves are compared."""
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sspl.data.canvases import Canvases, ahead
+from sspl.data.images import Box
 from sspl.data.records import FaceSet
 from sspl.data.transforms import plain_view
 from sspl.device import autocast
@@ -104,6 +105,7 @@ def face_probabilities(
 def kept_logits(
     model: AttributeModel,
     faces: FaceSet,
+    box: Box,
     canvases: Canvases,
     device: torch.device,
     precision: Precision,
@@ -111,13 +113,13 @@ def kept_logits(
 ) -> NDArray[np.float32]:
     """Return `face_logits` of a model with frozen networks, whose features the folder `kept` keeps.
 
-    `canvases` are those of the `faces`.
+    `canvases` are those of the `faces`, which `box` was cut out of.
     """
     network = model.network.to(device)
     frozen = frozen_part(network)
     assert frozen is not None
     features = [
-        face_features(e, faces, model.box, model.canvas, model.flip_average, device, kept)
+        face_features(e, faces, box, model.canvas, model.flip_average, device, kept)
         for e in frozen.parts()
     ]
     # Heads are linear: the mean of two logits is the logit of the mean feature.

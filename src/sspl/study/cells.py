@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -86,6 +86,7 @@ class StudyPlan:
         settings_hash: tells apart cells that ran with other settings.
         minutes: budget of the cell.
         stage1_minutes: budget of its stage 1.
+        teacher: what is fine-tuned first and teaches it, or None.
     """
 
     cell: Cell
@@ -98,6 +99,7 @@ class StudyPlan:
     settings_hash: str
     minutes: float
     stage1_minutes: float
+    teacher: "StudyPlan | None" = None
 
 
 def list_cells(
@@ -165,6 +167,7 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
         {"labels": _labels(cell, count)},
     )
     unlabelled = unlabelled_of(study, method)
+    teacher = plan(study, replace(cell, method=method.teacher)) if method.teacher else None
     stage1 = {"pretrain": _dump(pretrain), "unlabelled": unlabelled}
     identity = {
         "protocol": cell.protocol,
@@ -172,11 +175,14 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
         "stage1": stage1 if pretrain else _of_start(own.start),
         "finetune": _stage2_dump(finetune),
         "features": [_by_content(_dumped(f)) for f in own.features] or None,
+        **({} if teacher is None else {"teacher": teacher.settings_hash}),
         "probe": None if cell.protocol == "finetune" else _dump(getattr(study, cell.protocol)),
     }
     minutes = getattr(study.minutes, cell.protocol)
     if cell.protocol == "finetune" and count is not None and count.minutes is not None:
         minutes = count.minutes
+    if teacher is not None and method.minutes is not None:
+        minutes = method.minutes
     return StudyPlan(
         cell,
         method,
@@ -188,6 +194,7 @@ def plan(study: StudySettings, cell: Cell) -> StudyPlan:
         _hash(identity),
         minutes,
         method.minutes or study.minutes.pretrain,
+        teacher,
     )
 
 

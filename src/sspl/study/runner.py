@@ -37,7 +37,7 @@ from sspl.study.cells import (
 from sspl.study.probe_settings import KNNSettings
 from sspl.study.results import cell_result, write_results
 from sspl.study.study_settings import StudySettings, open_spec
-from sspl.study.work import finetuned, probed, remove_state
+from sspl.study.work import Judged, clear, finetuned, learn, probed, remove_state, taught_by
 from sspl.training.feature_settings import LinearSettings
 from sspl.training.pretrain import pretrain
 from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
@@ -45,6 +45,7 @@ from sspl.training.stage_settings import FinetuneSettings, RuntimeSettings
 POLL_SECONDS: Final = 2.0
 STUDY_FILE: Final = "study.yaml"
 SECONDS_FILE: Final = "seconds.json"
+TEACHER_FOLDER: Final = "teacher"
 
 log = logging.getLogger(__name__)
 
@@ -181,8 +182,9 @@ class Study:
             if (before := self.ended(folder)) is not None:
                 return before
             try:
-                if each.pretrain is not None and not self.pretrained(each):
-                    return Attempt.BUSY
+                for needed in filter(None, (each, each.teacher)):
+                    if needed.pretrain is not None and not self.pretrained(needed):
+                        return Attempt.BUSY
                 self._run_cell(each, folder)
             except Exception as error:  # one wrong cell must not end a night's work
                 self._record_failure(folder, error)
@@ -246,11 +248,7 @@ class Study:
     def _run_cell(self, each: StudyPlan, folder: Path) -> None:
         log.info("%s", each.cell.name)
         settings = self._stage2(each)
-        found = (
-            finetuned(settings, folder / "run", self.settings.keep_models)
-            if each.cell.protocol == "finetune"
-            else probed(settings, each.features, self._probe(each))
-        )
+        found = self._judged(each, settings, folder)
         figures = {
             split: describe(p, judge(p, found.rates), resamples=0)
             for split, p in found.predictions.items()
@@ -263,6 +261,21 @@ class Study:
         write_results(self.out)
         if found.seconds is not None:
             self._report_overrun(each.cell.name, found.seconds, each.minutes)
+
+    def _judged(self, each: StudyPlan, settings: FinetuneSettings, folder: Path) -> Judged:
+        """Return what a cell's model says, its teacher, if any, fine-tuned before it."""
+        run, keep = folder / "run", self.settings.keep_models
+        if each.cell.protocol != "finetune":
+            return probed(settings, each.features, self._probe(each))
+        if each.teacher is None:
+            return finetuned(settings, run, keep)
+        teacher = folder / TEACHER_FOLDER
+        before = learn(self._stage2(each.teacher), teacher)
+        found = finetuned(taught_by(settings, teacher), run, keep)
+        clear(teacher, keep)
+        if before is None or found.seconds is None:
+            return replace(found, seconds=None)
+        return replace(found, seconds=before + found.seconds)
 
     def _probe(self, each: StudyPlan) -> LinearSettings | KNNSettings:
         return self.settings.linear if each.cell.protocol == "linear" else self.settings.knn

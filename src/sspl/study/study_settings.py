@@ -30,7 +30,8 @@ class MethodSettings(Settings):
     `start` names weights that are there already, in the place of a stage 1 of its own. `pretrain`
     and `finetune` are settings of the two stages, laid over those of the study; without `pretrain`
     there is no stage 1. `features` takes the place of the backbone. `minutes` is the budget of
-    stage 1, where it is not that of the study, as `unlabelled` are its faces. `${NAME}` stands for
+    stage 1, or of a cell with a teacher, where it is not that of the study; `unlabelled` are the
+    faces of stage 1. `${NAME}` stands for
     an environment variable, asked for when the method has cells to run.
     """
 
@@ -48,8 +49,15 @@ class MethodSettings(Settings):
         description="networks from outside, side by side in the place of the backbone: "
         "PATH[,key=value...], or settings",
     )
+    teacher: str | None = Field(
+        None,
+        description="method of the study that is fine-tuned first, in each cell, and whose answers "
+        "stand in for the labels of the other training faces",
+    )
     minutes: float | None = Field(
-        None, gt=0, description="budget of stage 1, where it is not that of the study"
+        None,
+        gt=0,
+        description="budget of stage 1, or of a cell with a teacher, where it is not the study's",
     )
     unlabelled: tuple[str, ...] = Field(
         (), description="faces of stage 1 where they, or their masks, are not those of the study"
@@ -68,6 +76,8 @@ class MethodSettings(Settings):
             raise ValueError(
                 "features come from outside the backbone: give no pretrain or finetune"
             )
+        if self.features and self.teacher is not None:
+            raise ValueError("teacher needs a network to teach: give no features")
         if len(self.features) > 1 and any(isinstance(f, HogSettings) for f in self.features):
             raise ValueError("features of kind hog stand alone, without networks beside them")
         return self
@@ -178,19 +188,38 @@ class StudySettings(Settings):
         for name in self.methods:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"methods: '{name}' must be letters, digits and . _ + - alone")
+        for name, method in self.methods.items():
+            self._require_teacher(name, method.teacher)
         for number, section in enumerate(self.sections):
-            for method in section.methods:
-                if method not in self.methods:
+            for name in section.methods:
+                if name not in self.methods:
                     raise ValueError(
-                        f"sections.{number}.methods: no method is called '{method}'; "
+                        f"sections.{number}.methods: no method is called '{name}'; "
                         f"there are {', '.join(self.methods)}"
                     )
-                if self.methods[method].features and "finetune" in section.protocols:
+                method = self.methods[name]
+                if method.teacher is not None and set(section.protocols) != {"finetune"}:
                     raise ValueError(
-                        f"sections.{number}: {method} has features from outside the backbone, "
+                        f"sections.{number}: {name} has a teacher, which fine-tuning alone asks; "
+                        "use the protocol finetune"
+                    )
+                if method.features and "finetune" in section.protocols:
+                    raise ValueError(
+                        f"sections.{number}: {name} has features from outside the backbone, "
                         "which cannot be fine-tuned; use the protocols linear and knn"
                     )
         return self
+
+    def _require_teacher(self, name: str, teacher: str | None) -> None:
+        if teacher is None:
+            return
+        found = self.methods.get(teacher)
+        if found is None or found.features or found.teacher is not None:
+            able = [n for n, m in self.methods.items() if not m.features and m.teacher is None]
+            raise ValueError(
+                f"methods.{name}.teacher: '{teacher}' is no method that is fine-tuned without a "
+                f"teacher; those are {', '.join(able)}"
+            )
 
 
 def load_study(

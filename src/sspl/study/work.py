@@ -51,21 +51,37 @@ class Judged:
 
 def finetuned(settings: FinetuneSettings, run: Path, keep_model: bool) -> Judged:
     """Fine-tune into the run folder `run`, going on where it was interrupted."""
-    resumed, begun = (run / SETTINGS_FILE).exists(), time.monotonic()
-    if not finished(run):
-        finetune(settings, run, resume=resumed)
-    seconds = None if resumed else time.monotonic() - begun
+    seconds = learn(settings, run)
     parts, model = partition(settings), load_model(run)
     judged = {"val": parts.val} if len(parts.val) else {}
     predictions = {
         split: predict_labelled(model, faces, settings.runtime, kept=settings.kept_features)
         for split, faces in (judged | {"test": _test(settings)}).items()
     }
+    clear(run, keep_model)
+    details = {"labelled": len(parts.train), "validation": len(parts.val)}
+    return Judged(predictions, model.training_rates, seconds, details)
+
+
+def learn(settings: FinetuneSettings, run: Path) -> float | None:
+    """Fine-tune as `finetuned`; return the seconds, None when it was interrupted in between."""
+    resumed, begun = (run / SETTINGS_FILE).exists(), time.monotonic()
+    if not finished(run):
+        finetune(settings, run, resume=resumed)
+    return None if resumed else time.monotonic() - begun
+
+
+def taught_by(settings: FinetuneSettings, teacher: Path) -> FinetuneSettings:
+    """Return settings of stage 2 with a model to ask about faces without labels."""
+    asked = settings.distillation.model_copy(update={"teachers": (teacher.absolute(),)})
+    return settings.model_copy(update={"distillation": asked})
+
+
+def clear(run: Path, keep_model: bool) -> None:
+    """Remove of a run that is done with what nobody will read again."""
     remove_state(run)
     if not keep_model:
         (run / MODEL_FILE).unlink(missing_ok=True)
-    details = {"labelled": len(parts.train), "validation": len(parts.val)}
-    return Judged(predictions, model.training_rates, seconds, details)
 
 
 def remove_state(run: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from sspl.data.canvases import CanvasBatch, Canvases, ahead
 from sspl.data.inputs import require_same_inputs
@@ -47,9 +47,10 @@ from sspl.training.attribute_network import (
     started_network,
 )
 from sspl.training.consistency import UnlabelledFaces, consistency_loss, seen_rows
+from sspl.training.distillation import taught_sources, taught_targets
 from sspl.training.face_sources import unlabelled_sources
 from sspl.training.finished import finished_model
-from sspl.training.frozen_heads import HeadsBeside
+from sspl.training.frozen_heads import HeadsBeside, kept_folder
 from sspl.training.loop import Epoch, LogRow, Loop, Losses, Place, Stage, begin, placed
 from sspl.training.losses import attribute_loss
 from sspl.training.partition import Partition, partition
@@ -80,7 +81,6 @@ class Finetuning(Stage[CanvasBatch]):
         self.scaler = loss_scaler(self.device, precision)
         self.selection = selection(settings, self.parts)
         self.rates = positive_rates(self.parts.train.labels)
-        self.labels = torch.from_numpy(self.parts.train.labels)
         bias = log_odds(self.rates)
         self.log_odds = bias.to(self.device)
         self.network, self.transferred = started_network(settings, self.parts.train.schema, bias)
@@ -97,7 +97,7 @@ class Finetuning(Stage[CanvasBatch]):
     def open(self, out: Path, resume: bool) -> None:
         """Read the faces; make the run folder, or go on in it."""
         settings, optim = self.settings, self.optim
-        self.train = self.labelled(self.parts.train, settings.canvas)
+        self.train, self.labels = self._learnt(out)
         self._settle()
         self.unlabelled = self._unlabelled() if settings.consistency.weight else None
         micro_batches_of(optim.batch_size, len(self.train), optim.accumulate)
@@ -115,6 +115,18 @@ class Finetuning(Stage[CanvasBatch]):
             self.heads = HeadsBeside(settings, self.parts, self.selection.figure, out)
         self.val = self.labelled(self.parts.val, self.canvas)
 
+    def _learnt(self, out: Path) -> tuple[Canvases, Tensor]:
+        """Return canvases and labels of the labelled faces, and then of those with teachers."""
+        settings, train = self.settings, self.parts.train
+        if not settings.distillation.teachers:
+            return self.labelled(train, settings.canvas), torch.from_numpy(train.labels)
+        sources = taught_sources(settings, self.parts)
+        targets = taught_targets(settings, self.parts, sources, kept_folder(settings, out))
+        log.info(
+            "%s faces beside the labelled ones have teachers.", f"{len(targets) - len(train):,}"
+        )
+        return canvases_of(sources, settings.canvas, None, settings), torch.from_numpy(targets)
+
     def _settle(self) -> None:
         """Let the averages of pooled features begin at those of some labelled faces.
 
@@ -122,7 +134,7 @@ class Finetuning(Stage[CanvasBatch]):
         """
         if self.settings.pretrained is None:
             return
-        faces, size = range(min(len(self.train), SETTLE_FACES)), self.settings.input_size
+        faces, size = range(min(len(self.parts.train), SETTLE_FACES)), self.settings.input_size
         some = self.train.batches(faces, self.optim.batch_size)
         settle_scales(self.network, (plain_view(sent(b.images, self.device), size) for b in some))
         if self.average is not None:

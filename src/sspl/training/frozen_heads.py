@@ -159,9 +159,14 @@ def frozen_features(
         settings.data.box_of(parts.train),
         settings.flip_average,
         settings.runtime.device,
-        settings.kept_features or out.parent / KEPT_FOLDER,
+        kept_folder(settings, out),
         least,
     )
+
+
+def kept_folder(settings: LabelledSettings, out: Path) -> Path:
+    """Return where computed features are kept that a run in `out` needs."""
+    return settings.kept_features or out.parent / KEPT_FOLDER
 
 
 def _milliseconds(

@@ -1,5 +1,6 @@
 """What the losses of both stages are made of, as settings."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -43,6 +44,19 @@ class LossSettings(Settings):
     margin: float = Field(0.05, ge=0, lt=1, description="asymmetric: negatives below it are free")
     adjustment: float = Field(1.0, ge=0, description="logit_adjusted: factor on the log-odds")
     belief: float = Field(0.9, gt=0, le=1, description="bootstrap: weight of the given label")
+
+
+class DistillationSettings(Settings):
+    """Learning what other models say of faces without labels.
+
+    Such faces are the training faces whose labels are not used, and `data`. An epoch then goes
+    through labelled and unlabelled faces alike, so that a few are enough.
+    """
+
+    teachers: tuple[Path, ...] = Field(
+        (), description="fine-tuned runs or models whose mean stands in for labels; none: no such"
+    )
+    data: tuple[DataSettings, ...] = Field((), description="more unlabelled faces")
 
 
 class ConsistencySettings(Settings):

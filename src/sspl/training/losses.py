@@ -15,7 +15,8 @@ from sspl.training.loss_settings import LossSettings
 def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy averaged over known labels.
 
-    `logits` float (n, a); `labels` int8 (n, a) of 1, 0 and `MISSING`. A missing label, MAAD's
+    `logits` float (n, a); `labels` (n, a) of 1, 0 and `MISSING`, or float with probabilities in
+    their place, as those of a teacher. A missing label, MAAD's
     "undefined" among them, has no part in the loss (docs/method.md#do-not-repeat-10). Without any
     known label the loss is 0.
 
@@ -24,8 +25,12 @@ def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
         >>> round(masked_bce(logits, labels).item(), 3)
         0.693
     """
-    losses = F.binary_cross_entropy_with_logits(logits, (labels == 1).float(), reduction="none")
+    losses = F.binary_cross_entropy_with_logits(logits, _truth(labels), reduction="none")
     return mean_over_known(losses, labels != MISSING)
+
+
+def _truth(labels: Tensor) -> Tensor:
+    return labels.clamp(min=0).float()
 
 
 def asymmetric_losses(logits: Tensor, truth: Tensor, settings: LossSettings) -> Tensor:
@@ -57,7 +62,7 @@ def attribute_loss(
 
     Args:
         logits: float (n, a).
-        labels: int8 (n, a) of 1, 0 and `MISSING`.
+        labels: (n, a) as in `masked_bce`.
         log_odds: float (a,), log-odds of each attribute's share among the labelled faces.
         settings: which loss.
         groups: places of the attributes that are averaged together; all at once unless given.
@@ -79,4 +84,4 @@ def attribute_loss(
     if settings.name == "logit_adjusted":
         return masked_bce(logits + settings.adjustment * log_odds, labels)
     losses = asymmetric_losses if settings.name == "asymmetric" else bootstrap_losses
-    return mean_over_known(losses(logits, (labels == 1).float(), settings), labels != MISSING)
+    return mean_over_known(losses(logits, _truth(labels), settings), labels != MISSING)

@@ -40,11 +40,17 @@ def finetune_inputs(settings: FinetuneSettings, parts: Partition) -> list[Entry]
         files = _weights(settings.pretrained)
         entries += [_of_weights(f"pretrained {file.name}", file) for file in files]
     entries += probe_inputs(settings, parts)
-    if settings.consistency.weight:
+    for number, teacher in enumerate(settings.distillation.teachers):
+        entries += [_of_weights(f"teacher {number} {f.name}", f) for f in _weights(teacher)]
+    unlabelled = {
+        "consistency.data": settings.consistency.data if settings.consistency.weight else None,
+        "distillation.data": settings.distillation.data if settings.distillation.teachers else None,
+    }
+    if any(data is not None for data in unlabelled.values()):
         entries += of_faces(parts.rest)
-        for number, source in enumerate(unlabelled_sources(settings.consistency.data, ("train",))):
-            more = of_faces(source.faces)
-            entries += [(f"consistency.data {number}: {n}", about) for n, about in more]
+    for what, data in unlabelled.items():
+        for number, source in enumerate(unlabelled_sources(data or (), ("train",))):
+            entries += [(f"{what} {number}: {n}", about) for n, about in of_faces(source.faces)]
     return entries
 
 

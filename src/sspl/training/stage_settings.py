@@ -34,7 +34,12 @@ from sspl.settings import Precision, Settings, build, merge, read_settings
 from sspl.tasks.built_in import BUILT_IN, TaskSettings
 from sspl.training.deciding import ThresholdRule
 from sspl.training.feature_settings import FeatureList, LinearSettings
-from sspl.training.loss_settings import AdversarialSettings, ConsistencySettings, LossSettings
+from sspl.training.loss_settings import (
+    AdversarialSettings,
+    ConsistencySettings,
+    DistillationSettings,
+    LossSettings,
+)
 
 PRESETS: Final = (
     "paper-sspl",
@@ -271,6 +276,7 @@ class FinetuneSettings(LabelledSettings):
     colour: ColourSettings = ColourSettings()
     loss: LossSettings = LossSettings()
     consistency: ConsistencySettings = ConsistencySettings()
+    distillation: DistillationSettings = DistillationSettings()
     ema: float = Field(
         0.0, ge=0, lt=1, description="decay of the averaged weights that are kept; 0: none"
     )
@@ -301,6 +307,8 @@ class FinetuneSettings(LabelledSettings):
     def _teacher(self) -> "FinetuneSettings":
         if self.consistency.weight and not self.ema:
             raise ValueError("consistency.weight needs a teacher: set ema, to 0.99 say")
+        if self.distillation.data and not self.distillation.teachers:
+            raise ValueError("distillation.data needs teachers to ask: add --teacher RUN")
         return self
 
     @model_validator(mode="after")

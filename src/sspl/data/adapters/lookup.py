@@ -36,7 +36,7 @@ class Found:
 def present(root: Path, names: Iterable[str]) -> set[str]:
     """Return those names that are files, listing each folder once (no stat per file)."""
     there: set[str] = set()
-    for folder in {posixpath.dirname(name) for name in names}:
+    for folder in set(map(_above, names)):
         there.update(posixpath.join(folder, e.name) for e in _listed(root / folder) if is_file(e))
     return there
 
@@ -44,7 +44,7 @@ def present(root: Path, names: Iterable[str]) -> set[str]:
 def not_present(root: Path, names: Iterable[str]) -> set[str]:
     """Return those names that are no files, listing each folder once; there may be millions."""
     absent = set(names)
-    for folder in {posixpath.dirname(name) for name in absent}:
+    for folder in set(map(_above, absent)):
         absent.difference_update(
             posixpath.join(folder, e.name) for e in _listed(root / folder) if is_file(e)
         )
@@ -75,12 +75,13 @@ def respelled(root: Path, absent: Collection[str], there: Collection[str]) -> di
         if exact is not None:
             result[name] = Found(exact, SIGNS)
     # Of millions of names hardly one may lie in a folder that is there.
-    spelled = ((name, variants.get(name, [name])[-1]) for name in absent if name not in result)
-    folders = _folders(root, {_folder_of(variants.get(name, [name])[-1]) for name in absent})
+    last = {name: found[-1] for name, found in variants.items()}
+    wanted = {folder: folded(folder) for folder in {_above(last.get(n, n)) for n in absent}}
+    folders = _folders(root, set(wanted.values()))
+    near = {folder for folder, same in wanted.items() if same in folders}
+    spelled = ((name, last.get(name, name)) for name in absent if name not in result)
     rest = {
-        name: (spelling, _key(spelling))
-        for name, spelling in spelled
-        if _folder_of(spelling) in folders
+        name: (spelling, _key(spelling)) for name, spelling in spelled if _above(spelling) in near
     }
     candidates = _pictures(root, folders, {key for _, key in rest.values()})
     for name, (spelling, key) in rest.items():
@@ -140,8 +141,13 @@ def _key(name: str) -> str:
     return folded(posixpath.splitext(name)[0] if _has_ending(name) else name)
 
 
+def _above(name: str) -> str:
+    """Return the folder of a clean name: `posixpath.dirname`, of millions of names."""
+    return name[: max(name.rfind("/"), 0)]
+
+
 def _folder_of(name: str) -> str:
-    return folded(posixpath.dirname(name))
+    return folded(_above(name))
 
 
 def _folders(root: Path, wanted: set[str]) -> dict[str, list[str]]:
