@@ -125,7 +125,15 @@ def test_stage_2_learns_them_all_and_says_so(
     caplog.set_level("INFO")
     sspl("finetune", "--preset", "demo", *options)
     rest = len(partition(settings_for(faces)).rest)
-    assert f"{rest + 7} faces beside the labelled ones have teachers." in caplog.text
+    said = f"(net) stood in for labels that were not known, those of {rest + 7} further faces"
+    assert said in caplog.text
+    sspl("model", "pack", tmp_path / "run", "--out", tmp_path / "packed")
+    sspl("model", "pack", tmp_path / "packed", "--out", tmp_path / "again-packed")
+    for folder in ("packed", "again-packed"):
+        assert said in (tmp_path / folder / "MODEL_CARD.md").read_text()
+    sspl("evaluate", tmp_path / "run", "--split", "test")
+    sspl("report", tmp_path / "run", "--out", tmp_path / "report.html")
+    assert said in (tmp_path / "report.html").read_text()
     # Another run of the same settings is asked for the same targets, in the same order.
     run = Finetuning(settings_for(faces, teachers[0]))
     run.open(tmp_path / "again", resume=False)

@@ -92,6 +92,7 @@ class RunMetadata:
         label_counts: attribute to its labelled faces that say `yes` and `no`; empty: not recorded.
         decided: what `sspl model decide` chose and on which faces; empty: nothing.
         extractors: of each frozen network what it is, its bytes and what a face costs.
+        taught: which models stood in for labels, as a sentence; empty: none.
         kept: sentences on which epoch was kept and why, and what its figures leave open.
     """
 
@@ -110,6 +111,7 @@ class RunMetadata:
     decided: Mapping[str, Any]
     kept: Sequence[str] = ()
     extractors: Sequence[Mapping[str, Any]] = ()
+    taught: str = ""
 
 
 def model_card(model: AttributeModel, metadata: RunMetadata) -> str:
@@ -207,6 +209,8 @@ def _training(metadata: RunMetadata) -> str:
             lines[-1] += f", and {metadata.validation:,} more to select on"
             lines[-1] += f" (by {metadata.selected_by})" if metadata.selected_by else ""
         lines[-1] += "."
+    if metadata.taught:
+        lines.append(f"- {metadata.taught}")
     labels = metadata.settings.get("labels", {})
     if labels.get("rule") == "seeded":
         lines.append(f"- The labelled faces were drawn with seed {labels['subset_seed']}.")

@@ -70,6 +70,7 @@ def _config(model: dict[str, Any], metadata: RunMetadata) -> dict[str, Any]:
         "versions": metadata.versions,
         "decided": dict(metadata.decided),
         "kept": list(metadata.kept),
+        **({"taught": metadata.taught} if metadata.taught else {}),
         **({"extractors": list(metadata.extractors)} if metadata.extractors else {}),
     }
 
@@ -92,6 +93,7 @@ def read_run(
         selected_by=metrics.get("selected_by"),
         best=metrics.get("best", {}),
         kept=_kept(metrics) or packed.get("kept", ()),
+        taught=metrics.get("taught", packed.get("taught", "")),
         extractors=metrics.get("extractors", packed.get("extractors", ())),
         settings=settings,
         pretraining=_pretraining(settings),

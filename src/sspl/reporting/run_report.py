@@ -205,6 +205,8 @@ def _stage_two_overview(
     if "head" in settings:
         overview.append(("Started from", _start_text(settings)))
         overview.append(("Pooling", str(settings["head"]["pooling"])))
+    if metrics.get("taught"):
+        overview.append(("Taught by", metrics["taught"]))
     overview += [("Reads", line) for line in extractor_lines(metrics.get("extractors", ()))]
     if metrics.get("kept"):
         overview.append(("Kept", metrics["kept"]))

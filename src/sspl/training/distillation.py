@@ -68,6 +68,16 @@ def taught_targets(
     return targets
 
 
+def taught_text(teachers: Sequence[Path], unlabelled: int) -> str:
+    """Say who stood in for labels, of how many faces without labels."""
+    names = ", ".join(teacher.resolve().name for teacher in teachers)
+    return (
+        f"Answers of other models ({names}) stood in for labels that were not known, those of "
+        f"{unlabelled:,} further faces among them; what they get wrong this model is likely to get "
+        "wrong, too."
+    )
+
+
 def mean_answer(answers: Sequence[Answers]) -> Answers:
     """Return the mean over those who know, float32 (faces, attributes); NaN is not knowing."""
     known = ~np.isnan(answers)

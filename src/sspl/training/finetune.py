@@ -47,7 +47,7 @@ from sspl.training.attribute_network import (
     started_network,
 )
 from sspl.training.consistency import UnlabelledFaces, consistency_loss, seen_rows
-from sspl.training.distillation import taught_sources, taught_targets
+from sspl.training.distillation import taught_sources, taught_targets, taught_text
 from sspl.training.face_sources import unlabelled_sources
 from sspl.training.finished import finished_model
 from sspl.training.frozen_heads import HeadsBeside, kept_folder
@@ -91,6 +91,7 @@ class Finetuning(Stage[CanvasBatch]):
         self.optimiser = make_optimiser(parameter_groups(self.network, settings), self.optim)
         self.engine: nn.Module = self.network
         self.one_answer: list[str] = []
+        self.taught = ""
         self.heads: HeadsBeside | None = None
         self._more: Iterator[CanvasBatch] = iter(())
 
@@ -108,6 +109,8 @@ class Finetuning(Stage[CanvasBatch]):
             extent = extent_of(optim, instead)
             start_run(out, self.kind, settings, settings.seed, resume, extent, inputs)
             log.info(self.transferred)
+            if self.taught:
+                log.info(self.taught)
             self._remark({"left_out": self.selection.left_out})
             save_subset(out / LABELLED_FILE, self.parts.train.names)
             save_subset(out / VALIDATION_FILE, self.parts.val.names)
@@ -122,9 +125,7 @@ class Finetuning(Stage[CanvasBatch]):
             return self.labelled(train, settings.canvas), torch.from_numpy(train.labels)
         sources = taught_sources(settings, self.parts)
         targets = taught_targets(settings, self.parts, sources, kept_folder(settings, out))
-        log.info(
-            "%s faces beside the labelled ones have teachers.", f"{len(targets) - len(train):,}"
-        )
+        self.taught = taught_text(settings.distillation.teachers, len(targets) - len(train))
         return canvases_of(sources, settings.canvas, None, settings), torch.from_numpy(targets)
 
     def _settle(self) -> None:
@@ -334,6 +335,7 @@ class Finetuning(Stage[CanvasBatch]):
             "kept": self.selection.text(rows, self.epochs),
             "one_answer": self.one_answer,
             "transfer": self.transferred,
+            **({"taught": self.taught} if self.taught else {}),
             **({} if self.heads is None else {"extractors": self.heads.costs}),
         }
 
