@@ -57,7 +57,8 @@ from sspl.training.stage_settings import FinetuneSettings, ProbeSettings, preset
 
 OURS = "sspl"
 FORMS = {"exported": "float32", "int8": "int8"}
-KINDS = {"scratch": OURS, "builtin": OURS, "builtin+faces": OURS, "sspl": OURS}
+STARTS = ("builtin", "builtin+faces")
+KINDS = dict.fromkeys(("scratch", "sspl", *STARTS, *(f"{s}+taught" for s in STARTS)), OURS)
 """Methods of studies that cost the same: the name of their network here."""
 
 BESIDE = "+peers"

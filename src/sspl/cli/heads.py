@@ -14,13 +14,11 @@ from sspl.cli.values import Finite, device_value, folder_in
 @click.option(
     "--strength",
     type=Finite(0, 1e6, min_open=True),
-    default=4.0,
-    show_default=True,
-    help="Weight of half the squared norm of the heads.",
+    help="Weight of half the squared norm of the heads; default: as in the package's own weights.",
 )
 @click.option("--device", type=device_value, default="auto", show_default=True)
 @json_option
-def heads(run: Path, spec: str, strength: float, device: str, as_json: bool) -> None:
+def heads(run: Path, spec: str, strength: float | None, device: str, as_json: bool) -> None:
     """Give RUN of stage 1 heads for the attributes of other faces, drawn ones above all.
 
     Stage 2 starts from the heads whose names it finds among its own attributes. The faces of
@@ -29,11 +27,13 @@ def heads(run: Path, spec: str, strength: float, device: str, as_json: bool) -> 
     from sspl.data.data_settings import parse_data_spec
     from sspl.device import pick_device
     from sspl.io.progress import counted
-    from sspl.training.ready_heads import add_ready_heads
+    from sspl.training.ready_heads import add_ready_heads, spread
 
     data = parse_data_spec(spec)
     faces = data.open()
-    ready = add_ready_heads(run, faces, data.box_of(faces), pick_device(device), strength)
-    learnt, seen = counted(len(ready.names), "head"), counted(len(faces), "face")
+    some = spread(faces)
+    how = {} if strength is None else {"strength": strength}
+    ready = add_ready_heads(run, some, data.box_of(faces), pick_device(device), **how)
+    learnt, seen = counted(len(ready.names), "head"), counted(len(some), "face")
     text = f"{run} has {learnt} from {seen}: {', '.join(ready.names)}."
-    say(text, {"attributes": list(ready.names), "faces": len(faces)}, as_json)
+    say(text, {"attributes": list(ready.names), "faces": len(some)}, as_json)

@@ -31,7 +31,6 @@ from sspl.training.starts import READY_WEIGHT, PretrainedMetadata, ReadyHeads, w
 STRENGTH: Final = 4.0
 """Weight of half the squared norm of the heads, so strong that they fit photographs too."""
 
-
 MOST_FACES: Final = 50_000
 """Faces that are looked at, spread over the set: more would fill the memory and say no more."""
 
@@ -60,7 +59,7 @@ def add_ready_heads(
             f"{faces.source}: no attribute has faces with a yes and faces with a no "
             "to learn a head from; give labelled faces."
         )
-    faces = faces.select(range(0, len(faces), math.ceil(len(faces) / MOST_FACES)))
+    faces = spread(faces)
     extractor = RunExtractor.of(network, run.name, canvas, source.input_size).to(device)
 
     def extract(canvases: NDArray[np.uint8]) -> Features:
@@ -74,6 +73,11 @@ def add_ready_heads(
     tensors[READY_WEIGHT] = ready_weight(features, labels, strength)
     save_tensors(run / PRETRAINED_FILE, tensors, metadata)
     return ready
+
+
+def spread(faces: FaceSet) -> FaceSet:
+    """Return the faces that are looked at: at most `MOST_FACES`, over all of the set."""
+    return faces.select(range(0, len(faces), math.ceil(len(faces) / MOST_FACES)))
 
 
 def ready_heads_of(run: Path) -> ReadyHeads | None:
