@@ -1,7 +1,7 @@
 """What the paper's protocol takes on GPUs, in GPU hours, and how many cores feed them.
 
     python benchmarks/scaling.py [--tflops 100] [--record benchmarks/results/gpu.json]
-        [--canvas-ms 1.5] [--mask-ms 13] [--measure] [KEY=VALUE]...
+        [--canvas-ms 1.4] [--mask-ms 13] [--measure] [KEY=VALUE]...
 
 torch counts the operations of each network; a step of training counts for three forward passes.
 All that follows is arithmetic with what a GPU reaches in training: what is assumed (`--tflops`), or
@@ -172,7 +172,7 @@ def seconds_a_face(run: Pretraining, steps: int) -> float:
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--tflops", type=float, default=100.0, show_default=True, help="Reached by a GPU.")
 @click.option("--record", type=click.Path(exists=True, path_type=Path), help="Measured ones.")
-@click.option("--canvas-ms", type=float, default=1.5, show_default=True, help="A face, one core.")
+@click.option("--canvas-ms", type=float, default=1.4, show_default=True, help="A face, one core.")
 @click.option("--mask-ms", type=float, default=13.0, show_default=True, help="A face, one core.")
 @click.option("--measure", is_flag=True, help="Also time steps here.")
 @click.option("--steps", type=click.IntRange(1), default=5, show_default=True)
