@@ -20,7 +20,7 @@ from sspl.cli.options import (
     say,
     settings_file,
 )
-from sspl.cli.values import Finite, at_least, folder_out, seed_value
+from sspl.cli.values import Finite, at_least, folder_in, folder_out, seed_value
 
 if TYPE_CHECKING:
     from sspl.data.records import FaceSource
@@ -150,7 +150,7 @@ def _alone() -> bool:
     "--teacher",
     "teachers",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True),
+    type=folder_in,
     help="Fine-tuned run or model whose answers stand in for labels of further faces; repeatable.",
 )
 @click.option(
