@@ -1,12 +1,14 @@
 """`sspl learn` on drawn faces: its steps, what they leave, and that a second call adds nothing."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 import sspl.learn.plan as planning
 import sspl.learn.steps as learning
+from graphs import write_graph
 from shared import open_faces, refused
 from shared import sspl as command
 from sspl.data.records import FaceSet
@@ -16,8 +18,9 @@ from sspl.faces.face import Face, Pixels
 from sspl.io.progress import spoken
 from sspl.learn.labels import read_labels, write_labels
 from sspl.learn.learn_settings import LearnSettings
-from sspl.learn.plan import plan, plan_text, stage_1_epochs
+from sspl.learn.plan import plan, plan_text, stage_1_epochs, taught_epochs
 from sspl.learn.steps import learn
+from sspl.models.bundle import load_model
 
 NAMES = ("Smiling", "Eyeglasses")
 PHOTOGRAPHS = 60
@@ -96,6 +99,42 @@ def test_many_faces_are_learnt_from_without_labels_and_heads_from_drawn_ones(
         "faces", "parser", "pretrain", "data", "heads", "finetune", "evaluate", "report", "model",
     ]  # fmt: skip
     assert any("heads kept: Smiling, Eyeglasses" in message for message in caplog.messages)
+
+
+def test_networks_of_others_teach_a_model_that_does_without_them(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    lines = (place / "labels.csv").read_text().splitlines()
+    few = tmp_path / "few.csv"
+    few.write_text("\n".join(lines[:41]))
+    graph = write_graph(tmp_path / "net.onnx", ["n", 3, 16, 16])
+    settings = LearnSettings(photographs=place / "photos", labels=few, features=(str(graph),))
+    overrides = ("optim.epochs=1",)
+    # Of 20 faces without labels there is nothing to learn that way: the networks stay.
+    learn(settings, tmp_path / "beside", OneFace(), overrides)
+    assert load_model(tmp_path / "beside" / "fine").network.metadata()["frozen"]
+    monkeypatch.setattr(planning, "ENOUGH_TAUGHT", 20)
+    out = tmp_path / "out"
+    found = learn(settings, out, OneFace(), overrides)
+    steps = (out / "steps.txt").read_text().splitlines()
+    assert [line.split()[1] for line in steps] == [
+        "faces", "finetune", "finetune", "evaluate", "report", "model",
+    ]  # fmt: skip
+    assert f"features=['{graph}']" in shlex.split(steps[1])
+    assert f"--teacher {out / 'teacher'}" in steps[2]
+    begins = [m for m in caplog.messages if m.startswith("Step ")][-5:]
+    assert "learn the teacher's answers of 20 other faces, 40 epochs" in begins[1]
+    asked, known = ((out / f"{n}.csv").read_text().splitlines() for n in ("unlabelled", "labels"))
+    assert len(asked) == 1 + 20
+    assert not set(asked[1:]) & {line.split(",")[0] for line in known}
+    assert found.splits == {"train": 32, "test": 8}
+    assert "(teacher) stood in for labels" in (out / "model" / "MODEL_CARD.md").read_text()
+    assert not load_model(out / "model").network.metadata().get("frozen")
+
+
+def test_a_taught_face_is_looked_at_as_often_as_time_allows() -> None:
+    assert [taught_epochs(faces) for faces in (100, 1000, 2000, 5400, 50_000)] == [40, 27, 13, 5, 5]
 
 
 def labelled(place: Path) -> FaceSet:

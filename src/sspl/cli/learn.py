@@ -35,6 +35,12 @@ from sspl.cli.values import Finite, file_in, folder_out, only_folder_in, seed_va
     show_default=True,
     help="What stage 1 on these faces may take.",
 )
+@click.option(
+    "--features",
+    multiple=True,
+    help="A network of others that knows faces, as in 'sspl probe': it helps to teach the model, "
+    "which does without it afterwards; repeatable.",
+)
 @click.option("--seed", type=seed_value, default=0, show_default=True)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and about how long.")
 @json_option
@@ -46,6 +52,7 @@ def learn(
     out: Path,
     test: float,
     minutes: float,
+    features: tuple[str, ...],
     seed: int,
     dry_run: bool,
     as_json: bool,
@@ -63,6 +70,7 @@ def learn(
     from sspl.learn.learn_settings import LearnSettings
     from sspl.learn.plan import plan, plan_text
     from sspl.settings import build
+    from sspl.training.feature_settings import feature_text, parse_features
 
     given = {
         "photographs": photos.absolute(),
@@ -70,6 +78,7 @@ def learn(
         "labels": labels.absolute() if labels else None,
         "test": test,
         "minutes": minutes,
+        "features": [feature_text(parse_features(text)) for text in features],
         "seed": seed,
     }
     settings = build(LearnSettings, given)

@@ -9,6 +9,7 @@ import numpy as np
 
 from sspl.data.adapters.columns import no_attribute
 from sspl.data.adapters.dialect import CsvTable
+from sspl.data.adapters.folder import read_folder
 from sspl.data.data_settings import DataSettings
 from sspl.data.person_splits import person_splits
 from sspl.data.records import IDENTITY, MISSING, FaceSet
@@ -86,6 +87,18 @@ def write_labels(
             f"{out}: was made of other labels or another --test; choose another --out."
         )
     return {split: splits.count(split) for split in dict.fromkeys(splits)}
+
+
+def write_unlabelled(crops: Path, labelled: Path, out: Path) -> int:
+    """Write the names of the crops that are not among the labelled ones; return how many.
+
+    `labelled` is the file that `write_labels` wrote: no face that the model is judged or chosen by
+    is among those that a teacher is asked about.
+    """
+    known = {row[0] for _, row in CsvTable(labelled)}
+    names = [name for name in read_folder(crops).names if name not in known]
+    write_csv(out, ["image"], [[name] for name in names])
+    return len(names)
 
 
 def _splits(faces: FaceSet, share: float, seed: int) -> list[str]:

@@ -18,6 +18,9 @@ class LearnSettings(Settings):
     )
     test: float = Field(0.2, gt=0, lt=0.9, description="share of the labelled faces held out")
     minutes: float = Field(15.0, gt=0, description="budget of stage 1 on the photographs' faces")
+    features: tuple[str, ...] = Field(
+        (), description="networks of others that know faces: PATH[,key=value...]"
+    )
     seed: int = Field(0, ge=0, description="of all that is by chance")
 
     @model_validator(mode="after")

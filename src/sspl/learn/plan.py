@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sspl.io.progress import spoken
 from sspl.learn.learn_settings import LearnSettings
@@ -14,6 +14,7 @@ CROP: Final = "celeba"
 
 PER_SECOND: Final = {
     "faces": 10.0, "masks": 8.0, "stage1": 150.0, "stage2": 150.0, "drawn": 25.0, "heads": 100.0,
+    "features": 20.0,
 }  # fmt: skip
 """Pictures a second on two cores, by which the plan reckons; docs/scale.md has the first four."""
 
@@ -22,6 +23,15 @@ FEWEST_EPOCHS, MOST_EPOCHS = 10, 60
 """Faces, and epochs over them, from which stage 1 on them is worth its time."""
 
 STAGE_2_EPOCHS: Final = 40
+
+ENOUGH_TAUGHT: Final = 200
+"""Faces without labels from which it is worth while to learn a teacher's answers."""
+
+TAUGHT: Final = "learn the teacher's answers"
+"""How the title of that step begins."""
+
+TAUGHT_LOOKS, FEWEST_TAUGHT_EPOCHS = 27_000, 5
+"""How many faces are then looked at in all, and the epochs that this takes at least."""
 
 DRAWN: Final = 3000
 DRAWN_SIZE: Final = 112
@@ -46,10 +56,20 @@ def stage_1_epochs(faces: int, minutes: float) -> int:
     return epochs if faces >= ENOUGH_FACES and epochs >= FEWEST_EPOCHS else 0
 
 
+def taught_epochs(faces: int) -> int:
+    """Return the epochs over so many labelled and taught faces."""
+    return max(FEWEST_TAUGHT_EPOCHS, min(STAGE_2_EPOCHS, TAUGHT_LOOKS // max(1, faces)))
+
+
+def taught_settings(faces: int) -> dict[str, Any]:
+    """Return what stage 2 does otherwise where it learns a teacher's answers of so many faces."""
+    return {"optim": {"epochs": taught_epochs(faces)}, "ema": 0.99, "evaluate_every": 1}
+
+
 def plan(settings: LearnSettings, out: Path, faces: int, labelled: int) -> list[Step]:
     """Return the steps for so many faces, of which so many are labelled."""
     epochs = stage_1_epochs(faces, settings.minutes)
-    crops, table, fine = out / "faces", out / "labels.csv", out / "fine"
+    crops, fine = out / "faces", out / "fine"
     rate, start = PER_SECOND, START
     steps = [
         Step(
@@ -92,19 +112,51 @@ def plan(settings: LearnSettings, out: Path, faces: int, labelled: int) -> list[
                 DRAWN / rate["heads"],
             ),
         ]  # fmt: skip
-    data = f"csv:{table},images={crops},crop={CROP}"
     return [
         *steps,
-        Step(
-            f"stage 2 on the labels, held out for the test: {settings.test:.0%}",
-            _command("finetune", "--data", data, "--from", start, "--seed", settings.seed,
-                     "--out", fine),
-            STAGE_2_EPOCHS * labelled / rate["stage2"],
-        ),
+        *_stage_2(settings, out, start, faces, labelled),
         Step("judge on the test faces", _command("evaluate", fine, "--split", "test"), 10.0),
         Step("write the report", _command("report", fine, "--out", out / "report.html"), 5.0),
         Step("pack the model", _command("model", "pack", fine, "--out", out / "model"), 1.0),
     ]  # fmt: skip
+
+
+def _stage_2(
+    settings: LearnSettings, out: Path, start: str, faces: int, labelled: int
+) -> list[Step]:
+    crops, fine, rate = out / "faces", out / "fine", PER_SECOND
+    data = f"csv:{out / 'labels.csv'},images={crops},crop={CROP}"
+    common = ("--data", data, "--from", start, "--seed", settings.seed)
+    title = f"stage 2 on the labels, held out for the test: {settings.test:.0%}"
+    seconds = STAGE_2_EPOCHS * labelled / rate["stage2"]
+    if not settings.features:
+        return [Step(title, _command("finetune", *common, "--out", fine), seconds)]
+    beside = f"features=[{','.join(map(repr, settings.features))}]"
+    given = (beside, "frozen_share=validation")
+    seconds += labelled / rate["features"]
+    others = faces - labelled
+    if others < ENOUGH_TAUGHT:
+        joined = _command("finetune", *common, "--out", fine, *given)
+        return [Step(f"{title}; the other networks stay beside", joined, seconds)]
+    teacher, more = out / "teacher", f"csv:{out / 'unlabelled.csv'},images={crops},crop={CROP}"
+    how = taught_settings(faces)
+    epochs = how["optim"]["epochs"]
+    words = (
+        f"optim.epochs={epochs}",
+        f"ema={how['ema']}",
+        f"evaluate_every={how['evaluate_every']}",
+    )
+    student = ("--teacher", teacher, "--unlabelled", more, "--out", fine, *words)
+    return [
+        Step(
+            f"{title}: a teacher", _command("finetune", *common, "--out", teacher, *given), seconds
+        ),
+        Step(
+            f"{TAUGHT} of {others:,} other faces, {epochs} epochs",
+            _command("finetune", *common, *student),
+            others / rate["features"] + epochs * faces / rate["stage2"],
+        ),
+    ]
 
 
 def learn_command(settings: LearnSettings, out: Path, overrides: tuple[str, ...] = ()) -> str:
@@ -115,6 +167,8 @@ def learn_command(settings: LearnSettings, out: Path, overrides: tuple[str, ...]
         if (value := getattr(settings, name)) != usual[name].default:
             given += [f"--{name}", value]
     asked = ["--attributes", ",".join(settings.attributes)] if settings.attributes else []
+    for text in settings.features:
+        given += ["--features", text]
     return _command("learn", settings.photographs, *asked, *given, "--out", out, *overrides)
 
 

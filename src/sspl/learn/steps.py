@@ -19,7 +19,7 @@ from sspl.io.files import write_text
 from sspl.io.locks import claimed
 from sspl.io.progress import counted, spoken
 from sspl.io.run_files import SETTINGS_FILE, finished
-from sspl.learn.labels import largest_faces, read_labels, write_labels
+from sspl.learn.labels import largest_faces, read_labels, write_labels, write_unlabelled
 from sspl.learn.learn_settings import LearnSettings
 from sspl.learn.plan import (
     CROP,
@@ -27,11 +27,13 @@ from sspl.learn.plan import (
     DRAWN_SEED,
     DRAWN_SIZE,
     START,
+    TAUGHT,
     Step,
     learn_command,
     plan,
     plan_text,
     stage_1_epochs,
+    taught_settings,
 )
 from sspl.models.model_metadata import CONFIG_FILE
 from sspl.parsing.commands import open_parser
@@ -128,10 +130,7 @@ def learn(
             "seed": settings.seed,
             "data": data.absolute().model_dump(exclude_unset=True),
         }
-        _say(steps, "stage 2")
-        if not finished(fine):
-            stage_2 = finetune_settings("small", given, overrides)
-            finetune(stage_2, fine, resume=(fine / SETTINGS_FILE).is_file())
+        _stage_2(settings, out, given, overrides, steps)
         _say(steps, "judge")
         found = evaluate(fine, data.open().split("test"), RuntimeSettings())
         write_evaluation(fine, "test", found)
@@ -235,6 +234,36 @@ def _stage_1(settings: LearnSettings, out: Path, crops: Path, faces: int, steps:
         known = DataSettings(format="celeba", root=drawn)
         add_ready_heads(run, known.open(), known.box(), pick_device("auto"))
     return str(run.absolute())
+
+
+def _stage_2(
+    settings: LearnSettings,
+    out: Path,
+    given: dict[str, Any],
+    overrides: tuple[str, ...],
+    steps: list[Step],
+) -> None:
+    """Fine-tune; where networks of others help and faces have no labels, a teacher before it."""
+    joined = {"features": list(settings.features), "frozen_share": "validation"}
+    _say(steps, "stage 2")
+    if not any(step.title.startswith(TAUGHT) for step in steps):
+        _finetune(out / "fine", given | (joined if settings.features else {}), overrides)
+        return
+    teacher, names = out / "teacher", out / "unlabelled.csv"
+    _finetune(teacher, given | joined, overrides)
+    _say(steps, TAUGHT)
+    crops, labelled = out / "faces", out / "labels.csv"
+    others = write_unlabelled(crops, labelled, names)
+    more = DataSettings(format="csv", root=names, images=crops, crop=CROP).absolute()
+    asked = {"teachers": [str(teacher.absolute())], "data": [more.model_dump(exclude_unset=True)]}
+    total = others + len(DataSettings(format="csv", root=labelled, images=crops).open())
+    _finetune(out / "fine", given | {"distillation": asked} | taught_settings(total), overrides)
+
+
+def _finetune(run: Path, given: dict[str, Any], overrides: tuple[str, ...]) -> None:
+    if not finished(run):
+        settings = finetune_settings("small", given, overrides)
+        finetune(settings, run, resume=(run / SETTINGS_FILE).is_file())
 
 
 def _percent(value: float | None) -> str:

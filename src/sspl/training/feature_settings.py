@@ -83,6 +83,17 @@ def parse_features(text: str) -> dict[str, Any]:
     return {"kind": kind, "path": absolute(path), **given}
 
 
+def feature_text(settings: Mapping[str, Any]) -> str:
+    """Return what `parse_features` takes, its path absolute.
+
+    Examples:
+        >>> feature_text(parse_features("/net.onnx,size=224"))
+        '/net.onnx,size=224'
+    """
+    options = [f"{key}={value}" for key, value in settings.items() if key not in ("kind", "path")]
+    return ",".join([str(settings["path"]), *options])
+
+
 def _is_there(path: str) -> bool:
     try:
         return Path(path).exists()
