@@ -177,6 +177,12 @@ def stage2_check(architecture: str, *more: str) -> Check:
     return check
 
 
+def taught_check(bench: Bench) -> None:
+    """A teacher answers on the device, and its answers are learnt there."""
+    asked = f"distillation.teachers=[{bench.tuned('sspl')}]"
+    stage2_check("sspl", asked)(bench)
+
+
 def _last_row(run: Path) -> dict[str, float]:
     """Return the losses of the last epoch of a run."""
     with (run / METRICS_CSV).open() as file:
@@ -431,6 +437,7 @@ CHECKS: Final[dict[str, Check]] = {
     "stage 2, averaged, with unlabelled faces": stage2_check(
         "sspl", "ema=0.9", "consistency.weight=1"
     ),
+    "stage 2, taught": taught_check,
     **{f"autocast, {a}": autocast_check(a) for a in ARCHITECTURES},
     **{f"predict, {a}": predict_check(a) for a in ARCHITECTURES},
     **{f"explain, {a}": explain_check(a) for a in ARCHITECTURES},
