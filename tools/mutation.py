@@ -64,7 +64,12 @@ TESTS: Final = {
     "tasks/base.py": ("tasks/test_task_base.py", "tasks/test_all_tasks.py"),
     "models/criss_cross.py": ("models/test_criss_cross.py",),
     "training/adversarial.py": ("models/test_splnet.py", "training/test_method_settings.py"),
-    "training/losses.py": ("training/test_losses.py", "training/test_method_settings.py"),
+    "training/distillation.py": ("training/test_distillation.py",),
+    "training/losses.py": (
+        "training/test_losses.py",
+        "training/test_method_settings.py",
+        "training/test_distillation.py",
+    ),
     "training/partition.py": ("training/test_partition.py",),
     "data/subsets.py": ("data/test_subsets.py",),
     "data/transforms.py": ("data/test_transforms.py", "training/test_method_settings.py"),
