@@ -57,8 +57,11 @@ from sspl.training.stage_settings import FinetuneSettings, ProbeSettings, preset
 
 OURS = "sspl"
 FORMS = {"exported": "float32", "int8": "int8"}
-STARTS = ("builtin", "builtin+faces")
-KINDS = dict.fromkeys(("scratch", "sspl", *STARTS, *(f"{s}+taught" for s in STARTS)), OURS)
+ALIKE = (
+    "scratch", "sspl", "builtin", "builtin+faces", "builtin+self", "builtin+taught",
+    "builtin+faces+taught",
+)  # fmt: skip
+KINDS = dict.fromkeys(ALIKE, OURS)
 """Methods of studies that cost the same: the name of their network here."""
 
 BESIDE = "+peers"
