@@ -27,6 +27,20 @@ _PLAIN: Final = re.compile(
 """Names that are clean as they stand, no device's among them: nearly all there are."""
 
 
+_ODD_IN_NAMES: Final = re.compile(
+    r"[^\w./\n-]|(?:^|[/\n])(?:[./\n-]|$|(?:con|prn|aux|nul|com\d|lpt\d)(?:[./\n]|$))|/$",
+    re.ASCII | re.IGNORECASE,
+)
+"""What lines of names have of which one may be no plain name."""
+
+
+def are_plain_names(raw: Iterable[str]) -> bool:
+    """Tell, at once of many names, that `is_plain_name` is so of each; false may be wrong."""
+    names = list(raw)
+    text = "\n".join(names)
+    return text.count("\n") == len(names) - 1 and _ODD_IN_NAMES.search(text) is None
+
+
 def is_plain_name(raw: str) -> bool:
     """Tell, soon, that a name is clean as it stands; of others `clean_name` tells."""
     return _PLAIN.fullmatch(raw) is not None

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
+from sspl.data.adapters.blocks import Block, Grid, Row
 from sspl.errors import DataError
 from sspl.io.files import plain_cell
 
@@ -131,55 +132,67 @@ class CsvTable:
         self.line = 0
         self.separator = ","
         self.unnamed: list[int] = []
-        self._rows = self._read()
-        self.line, self.header = next(self._rows)
+        pieces = self._read()
+        first = next(pieces)
+        assert not isinstance(first, Block)
+        self.line, columns = next(first, (0, []))
+        if not columns:
+            raise DataError(f"{path}: the file holds empty fields alone.")
+        self._columns = columns
+        self._named = [i for i, column in enumerate(columns) if not is_unnamed(column)]
+        self.header = [columns[i] for i in self._named]
+        self.unnamed = [i + 1 for i, column in enumerate(columns) if is_unnamed(column)]
+        reject_repeats(f"{path}, line {self.line}", self.header)
+        self._pieces = chain([first], pieces)
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         """Yield (line where the row starts, fields) of the rows below the header."""
-        return self._rows
+        for piece in self._pieces:
+            yield from self._all_fitted(piece.rows() if isinstance(piece, Block) else piece)
 
-    def _read(self) -> Iterator[tuple[int, list[str]]]:
+    def pieces(self) -> Iterator[tuple[Grid | None, Iterator[Row]]]:
+        """Yield what `__iter__` does in larger pieces: rows, and a grid of them where there is one.
+
+        Either is to be read, rows to their end, before the next piece.
+        """
+        for piece in self._pieces:
+            if isinstance(piece, Block):
+                grid = None if self.unnamed else piece.grid(len(self._columns))
+                yield grid, self._all_fitted(piece.rows())
+            else:
+                yield None, self._all_fitted(piece)
+
+    def _all_fitted(self, rows: Iterator[Row]) -> Iterator[Row]:
+        plain = not self.unnamed
+        for line, row in rows:
+            if plain and len(row) == len(self._columns):
+                yield line, row
+            else:
+                yield line, self._fitted(line, row, self._columns, self._named)
+
+    def _read(self) -> Iterator[Block | Iterator[Row]]:
         with open_text(self.path, newline="") as file:
             before, header = self._start(file)
-            rows = self._fields(file, before, header)
-            line, columns = next(rows, (0, []))
-            if not columns:
-                raise DataError(f"{self.path}: the file holds empty fields alone.")
-            named = [i for i, column in enumerate(columns) if not is_unnamed(column)]
-            names = [columns[i] for i in named]
-            self.unnamed = [i + 1 for i, column in enumerate(columns) if is_unnamed(column)]
-            reject_repeats(f"{self.path}, line {line}", names)
-            yield line, names
-            plain = len(named) == len(columns)
-            for line, row in rows:
-                if plain and len(row) == len(columns):
-                    yield line, row
-                else:
-                    yield line, self._fitted(line, row, columns, named)
+            yield from self._cut(file, before, header)
 
-    def _fields(
-        self, file: TextIO, before: int, header: list[str]
-    ) -> Iterator[tuple[int, list[str]]]:
-        """Yield the rows: many lines at a time are cut where nothing in them asks for more."""
+    def _cut(self, file: TextIO, before: int, header: list[str]) -> Iterator[Block | Iterator[Row]]:
+        """Yield the rows: many lines at a time where nothing in them asks for more."""
         if sum(text.count('"') for text in header) % 2:
             # A quoted field goes on below, as far as anybody knows.
-            yield from self._split(self._reader(chain(header, file)), before)
+            yield self._split(self._reader(chain(header, file)), before)
             return
-        yield from self._split(self._reader(header), before)
+        yield self._split(self._reader(header), before)
         line = before + len(header)
         while lines := file.readlines(_BLOCK):
-            block = "".join(lines)
-            if _is_simple(block.replace("\r\n", "\n"), self.separator):
-                for number, text in enumerate(block.split("\n"), line + 1):
-                    text = text.rstrip("\r")
-                    if text.strip(self.separator):
-                        yield number, text.split(self.separator)
+            block = "".join(lines).replace("\r\n", "\n")
+            if _is_simple(block, self.separator):
+                yield Block(block, self.separator, line + 1)
             elif '"' in block:
                 # A quoted field may go on in the lines to come.
-                yield from self._split(self._reader(chain(lines, file)), line)
+                yield self._split(self._reader(chain(lines, file)), line)
                 return
             else:
-                yield from self._split(self._reader(lines), line)
+                yield self._split(self._reader(lines), line)
             line += len(lines)
 
     def _reader(self, lines: Iterable[str]) -> "Reader":

@@ -76,13 +76,14 @@ def respelled(root: Path, absent: Collection[str], there: Collection[str]) -> di
             result[name] = Found(exact, SIGNS)
     # Of millions of names hardly one may lie in a folder that is there.
     last = {name: found[-1] for name, found in variants.items()}
-    wanted = {folder: folded(folder) for folder in {_above(last.get(n, n)) for n in absent}}
-    folders = _folders(root, set(wanted.values()))
-    near = {folder for folder, same in wanted.items() if same in folders}
-    spelled = ((name, last.get(name, name)) for name in absent if name not in result)
-    rest = {
-        name: (spelling, _key(spelling)) for name, spelling in spelled if _above(spelling) in near
-    }
+    below: dict[str, list[str]] = {}
+    for name in absent:
+        below.setdefault(_above(last.get(name, name)), []).append(name)
+    folders = _folders(root, {folded(folder) for folder in below})
+    near = (names for folder, names in below.items() if folded(folder) in folders)
+    left = (name for names in near for name in names if name not in result)
+    spelled = ((name, last.get(name, name)) for name in left)
+    rest = {name: (spelling, _key(spelling)) for name, spelling in spelled}
     candidates = _pictures(root, folders, {key for _, key in rest.values()})
     for name, (spelling, key) in rest.items():
         best = _best(root, spelling, candidates.get(key, ()))
@@ -143,7 +144,7 @@ def _key(name: str) -> str:
 
 def _above(name: str) -> str:
     """Return the folder of a clean name: `posixpath.dirname`, of millions of names."""
-    return name[: max(name.rfind("/"), 0)]
+    return name.rpartition("/")[0]
 
 
 def _folder_of(name: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from sspl.data.adapters.base import Adapter
 from sspl.data.adapters.columns import Codes
-from sspl.data.adapters.dialect import read_csv
+from sspl.data.adapters.dialect import CsvTable
 from sspl.data.adapters.source import (
     LabelTable,
     NameBook,
@@ -49,24 +49,30 @@ def read_maad(
         DataError: for any row that does not fit, naming file and line.
     """
     csv = csv / FILE if csv.is_dir() else csv
-    rows = read_csv(csv)
-    line, header = next(rows)
+    content = CsvTable(csv)
+    header = content.header
     if header[:2] != _KEYS or len(header) < 3:
         raise DataError(
-            f"{csv}, line {line}: expected the columns Filename,Identity and attributes, "
+            f"{csv}, line {content.line}: expected the columns Filename,Identity and attributes, "
             f"found {','.join(header)}."
         )
-    attributes = tuple(header[2:])
+    attributes, places = tuple(header[2:]), slice(2, len(header))
     book, values, identities = NameBook(csv, root=images or csv.parent), bytearray(), list[str]()
     codes, people = Codes(_VALUES), dict[str, str]()
-    for line, row in rows:
-        book.add(row[0], line)
-        # One text for all faces of a person: there are millions of faces.
-        identities.append(people.setdefault(row[1], row[1]))
-        try:
-            values += bytes(map(codes.__getitem__, row[2:]))
-        except KeyError:
-            raise wrong_value(csv, line, attributes, row[2:], codes, _VALUES) from None
+    for grid, rows in content.pieces():
+        found = None if grid is None else grid.codes(places, _VALUES)
+        if grid is not None and found is not None and book.add_all(grid.column(0), grid.line):
+            values += found
+            # One text for all faces of a person: there are millions of faces.
+            identities += [people.setdefault(person, person) for person in grid.column(1)]
+            continue
+        for line, row in rows:
+            book.add(row[0], line)
+            identities.append(people.setdefault(row[1], row[1]))
+            try:
+                values += bytes(map(codes.__getitem__, row[2:]))
+            except KeyError:
+                raise wrong_value(csv, line, attributes, row[2:], codes, _VALUES) from None
     names = book.names
     splits = splits_by_name(names, split_file, csv) if split_file else (None,) * len(names)
     labels = np.frombuffer(values, dtype=np.int8).reshape(len(names), len(attributes))

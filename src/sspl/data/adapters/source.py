@@ -14,7 +14,7 @@ from sspl.data.adapters.lookup import Found, alike, elsewhere, not_present, resp
 from sspl.data.records import MISSING, SPLITS, FaceSet, Labels, PathsBelow
 from sspl.domain.attributes import AttributeSchema, attribute_fault, schema_for
 from sspl.errors import DataError
-from sspl.io.names import clean_name, is_plain_name
+from sspl.io.names import are_plain_names, clean_name, is_plain_name
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,19 @@ class NameBook:
                 f"in {self.unit} {first}; keep one."
             )
         return name
+
+    def add_all(self, raw: Sequence[str], first: int) -> bool:
+        """Note names whose places follow one another; do and return nothing where any is odd.
+
+        Odd are names that `add` would change or refuse.
+        """
+        if not are_plain_names(raw):
+            return False
+        new = dict(zip(raw, range(first, first + len(raw)), strict=True))
+        if len(new) < len(raw) or not self.place.keys().isdisjoint(new):
+            return False
+        self.place |= new
+        return True
 
     def _cleaned(self, raw: str, place: int) -> str:
         start = next((start for start in self._starts if raw.startswith(start)), "")

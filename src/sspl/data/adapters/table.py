@@ -23,7 +23,7 @@ from sspl.data.adapters.source import (
     checked_split,
     wrong_value,
 )
-from sspl.data.records import MISSING, FaceSet, Labels
+from sspl.data.records import MISSING, SPLITS, FaceSet, Labels
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import DataError
 
@@ -101,17 +101,27 @@ def label_table(
     image_at, split_at = header.index(IMAGE), header.index(SPLIT) if SPLIT in header else None
     together = slice(columns[0], columns[-1] + 1) if columns else slice(0)
     apart = columns != list(range(*together.indices(len(header))))
-    for line, row in table:
-        book.add(row[image_at], line)
-        split = row[split_at] if split_at is not None else ""
-        splits.append(None if split in NO_VALUE else checked_split(csv, line, split))
-        for name, i in group_columns.items():
-            members[name].append("" if row[i] in NO_VALUE else row[i])
-        own = [row[i] for i in columns] if apart else row[together]
-        try:
-            codes += bytes(map(values.__getitem__, own))
-        except KeyError:
-            codes += _row_codes(csv, line, attributes, own, values)
+    for grid, rows in table.pieces():
+        found = None if grid is None else grid.codes(together if not apart else columns, values)
+        drawn = grid.column(split_at) if grid is not None and split_at is not None else []
+        known = found is not None and NO_VALUE.union(SPLITS).issuperset(drawn)
+        if grid is not None and known and book.add_all(grid.column(image_at), grid.line):
+            codes += found or b""
+            splits += [s if s in SPLITS else None for s in drawn] or [None] * len(grid)
+            for name, i in group_columns.items():
+                members[name] += ["" if v in NO_VALUE else v for v in grid.column(i)]
+            continue
+        for line, row in rows:
+            book.add(row[image_at], line)
+            split = row[split_at] if split_at is not None else ""
+            splits.append(None if split in NO_VALUE else checked_split(csv, line, split))
+            for name, i in group_columns.items():
+                members[name].append("" if row[i] in NO_VALUE else row[i])
+            own = [row[i] for i in columns] if apart else row[together]
+            try:
+                codes += bytes(map(values.__getitem__, own))
+            except KeyError:
+                codes += _row_codes(csv, line, attributes, own, values)
     labels = _labels(csv, attributes, book, codes, unknown)
     return LabelTable(
         csv,
