@@ -282,7 +282,10 @@ def draw(costs_file: Path, study: Path, out: Path) -> None:
         xs = [x * APART ** taken[x]] * len(ys)
         taken[x] += 1
         axes.plot(xs, ys, color="#c3c6ca", linewidth=1, zorder=1)
-        style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKS[number % len(MARKS)]}
+        style = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKS[(number + number // len(COLOURS)) % len(MARKS)],
+        }
         if method == "scratch":
             style = {"color": "#60656b", "marker": "x"}
         axes.scatter(xs, ys, 22, label=method, zorder=2, **style)
