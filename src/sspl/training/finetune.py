@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from sspl.data.canvases import CanvasBatch, Canvases, ahead
 from sspl.data.inputs import require_same_inputs
@@ -81,6 +81,7 @@ class Finetuning(Stage[CanvasBatch]):
         self.scaler = loss_scaler(self.device, precision)
         self.selection = selection(settings, self.parts)
         self.rates = positive_rates(self.parts.train.labels)
+        self.labels = torch.from_numpy(self.parts.train.labels)
         bias = log_odds(self.rates)
         self.log_odds = bias.to(self.device)
         self.network, self.transferred = started_network(settings, self.parts.train.schema, bias)
@@ -98,7 +99,7 @@ class Finetuning(Stage[CanvasBatch]):
     def open(self, out: Path, resume: bool) -> None:
         """Read the faces; make the run folder, or go on in it."""
         settings, optim = self.settings, self.optim
-        self.train, self.labels = self._learnt(out)
+        self.train = self._learnt(out)
         self._settle()
         self.unlabelled = self._unlabelled() if settings.consistency.weight else None
         micro_batches_of(optim.batch_size, len(self.train), optim.accumulate)
@@ -118,15 +119,19 @@ class Finetuning(Stage[CanvasBatch]):
             self.heads = HeadsBeside(settings, self.parts, self.selection.figure, out)
         self.val = self.labelled(self.parts.val, self.canvas)
 
-    def _learnt(self, out: Path) -> tuple[Canvases, Tensor]:
-        """Return canvases and labels of the labelled faces, and then of those with teachers."""
+    def _learnt(self, out: Path) -> Canvases:
+        """Return canvases of the labelled faces, and then of those with teachers, if any.
+
+        The targets of the latter then stand among the labels.
+        """
         settings, train = self.settings, self.parts.train
         if not settings.distillation.teachers:
-            return self.labelled(train, settings.canvas), torch.from_numpy(train.labels)
+            return self.labelled(train, settings.canvas)
         sources = taught_sources(settings, self.parts)
         targets = taught_targets(settings, self.parts, sources, kept_folder(settings, out))
+        self.labels = torch.from_numpy(targets)
         self.taught = taught_text(settings.distillation.teachers, len(targets) - len(train))
-        return canvases_of(sources, settings.canvas, None, settings), torch.from_numpy(targets)
+        return canvases_of(sources, settings.canvas, None, settings)
 
     def _settle(self) -> None:
         """Let the averages of pooled features begin at those of some labelled faces.
