@@ -113,23 +113,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("kind", "header"), [(read_table, "image,split,A,B"), (read_maad, "Filename,Identity,A,B")]
+)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(rows=ROWS)
-def test_tables_are_read_as_row_by_row(place: Path, rows: list[tuple[str, ...]]) -> None:
+def test_files_are_read_as_row_by_row(
+    place: Path, kind: Any, header: str, rows: list[tuple[str, ...]]
+) -> None:
     text = "".join(",".join(row[:-1]) + row[-1] for row in rows)
     file = place / "t.csv"
-    file.write_text("image,split,A,B\n" + text, newline="")
-    fast, slow = both_ways(read_table, file)
-    assert fast == slow
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
-@given(rows=ROWS)
-def test_maad_is_read_as_row_by_row(place: Path, rows: list[tuple[str, ...]]) -> None:
-    text = "".join(",".join(row[:-1]) + row[-1] for row in rows)
-    file = place / "m.csv"
-    file.write_text("Filename,Identity,A,B\n" + text, newline="")
-    fast, slow = both_ways(read_maad, file)
+    file.write_text(f"{header}\n{text}", newline="")
+    fast, slow = both_ways(kind, file)
     assert fast == slow
 
 

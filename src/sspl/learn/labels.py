@@ -89,8 +89,8 @@ def write_labels(
     return {split: splits.count(split) for split in dict.fromkeys(splits)}
 
 
-def write_unlabelled(crops: Path, labelled: Path, out: Path) -> int:
-    """Write the names of the crops that are not among the labelled ones; return how many.
+def write_unlabelled(crops: Path, labelled: Path, out: Path) -> None:
+    """Write the names of the crops that are not among the labelled ones.
 
     `labelled` is the file that `write_labels` wrote: no face that the model is judged or chosen by
     is among those that a teacher is asked about.
@@ -98,7 +98,6 @@ def write_unlabelled(crops: Path, labelled: Path, out: Path) -> int:
     known = {row[0] for _, row in CsvTable(labelled)}
     names = [name for name in read_folder(crops).names if name not in known]
     write_csv(out, ["image"], [[name] for name in names])
-    return len(names)
 
 
 def _splits(faces: FaceSet, share: float, seed: int) -> list[str]:

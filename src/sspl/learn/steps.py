@@ -130,7 +130,7 @@ def learn(
             "seed": settings.seed,
             "data": data.absolute().model_dump(exclude_unset=True),
         }
-        _stage_2(settings, out, given, overrides, steps)
+        _stage_2(settings, out, given, overrides, steps, total)
         _say(steps, "judge")
         found = evaluate(fine, data.open().split("test"), RuntimeSettings())
         write_evaluation(fine, "test", found)
@@ -242,6 +242,7 @@ def _stage_2(
     given: dict[str, Any],
     overrides: tuple[str, ...],
     steps: list[Step],
+    faces: int,
 ) -> None:
     """Fine-tune; where networks of others help and faces have no labels, a teacher before it."""
     joined = {"features": list(settings.features), "frozen_share": "validation"}
@@ -253,11 +254,10 @@ def _stage_2(
     _finetune(teacher, given | joined, overrides)
     _say(steps, TAUGHT)
     crops, labelled = out / "faces", out / "labels.csv"
-    others = write_unlabelled(crops, labelled, names)
+    write_unlabelled(crops, labelled, names)
     more = DataSettings(format="csv", root=names, images=crops, crop=CROP).absolute()
     asked = {"teachers": [str(teacher.absolute())], "data": [more.model_dump(exclude_unset=True)]}
-    total = others + len(DataSettings(format="csv", root=labelled, images=crops).open())
-    _finetune(out / "fine", given | {"distillation": asked} | taught_settings(total), overrides)
+    _finetune(out / "fine", given | {"distillation": asked} | taught_settings(faces), overrides)
 
 
 def _finetune(run: Path, given: dict[str, Any], overrides: tuple[str, ...]) -> None:
