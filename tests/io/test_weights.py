@@ -6,11 +6,13 @@ import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from shared import tasks_of
 from sspl.domain.taxonomy import built_in_taxonomy
@@ -19,7 +21,7 @@ from sspl.io import weights
 from sspl.io.files import write_csv, write_json, write_text
 from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weight_headers import stated_checksum
-from sspl.io.weights import load_strictly, load_tensors, save_tensors
+from sspl.io.weights import build_strictly, load_strictly, load_tensors, save_tensors
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.backbones.resnet import ResNet
 from sspl.models.network_settings import BackboneSettings, HeadSettings, SegmentationSettings
@@ -53,6 +55,38 @@ def test_tensors_that_share_memory_can_be_saved(tmp_path: Path) -> None:
     base = torch.arange(4.0)
     save_tensors(tmp_path / "x", {"all": base, "half": base[:2]}, {})
     assert load_tensors(tmp_path / "x")[0]["half"].tolist() == [0, 1]
+
+
+class RandomFills(TorchDispatchMode):
+    """Counts what is filled at random while it is on, by the device that it is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.devices: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default):
+            self.devices.append(args[0].device.type)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_network_that_is_built_for_its_shapes_gets_no_random_values() -> None:
+    """On the meta device they bring in torch's compiler: seconds, for nothing."""
+
+    def make() -> nn.Module:
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 2), nn.Linear(2, 2))
+        nn.init.kaiming_normal_(network[0].weight)
+        nn.init.trunc_normal_(tensor=network[1].weight, std=0.1)
+        network[2].weight.data.normal_()
+        return network
+
+    wanted = make().state_dict()
+    with RandomFills() as seen:
+        network = build_strictly(make, wanted, "x")
+    assert seen.devices
+    assert set(seen.devices) == {"cpu"}
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, wanted[name])
 
 
 @pytest.mark.parametrize("cut", [0, 5, 40, -1])

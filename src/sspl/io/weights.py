@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sspl.errors import DataError, first_line
 from sspl.io.early_files import renamed_keys, renamed_tensors
@@ -150,13 +151,34 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     module.load_state_dict(dict(tensors))
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leaves out the initial values of a network that is built for its shapes alone.
+
+    On the meta device torch takes them through its compiler, which takes seconds to import.
+    """
+
+    _RANDOM: Final = (Tensor.normal_, Tensor.uniform_)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func in self._RANDOM or getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
 def build_strictly(make: Callable[[], M], tensors: Mapping[str, Tensor], where: str) -> M:
     """Build the network that a file describes, with its weights, as `load_strictly` does.
 
     It is first built without memory for its weights and compared with the file, so that a file
     that describes a huge network and brings none costs nothing.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         require_fit(make(), tensors, where)
     network = make()
     load_strictly(network, tensors, where)
