@@ -80,6 +80,17 @@ def test_workers_stay_from_one_order_to_the_next(folder: Path) -> None:
     assert [worker.pid for worker in faces._loader._iterator._workers] == pids
 
 
+def test_workers_end_with_the_canvases_they_read_for(folder: Path) -> None:
+    """At once, and not when the garbage collector comes, which makes each wait for 5 s."""
+    faces = canvases(folder, workers=2)
+    assert len(list(faces.batches(range(13), 4))) == 4
+    assert faces._loader is not None
+    workers = list(faces._loader._iterator._workers)
+    assert all(worker.is_alive() for worker in workers)
+    del faces
+    assert not any(worker.is_alive() for worker in workers)
+
+
 def test_a_file_of_canvases_is_made_once_and_read_by_all(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -242,8 +243,10 @@ class Canvases:
     def _from_workers(self, chunks: "Chunks") -> Iterator[Canvas]:
         if self._loader is None:
             # The loader's own generator spares the global one, whose state decides what is learnt.
+            # It reads by a copy: were `self` in it, the two would wait for the garbage collector,
+            # which takes the queues before the workers hear that it is over (5 s each).
             self._loader = DataLoader(
-                _WorkersView(self),
+                _WorkersView(copy(self)),
                 batch_sampler=_Changing(chunks),
                 num_workers=self.workers,
                 collate_fn=_as_it_is,
