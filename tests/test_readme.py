@@ -17,12 +17,13 @@ from sspl.apps.serving import shell
 from sspl.data.synthetic import write_synthetic
 from sspl.faces import photographs
 from sspl.faces.face import Face, Pixels
+from sspl.training import ready_heads
 
 README: Final = Path(__file__).resolve().parents[1] / "README.md"
 PHOTOGRAPHS: Final = 44
 SMALLER: Final = {
     "parser": ("--no-average",),
-    "pretrain": ("optim.epochs=1", "optim.batch_size=16", "backbone.width=0.125"),
+    "pretrain": ("optim.epochs=1", "optim.batch_size=16"),
     "finetune": ("optim.epochs=1", "optim.batch_size=8"),
     "explain": ("--attributes", "Smiling"),
 }
@@ -66,6 +67,7 @@ def test_the_steps_go_through_to_the_end(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(app, "make_app", lambda desk, *_: desk)
     monkeypatch.setattr(shell, "run_app", diligent(dict(zip(faces.names, column, strict=True))))
     monkeypatch.setattr(start, "_coach", lambda *_: None)
+    monkeypatch.setattr(ready_heads, "DRAWN", 24)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "drawn" / "img_align_celeba").rename("photos")
     Path("new_faces").mkdir()
@@ -73,7 +75,7 @@ def test_the_steps_go_through_to_the_end(tmp_path: Path, monkeypatch: pytest.Mon
         shutil.copy(Path("photos") / name, Path("new_faces") / name)
     said = {words[0]: command(*words, *SMALLER.get(words[0], ())).stdout for words in steps()}
     assert list(said) == [
-        "faces", "parser", "pretrain", "label", "finetune", "model", "evaluate", "report",
+        "faces", "parser", "pretrain", "heads", "label", "finetune", "model", "evaluate", "report",
         "predict", "explain", "export",
     ]  # fmt: skip
     assert "2 faces in predictions.csv" in said["predict"]

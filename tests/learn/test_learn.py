@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import sspl.learn.plan as planning
-import sspl.learn.steps as learning
 from graphs import write_graph
 from shared import open_faces, refused
 from shared import sspl as command
@@ -21,6 +20,7 @@ from sspl.learn.learn_settings import LearnSettings
 from sspl.learn.plan import plan, plan_text, stage_1_epochs, taught_epochs
 from sspl.learn.steps import learn
 from sspl.models.bundle import load_model
+from sspl.training import ready_heads
 
 NAMES = ("Smiling", "Eyeglasses")
 PHOTOGRAPHS = 60
@@ -91,12 +91,12 @@ def test_many_faces_are_learnt_from_without_labels_and_heads_from_drawn_ones(
     caplog.set_level("INFO")
     for name in ("ENOUGH_FACES", "FEWEST_EPOCHS", "MOST_EPOCHS"):
         monkeypatch.setattr(planning, name, 1)
-    monkeypatch.setattr(learning, "DRAWN", 24)
+    monkeypatch.setattr(ready_heads, "DRAWN", 24)
     settings = LearnSettings(photographs=place / "photos", labels=place / "labels.csv")
     learn(settings, tmp_path / "out", OneFace(), ("optim.epochs=1",))
     steps = (tmp_path / "out" / "steps.txt").read_text()
     assert [line.split()[1] for line in steps.splitlines()] == [
-        "faces", "parser", "pretrain", "data", "heads", "finetune", "evaluate", "report", "model",
+        "faces", "parser", "pretrain", "heads", "finetune", "evaluate", "report", "model",
     ]  # fmt: skip
     assert any("heads kept: Smiling, Eyeglasses" in message for message in caplog.messages)
 
@@ -193,7 +193,7 @@ def test_stage_1_has_the_epochs_that_its_minutes_pay_for(tmp_path: Path) -> None
     titles = [step.title.split(",")[0] for step in plan(settings, tmp_path, 1500, 100)]
     assert titles == [
         "find the faces", "label faces on a local page", "parse the faces", "stage 1 on the faces",
-        "draw faces whose attributes are known", "heads for the attributes of drawn faces",
+        "heads for the attributes of drawn faces",
         "stage 2 on the labels", "judge on the test faces", "write the report", "pack the model",
     ]  # fmt: skip
 

@@ -13,6 +13,7 @@ from shared import draw_faces, learn, make_model, refused, sspl
 from sspl.data.canvases import Canvases
 from sspl.data.data_settings import parse_data_spec
 from sspl.data.records import FaceSource
+from sspl.data.synthetic import write_synthetic
 from sspl.data.transforms import plain_view
 from sspl.domain.attributes import schema_for
 from sspl.errors import DataError
@@ -87,6 +88,23 @@ def test_stage_2_starts_from_heads_of_the_same_name(pretrained: tuple[Path, Path
         assert torch.equal(network.head.weight[place], tensors[READY_WEIGHT][names.index(name)])
     assert network.head.weight[2].std().item() == pytest.approx(0.01, rel=0.3)
     assert torch.equal(network.head.bias, bias)
+
+
+def test_faces_are_drawn_where_none_are_given(
+    pretrained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = pretrained
+    # None is drawn for a run that could not read from them.
+    monkeypatch.setattr(ready_heads, "write_synthetic", None)
+    assert "without PST" in refused("heads", run.with_name("pct"))
+    monkeypatch.undo()
+    monkeypatch.setattr(ready_heads, "DRAWN", 24)
+    assert "heads from 24 faces: 5_o_Clock_Shadow" in sspl("heads", run).output
+    drawn = load_tensors(run / PRETRAINED_FILE)[0][READY_WEIGHT]
+    faces = tmp_path / "drawn"
+    write_synthetic(faces, 24, ready_heads.DRAWN_SEED, ready_heads.DRAWN_SIZE, "photo")
+    sspl("heads", run, "--data", f"celeba:{faces}")
+    assert torch.equal(load_tensors(run / PRETRAINED_FILE)[0][READY_WEIGHT], drawn)
 
 
 def test_heads_for_other_features_stay_behind(pretrained: tuple[Path, Path]) -> None:

@@ -10,7 +10,11 @@ from sspl.cli.values import Finite, device_value, folder_in
 
 @click.command(cls=DataCommand)
 @click.argument("run", type=folder_in)
-@click.option("--data", "spec", required=True, help="FORMAT:PATH of faces with labels.")
+@click.option(
+    "--data",
+    "spec",
+    help="FORMAT:PATH of faces with labels; default: faces that are drawn for it.",
+)
 @click.option(
     "--strength",
     type=Finite(0, 1e6, min_open=True),
@@ -18,22 +22,27 @@ from sspl.cli.values import Finite, device_value, folder_in
 )
 @click.option("--device", type=device_value, default="auto", show_default=True)
 @json_option
-def heads(run: Path, spec: str, strength: float | None, device: str, as_json: bool) -> None:
+def heads(run: Path, spec: str | None, strength: float | None, device: str, as_json: bool) -> None:
     """Give RUN of stage 1 heads for the attributes of other faces, drawn ones above all.
 
-    Stage 2 starts from the heads whose names it finds among its own attributes. The faces of
-    'sspl data synthetic --style photo' have labels for nothing. All splits are learnt from.
+    Stage 2 starts from the heads whose names it finds among its own attributes. Without --data
+    3,000 faces are drawn as by 'sspl data synthetic --style photo', whose attributes are known.
+    All splits of --data are learnt from.
     """
     from sspl.data.data_settings import parse_data_spec
     from sspl.device import pick_device
     from sspl.io.progress import counted
-    from sspl.training.ready_heads import add_ready_heads, spread
+    from sspl.training.ready_heads import DRAWN, add_drawn_heads, add_ready_heads, spread
 
-    data = parse_data_spec(spec)
-    faces = data.open()
-    some = spread(faces)
     how = {} if strength is None else {"strength": strength}
-    ready = add_ready_heads(run, some, data.box_of(faces), pick_device(device), **how)
-    learnt, seen = counted(len(ready.names), "head"), counted(len(some), "face")
-    text = f"{run} has {learnt} from {seen}: {', '.join(ready.names)}."
-    say(text, {"attributes": list(ready.names), "faces": len(some)}, as_json)
+    if spec is None:
+        seen, ready = DRAWN, add_drawn_heads(run, pick_device(device), **how)
+    else:
+        data = parse_data_spec(spec)
+        faces = data.open()
+        some = spread(faces)
+        seen, box = len(some), data.box_of(faces)
+        ready = add_ready_heads(run, some, box, pick_device(device), **how)
+    learnt = counted(len(ready.names), "head")
+    text = f"{run} has {learnt} from {counted(seen, 'face')}: {', '.join(ready.names)}."
+    say(text, {"attributes": list(ready.names), "faces": seen}, as_json)

@@ -13,10 +13,12 @@ CROP: Final = "celeba"
 """How the crops that are made here are framed."""
 
 PER_SECOND: Final = {
-    "faces": 10.0, "masks": 8.0, "stage1": 150.0, "stage2": 150.0, "drawn": 25.0, "heads": 100.0,
-    "features": 20.0,
+    "faces": 10.0, "masks": 8.0, "stage1": 150.0, "stage2": 150.0, "features": 20.0,
 }  # fmt: skip
 """Pictures a second on two cores, by which the plan reckons; docs/scale.md has the first four."""
+
+HEADS: Final = 150.0
+"""Seconds that it takes to draw faces and to learn heads from them."""
 
 ENOUGH_FACES: Final = 1000
 FEWEST_EPOCHS, MOST_EPOCHS = 10, 60
@@ -33,11 +35,6 @@ TAUGHT: Final = "learn the teacher's answers"
 TAUGHT_LOOKS, FEWEST_TAUGHT_EPOCHS = 27_000, 5
 """How many faces are then looked at in all, and the epochs that this takes at least."""
 
-DRAWN: Final = 3000
-DRAWN_SIZE: Final = 112
-DRAWN_SEED: Final = 2021
-"""Drawn faces that give stage 1 of one's own its ready heads."""
-
 
 @dataclass(frozen=True)
 class Step:
@@ -50,8 +47,7 @@ class Step:
 
 def stage_1_epochs(faces: int, minutes: float) -> int:
     """Return how many epochs of stage 1 the budget pays for; 0 where that is not worth it."""
-    drawn = DRAWN / PER_SECOND["drawn"] + DRAWN / PER_SECOND["heads"]
-    seconds = 60 * minutes - faces / PER_SECOND["masks"] - drawn
+    seconds = 60 * minutes - faces / PER_SECOND["masks"] - HEADS
     epochs = min(MOST_EPOCHS, int(seconds * PER_SECOND["stage1"] / max(1, faces)))
     return epochs if faces >= ENOUGH_FACES and epochs >= FEWEST_EPOCHS else 0
 
@@ -100,17 +96,7 @@ def plan(settings: LearnSettings, out: Path, faces: int, labelled: int) -> list[
                          "backbone_weights=builtin"),
                 epochs * faces / rate["stage1"],
             ),
-            Step(
-                "draw faces whose attributes are known",
-                _command("data", "synthetic", out / "drawn", "--count", DRAWN, "--size",
-                         DRAWN_SIZE, "--seed", DRAWN_SEED, "--style", "photo"),
-                DRAWN / rate["drawn"],
-            ),
-            Step(
-                "heads for the attributes of drawn faces",
-                _command("heads", start, "--data", f"celeba:{out / 'drawn'}"),
-                DRAWN / rate["heads"],
-            ),
+            Step("heads for the attributes of drawn faces", _command("heads", start), HEADS),
         ]  # fmt: skip
     return [
         *steps,

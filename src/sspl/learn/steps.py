@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from sspl.data.adapters.folder import read_folder
 from sspl.data.data_settings import DataSettings
-from sspl.data.synthetic import write_synthetic
 from sspl.device import pick_device
 from sspl.errors import SettingsError
 from sspl.evaluation.evaluate import Evaluation, evaluate, table, write_evaluation
@@ -23,9 +22,6 @@ from sspl.learn.labels import largest_faces, read_labels, write_labels, write_un
 from sspl.learn.learn_settings import LearnSettings
 from sspl.learn.plan import (
     CROP,
-    DRAWN,
-    DRAWN_SEED,
-    DRAWN_SIZE,
     START,
     TAUGHT,
     Step,
@@ -43,7 +39,7 @@ from sspl.settings import build, dump_yaml, merge
 from sspl.training.finetune import finetune
 from sspl.training.inheriting import finetune_settings
 from sspl.training.pretrain import pretrain
-from sspl.training.ready_heads import add_ready_heads, ready_heads_of
+from sspl.training.ready_heads import add_drawn_heads, ready_heads_of
 from sspl.training.stage_settings import PretrainSettings, RuntimeSettings, preset
 
 LEARN_FILE: Final = "learn.yaml"
@@ -227,12 +223,8 @@ def _stage_1(settings: LearnSettings, out: Path, crops: Path, faces: int, steps:
         content = merge(preset("small", "pretrain"), given)
         pretrain(build(PretrainSettings, content), run, resume=(run / SETTINGS_FILE).is_file())
     if ready_heads_of(run) is None:
-        drawn = out / "drawn"
-        _say(steps, "draw faces")
-        write_synthetic(drawn, DRAWN, DRAWN_SEED, DRAWN_SIZE, "photo")
         _say(steps, "heads")
-        known = DataSettings(format="celeba", root=drawn)
-        add_ready_heads(run, known.open(), known.box(), pick_device("auto"))
+        add_drawn_heads(run, pick_device("auto"))
     return str(run.absolute())
 
 
