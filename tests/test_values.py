@@ -17,9 +17,9 @@ from sspl.domain.attributes import AttributeSchema, attribute_fault
 from sspl.errors import DataError, SettingsError, SsplError
 from sspl.inference.portable import PortableMetadata
 from sspl.io.files import atomic_path, cell, plain_cell, write_csv, write_text
-from sspl.io.yaml_files import parse_yaml
 from sspl.models.model_metadata import ModelMetadata
 from sspl.settings import build, read_settings
+from sspl.settings.yaml_files import parse_yaml
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 
 ODD_YAML = (

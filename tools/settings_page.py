@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from sspl.cli.settings import COMMANDS, settings_of
-from sspl.io.setting_keys import Key, keys_of
+from sspl.settings.keys import Key, keys_of
 from sspl.training.stage_settings import PRESETS
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "settings.md"

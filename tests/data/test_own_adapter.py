@@ -13,7 +13,7 @@ from sspl.data.data_settings import DataSettings, names_data, parse_data_spec
 from sspl.data.inputs import of_faces, of_file
 from sspl.data.synthetic import render_face
 from sspl.errors import DataError, SettingsError
-from sspl.io.yaml_files import read_yaml
+from sspl.settings.yaml_files import read_yaml
 
 FILE = Path(__file__).resolve().parents[2] / "examples" / "fairface.py"
 HEADER = "file,age,gender,race,service_test\n"

@@ -19,11 +19,11 @@ from sspl.data.data_settings import parse_data_spec
 from sspl.data.records import FaceSet
 from sspl.evaluation.evaluate import predict_labelled
 from sspl.inference.tables import PROBABILITY
-from sspl.io.yaml_files import read_yaml
 from sspl.models import feature_cache
 from sspl.models.bundle import load_model, save_decisions
 from sspl.models.decisions import Decisions
 from sspl.models.frozen import FrozenNetwork, JoinedNetwork
+from sspl.settings.yaml_files import read_yaml
 from sspl.training.frozen_heads import HeadsBeside
 from sspl.training.linear_heads import LinearHeads, figure
 from sspl.training.stage_settings import RuntimeSettings

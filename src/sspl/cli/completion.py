@@ -28,8 +28,8 @@ def keys_for(command: str) -> Completed:
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
         from sspl.cli.settings import settings_of
-        from sspl.io.setting_keys import keys_of
         from sspl.settings import LATE
+        from sspl.settings.keys import keys_of
 
         without = "" if begun.startswith(f"{LATE}.") else LATE
         keys = keys_of(settings_of(command), without=without)

@@ -28,7 +28,7 @@ def settings(command: str, preset: str | None, as_json: bool) -> None:
     Give them to COMMAND as key=value; null stands for nothing, [] marks what a list has several
     of, NAME what is called as you like.
     """
-    from sspl.io.setting_keys import keys_of
+    from sspl.settings.keys import keys_of
 
     keys = keys_of(settings_of(command, preset))
     rows = [(key.name, f"= {key.default}", key.kind, key.says) for key in keys]

@@ -13,7 +13,7 @@ import yaml
 
 from sspl.domain.regions import REGIONS, WHOLE
 from sspl.errors import DataError
-from sspl.io.yaml_files import read_yaml
+from sspl.settings.yaml_files import read_yaml
 
 TAKEN: Final = frozenset(
     {

@@ -16,7 +16,7 @@ from sspl.domain.regions import REGIONS, WHOLE
 from sspl.domain.sides import side_pairs, unpaired_sides
 from sspl.errors import DataError
 from sspl.io.files import read_text
-from sspl.io.yaml_files import read_yaml
+from sspl.settings.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
 

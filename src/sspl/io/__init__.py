@@ -1,1 +1,1 @@
-"""Reading and writing: files, YAML, weights, checkpoints, run folders, TensorBoard."""
+"""Reading and writing: files, weights, checkpoints, run folders, TensorBoard."""

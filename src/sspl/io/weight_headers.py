@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from sspl.errors import DataError, SettingsError
-from sspl.io.early_files import renamed_keys
 from sspl.io.files import parse_json
 from sspl.settings import S, build
+from sspl.settings.early_files import renamed_keys
 
 METADATA_KEY: Final = "sspl"
 CHECKSUM_KEY: Final = "sspl_sha256"

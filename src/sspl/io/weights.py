@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sspl.errors import DataError, first_line
-from sspl.io.early_files import renamed_keys, renamed_tensors
 from sspl.io.files import atomic_path, parse_json
 from sspl.io.weight_headers import CHECKSUM_KEY, METADATA_KEY, check_header
+from sspl.settings.early_files import renamed_keys, renamed_tensors
 
 WITHIN: Final = ("state_dict", "model_state_dict", "model", "network")
 """Under which keys training scripts leave a state dict."""

@@ -7,7 +7,6 @@ from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
 from sspl.data.images import Box
 from sspl.errors import DataError, SettingsError
-from sspl.io.early_files import renamed_keys
 from sspl.io.files import read_json
 from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weight_headers import stated_metadata
@@ -20,6 +19,7 @@ from sspl.models.network_settings import (
     SegmentationSettings,
 )
 from sspl.settings import Settings, build
+from sspl.settings.early_files import renamed_keys
 
 MODEL_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "config.json"

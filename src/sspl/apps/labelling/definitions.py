@@ -9,7 +9,7 @@ import yaml
 from sspl.data.adapters.dialect import read_csv
 from sspl.errors import DataError
 from sspl.io.files import write_csv, write_text
-from sspl.io.yaml_files import read_yaml
+from sspl.settings.yaml_files import read_yaml
 
 SUFFIX: Final = ".definitions.yaml"
 LONGEST: Final = 600

@@ -1,4 +1,4 @@
-"""Settings: pydantic models read from YAML plus `key=value` overrides."""
+"""What settings are built of: layers laid over one another, checked, and refused by name."""
 
 import copy
 import reprlib
@@ -11,9 +11,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sspl.errors import SettingsError
-from sspl.io.early_files import renamed_keys
-from sspl.io.setting_keys import Key, keys_of
-from sspl.io.yaml_files import parse_yaml, read_yaml
+from sspl.settings.early_files import renamed_keys
+from sspl.settings.keys import Key, keys_of
+from sspl.settings.yaml_files import parse_yaml, read_yaml
 
 
 class Settings(BaseModel):

@@ -13,7 +13,6 @@ from torch import nn
 
 from sspl.domain.attributes import schema_for
 from sspl.io.checkpoints import load_state, save_state
-from sspl.io.early_files import renamed_keys, renamed_tensors
 from sspl.io.files import write_json
 from sspl.io.resuming import require_same_settings
 from sspl.io.weights import read_tensors, save_tensors
@@ -21,6 +20,7 @@ from sspl.models.attributes import AttributeNetwork
 from sspl.models.bundle import AttributeModel, load_model, model_metadata
 from sspl.models.network_settings import BackboneSettings, HeadSettings
 from sspl.settings import build, read_settings
+from sspl.settings.early_files import renamed_keys, renamed_tensors
 from sspl.training.backbone_weights import load_backbone
 from sspl.training.stage_settings import FinetuneSettings, PretrainSettings
 from sspl.training.transfer import transfer

@@ -8,8 +8,8 @@ from pydantic import Field, NonNegativeInt
 
 from sspl.cli.settings import COMMANDS, settings_of
 from sspl.errors import SettingsError
-from sspl.io.setting_keys import Key, keys_of
 from sspl.settings import Settings, build
+from sspl.settings.keys import Key, keys_of
 from sspl.training.stage_settings import PRESETS, FinetuneSettings, PretrainSettings
 
 
