@@ -13,6 +13,7 @@ from sspl.data.adapters import dialect as dialects
 from sspl.data.adapters.columns import no_attribute
 from sspl.data.adapters.dialect import read_csv, read_lines
 from sspl.data.adapters.table import read_table
+from sspl.data.data_settings import parse_data_spec
 from sspl.errors import DataError
 from sspl.io.files import plain_cell
 
@@ -150,9 +151,31 @@ def test_a_column_is_not_an_attribute_by_its_values_alone(tmp_path, column, use)
     assert open_faces("csv", path, schema_file=schema).labels.tolist() == [[1, 0], [0, 1]]
 
 
-@pytest.mark.parametrize("column", ["Male", "Young", "Smiling", "Wearing_Hat", "gender", "Bald"])
+@pytest.mark.parametrize(
+    "column",
+    ["Male", "Young", "Smiling", "Wearing_Hat", "gender", "Bald", "Split_Lip", "Folded_Arms",
+     "Trained", "Testy", "Value", "Validated_Face", "In_Use", "Devout"],
+)  # fmt: skip
 def test_attributes_are_attributes(column):
     assert no_attribute(column) is None
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["holdout", "is_holdout", "fold_id", "folds", "fold_0", "kfold_0", "val_fold", "cv", "eval",
+     "evaluation", "trainset", "test_set", "in_train", "is_train_set", "dataset_split", "set",
+     "train_test_split", "official_split", "Split Name", "partition_id", "tvt", "IsTrain", "Phase"],
+)  # fmt: skip
+def test_splits_are_no_attributes(column):
+    assert no_attribute(column) == "a split"
+
+
+def test_tables_are_told_by_their_endings(tmp_path):
+    table(tmp_path, "image\tA\na.jpg\t1\n").rename(tmp_path / "labels.tsv")
+    assert parse_data_spec(str(tmp_path / "labels.tsv")).open().labels.tolist() == [[1]]
+    (tmp_path / "labels.txt").write_text("image\tA\na.jpg\t1\n")
+    with pytest.raises(DataError, match=r"is a file.* given as csv:.*labels\.txt"):
+        parse_data_spec(str(tmp_path / "labels.txt")).open()
 
 
 def test_other_values_say_how_to_leave_a_column_out(tmp_path):
@@ -178,7 +201,11 @@ SPELLED = {
     "science": {1: "1.000e+00", 0: "0.000e+00"},
 }
 PLAIN = st.text("abcXYZ_ é", min_size=1, max_size=6).map(str.strip).filter(bool)
-NASTY = st.text("ab,;\t|\"'=é ", min_size=1, max_size=6).map(str.strip).filter(bool)
+NASTY = (
+    st.text("ab,;\t|\"'=é ", min_size=1, max_size=6)
+    .map(str.strip)
+    .filter(lambda n: n and plain_cell(n) == n)
+)
 
 
 @st.composite

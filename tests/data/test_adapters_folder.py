@@ -61,7 +61,7 @@ def test_faults(tmp_path):
         read_folder(tmp_path)
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         read_folder(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"notes.txt: no such folder"):
+    with pytest.raises(DataError, match=r"notes.txt: is a file.*csv:"):
         read_folder(tmp_path / "notes.txt")
 
 

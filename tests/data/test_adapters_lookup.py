@@ -66,6 +66,8 @@ NOT_FOUND = [
     (["a.JPG", "A.jpg"], "a.jpg", "like it are 'A.jpg' .*, 'a.JPG' .*: write the name as it is"),
     (["in/a.jpg"], "a.jpg", "it is in .*f/in: set images=.*f/in"),
     (["a.jpg"], "f/a.jpg", "there is 'a.jpg': take 'f/' out of the list"),
+    (["a.jpg"], "f\\a.jpg", "there is 'a.jpg': take 'f/' out of the list"),
+    (["in/a/b.jpg"], "a\\b.jpg", "it is in .*f/in: set images=.*f/in"),
     (["b.jpg"], "a.jpg", "give the folder of images"),
 ]
 

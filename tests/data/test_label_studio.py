@@ -123,6 +123,27 @@ def test_columns_of_the_data_are_no_questions_in_json_min(folder: Path) -> None:
     assert opened(folder, minimal(content)).schema.names == ("Bald",)
 
 
+def test_what_is_not_read_of_json_min_is_said(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hair = ("Blond", "Brown", "Brown")
+    content = [
+        {"id": i, "image": name, "A": "Present", "partition": "0", "Hair": hair[i]}
+        for i, name in enumerate(NAMES[:3])
+    ]
+    faces = opened(folder, content)
+    assert faces.schema.names == ("A",)
+    assert faces.labels.tolist() == [[1], [1], [1]]
+    said = [r.getMessage() for r in caplog.records]
+    assert any("'partition' seems to hold a split and is not read" in text for text in said)
+    assert any("'Hair' is not read" in text and "(Blond, Brown)" in text for text in said)
+
+
+def test_folders_before_a_name_may_be_written_with_backslashes(folder: Path) -> None:
+    name = "/data/local-files/?d=faces%5Ca.jpg"
+    assert opened(folder, [{"id": 1, "image": name, "A": "yes"}]).names == ("a.jpg",)
+
+
 def test_answers_that_differ_are_unknown(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     both = (choice("Smiling", "yes"), choice("Bald", "no"))
     content = [
@@ -181,6 +202,21 @@ def test_answers_that_differ_are_unknown(folder: Path, caplog: pytest.LogCapture
         ([task(4, "no.jpg", annotation(choice("B", "no")))], "the first is 'no.jpg' (task 4)"),
         ([task(4, "a.jpg", annotation(choice("face", "no")))], "cannot be the name of an att"),
         ([task(4, "a.jpg")], "no task has an answer by choices"),
+        (
+            [
+                task(4, "a.jpg", annotation(choice("A", "Round"), choice("B", "Long"))),
+                task(5, "b.jpg", annotation(choice("A", "Long"), choice("B", "Round"))),
+            ],
+            "'Long' can be chosen for 'A' and for 'B'",
+        ),
+        (
+            [task(4, "a.jpg", annotation(choice("A", "-1"), choice("B", "0")))],
+            "'A' is answered -1 and 'B' is answered 0",
+        ),
+        (
+            [{"id": 1, "image": "a.jpg", "A": "Yes"}, {"id": 2, "image": "b.jpg", "A": "Maybe"}],
+            "task 2: 'A' is answered 'Maybe', but elsewhere 'Yes'",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_refused(folder: Path, content: Any, sentence: str) -> None:

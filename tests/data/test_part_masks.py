@@ -243,3 +243,13 @@ def test_pictures_of_parts_may_lie_in_subfolders(tmp_path: Path) -> None:
     assert "1.png: is the picture 1.png itself" in refused(*arguments[:4], images, *arguments[5:])
     draw(parts, "1_skin", (0, 0, 4, 8))
     assert "the parts of '00001' and '1' may be its own" in refused(*arguments)
+
+
+def test_a_part_in_a_format_that_is_not_read_is_not_passed_over(tmp_path: Path) -> None:
+    parts = tmp_path / "anno"
+    draw(parts, "00001_skin", (0, 0, 4, 8))
+    (parts / "00001_nose.txt").write_text("nobody's nose")
+    assert merge_folder(parts, tmp_path / "one", None).masks == 1
+    (parts / "00001_nose.gif").write_bytes((parts / "00001_skin.png").read_bytes())
+    with pytest.raises(DataError, match=r"00001_nose\.gif: parts are read from PNG"):
+        merge_folder(parts, tmp_path / "two", None)

@@ -42,6 +42,10 @@ from sspl.errors import DataError
         ("left_ear_r right_ear_r", "left_ear_r right_ear_r"),
         ("ear_l ear_r", "ear_l ear_r"),
         ("left right", "left right"),
+        ("eyel eyer", "eyel eyer"),
+        ("lt_eye rt_eye", "lt_eye rt_eye"),
+        ("lft_brow rgt_brow", "lft_brow rgt_brow"),
+        ("linkesAuge rechtesAuge", "linkesAuge rechtesAuge"),
         # What only looks like sides.
         ("l_lip r_lip", ""),
         ("llip rlip", ""),
@@ -78,6 +82,10 @@ def test_pairs_of_the_built_in_lists_are_those_that_are_written_down(name: str) 
         ("l_eye r_brow l_lip u_lip neck_l ear_r", "l_eye r_brow"),
         ("eye_l leye LeftEye eyeleft RIGHT", "eye_l leye LeftEye eyeleft RIGHT"),
         ("r_lip", "r_lip"),
+        ("skin lglass rglass", "lglass rglass"),
+        ("lnostril rnostril nose", "lnostril rnostril"),
+        ("eye_1 eye_2 nose", "eye_1 eye_2"),
+        ("eye1 eye2 lip1 lip2", "eye1 eye2"),
         ("skin lower_lip lip rim lb hair bright cleft eye_g ulip llip earr upright", ""),
     ],
 )

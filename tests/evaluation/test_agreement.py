@@ -93,6 +93,15 @@ def test_every_two_of_three_and_the_annotators_of_an_export(files: list[Path]) -
     ]  # fmt: skip
 
 
+def test_a_wrong_value_of_what_the_other_one_answered_is_named(
+    files: list[Path], tmp_path: Path
+) -> None:
+    """Not taken for a column that holds something else."""
+    wrong = write(tmp_path / "cy.csv", ["00.jpg,1,0", "01.jpg,?,0"])
+    with pytest.raises(DataError, match=r"cy\.csv, line 3: 'Smiling' has value '\?'"):
+        annotations([files[0], wrong])
+
+
 def test_files_of_one_name_are_told_apart(files: list[Path]) -> None:
     other = files[1].parent / "other" / "ann.csv"
     other.parent.mkdir()

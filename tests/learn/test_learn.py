@@ -81,6 +81,10 @@ def test_photographs_become_a_model_and_a_second_call_adds_nothing(
     assert detector.calls == PHOTOGRAPHS
     assert (out / "fine" / "model.safetensors").read_bytes() == weights
     assert again.evaluation.summary["mean"] == found.evaluation.summary["mean"]
+    # What is finished is not passed off as the answer to something else.
+    with pytest.raises(SettingsError, match=r"optim\.epochs was 1, now 3"):
+        learn(settings, out, detector, ("optim.epochs=3",))
+    assert (out / "fine" / "model.safetensors").read_bytes() == weights
     with pytest.raises(SettingsError, match="holds the work of another 'sspl learn'"):
         learn(settings.model_copy(update={"seed": 1}), out, detector)
 
@@ -111,6 +115,12 @@ def test_networks_of_others_teach_a_model_that_does_without_them(
     graph = write_graph(tmp_path / "net.onnx", ["n", 3, 16, 16])
     settings = LearnSettings(photographs=place / "photos", labels=few, features=(str(graph),))
     overrides = ("optim.epochs=1",)
+    wrong = settings.model_copy(update={"features": (str(tmp_path / "nosuch.onnx"),)})
+    with pytest.raises(SettingsError, match=r"nosuch\.onnx: no such file"):
+        learn(wrong, tmp_path / "beside", OneFace())
+    with pytest.raises(SettingsError, match="nosuch"):
+        learn(settings, tmp_path / "beside", OneFace(), ("nosuch=3",))
+    assert not (tmp_path / "beside").exists()
     # Of 20 faces without labels there is nothing to learn that way: the networks stay.
     learn(settings, tmp_path / "beside", OneFace(), overrides)
     assert load_model(tmp_path / "beside" / "fine").network.metadata()["frozen"]

@@ -119,6 +119,24 @@ def test_teachers_answer_for_faces_whose_labels_are_not_used(
         assert column == pytest.approx(np.mean(both, axis=0), abs=1e-4)
 
 
+def test_of_validation_and_test_faces_nothing_is_learnt(
+    faces: Path, teachers: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though the folder of further faces is that of the set itself, with one more."""
+    caplog.set_level("INFO")
+    pictures = faces / "img_align_celeba"
+    new = pictures / "new.jpg"
+    new.write_bytes((pictures / "000001.jpg").read_bytes())
+    try:
+        more = [{"format": "folder", "root": str(pictures)}]
+        settings = settings_for(faces, teachers[0], data=more)
+        sources = taught_sources(settings, partition(settings))
+    finally:
+        new.unlink()
+    assert list(sources[-1].faces.names) == ["new.jpg"]
+    assert any("40 faces that --data has, too, left out" in m for m in caplog.messages)
+
+
 def test_stage_2_learns_them_all_and_says_so(
     faces: Path, teachers: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -168,6 +186,10 @@ def test_who_cannot_teach_is_refused(
     sentence = refused("finetune", *data, "--labels", LABELS, "--teacher", teachers[1])
     assert sentence.startswith(f"distillation.teachers: {teachers[1]} knows none of the attributes")
     assert sentence.endswith("(Bags_Under_Eyes); it has Smiling, Bangs.")
+    exported = tmp_path / "net.onnx"
+    exported.touch()
+    sentence = refused("finetune", *data, "--labels", LABELS, "--teacher", exported)
+    assert "is an exported file; give the run" in sentence
     sentence = refused("finetune", *data, "--teacher", teachers[0])
     assert "every training face is labelled" in sentence
     assert "--unlabelled" in sentence

@@ -17,6 +17,7 @@ from sspl.data.synthetic import write_synthetic
 from sspl.data.transforms import plain_view
 from sspl.domain.attributes import schema_for
 from sspl.errors import DataError
+from sspl.io.locks import lock_of, locked
 from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weights import load_tensors, save_tensors
 from sspl.models.attributes import AttributeNetwork, RegionPooling
@@ -105,6 +106,21 @@ def test_faces_are_drawn_where_none_are_given(
     write_synthetic(faces, 24, ready_heads.DRAWN_SEED, ready_heads.DRAWN_SIZE, "photo")
     sspl("heads", run, "--data", f"celeba:{faces}")
     assert torch.equal(load_tensors(run / PRETRAINED_FILE)[0][READY_WEIGHT], drawn)
+
+
+def test_heads_stay_when_a_finished_run_is_repeated_and_wait_for_whoever_writes(
+    pretrained: tuple[Path, Path],
+) -> None:
+    run, faces = pretrained
+    sspl("heads", run, "--data", f"celeba:{faces}")
+    before = (run / PRETRAINED_FILE).read_bytes()
+    data = f"celeba:{faces},masks={faces}/masks"
+    learn("pretrain", data, run, "tasks=[pst]", "--resume")
+    assert (run / PRETRAINED_FILE).read_bytes() == before
+    with locked(lock_of(run, folder=True)) as free:
+        assert free
+        assert "being written by another process" in refused("heads", run, "--data", data)
+    assert (run / PRETRAINED_FILE).read_bytes() == before
 
 
 def test_heads_for_other_features_stay_behind(pretrained: tuple[Path, Path]) -> None:

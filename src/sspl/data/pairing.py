@@ -11,6 +11,9 @@ from sspl.io.names import folded
 MASK_SUFFIXES: Final = frozenset({".png", ".bmp", ".tif", ".tiff"})
 """How names of masks end; what the file holds is looked at when it is read."""
 
+NOTES: Final = frozenset({".txt", ".json", ".csv", ".xml", ".yaml", ".yml"})
+"""Kinds of files that may lie beside a mask of the same name and say something of it."""
+
 FileId = tuple[int, int]
 """Device and number of a file: the same for all its names and links."""
 
@@ -34,16 +37,18 @@ def file_id(path: Path) -> FileId | None:
     return status.st_dev, status.st_ino
 
 
-def files_below(root: Path, suffixes: Iterable[str]) -> list[Path]:
+def files_below(root: Path, suffixes: Iterable[str] | None = None) -> list[Path]:
     """Return all files below a folder whose names end so, in any case, in the order of paths.
+
+    Without `suffixes` the names may end in any way.
 
     Hidden ones are left out. Links are followed, and no folder is read twice. Raises `DataError`
     when a folder cannot be listed.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder.")
-    wanted = frozenset(suffixes)
-    return sorted(p for p in _walk(root) if p.suffix.lower() in wanted)
+    wanted = None if suffixes is None else frozenset(suffixes)
+    return sorted(p for p in _walk(root) if wanted is None or p.suffix.lower() in wanted)
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -206,14 +211,18 @@ def find_pairs_of(
     pictures = [p for p in files_below(images, suffixes) if not _of_other(p, images, masks)]
     found = [p for p in files_below(masks, MASK_SUFFIXES) if not _of_other(p, masks, images)]
     ids = {there: p for p in pictures if (there := file_id(p)) is not None}
-    for path in files_below(masks, suffixes):
-        is_picture = file_id(path) in ids or _of_other(path, masks, images)
-        if path.suffix.lower() not in MASK_SUFFIXES and not is_picture:
+    named = by_stem(pictures, images)
+    for path in files_below(masks):
+        kind = path.suffix.lower()
+        if kind in MASK_SUFFIXES or kind in NOTES:
+            continue
+        meant = kind in suffixes or folded(stem_of(path.relative_to(masks).as_posix())) in named
+        if meant and file_id(path) not in ids and not _of_other(path, masks, images):
             raise DataError(
                 f"{path}: masks are PNG, BMP or TIFF files, since other formats may change class "
                 "ids; save it as PNG."
             )
-    named, owners = by_stem(pictures, images), dict[Path, Path]()
+    owners: dict[Path, Path] = {}
     pairs = []
     for mask in found:
         picture = _picture_of(mask, named, images, masks)

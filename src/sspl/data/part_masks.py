@@ -14,6 +14,7 @@ from sspl.data.images import read_image
 from sspl.data.mask_files import grey_levels
 from sspl.data.pairing import (
     MASK_SUFFIXES,
+    NOTES,
     files_below,
     mask_path,
     pictures_by_id,
@@ -69,8 +70,12 @@ def find_parts(folder: Path) -> dict[str, PartFiles]:
     name ends in no part, or that comes twice.
     """
     faces: dict[str, PartFiles] = {}
-    for path in files_below(folder, IMAGE_SUFFIXES):
+    for path in files_below(folder):
         part = next((p for p in PARTS if path.stem.endswith(f"_{p}")), None)
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            if part is None or path.suffix.lower() in NOTES:
+                continue
+            raise DataError(f"{path}: parts are read from PNG, BMP and TIFF files; save it as PNG.")
         if part is None and path.suffix.lower() not in MASK_SUFFIXES:
             continue  # a photograph among the parts
         if part is None:

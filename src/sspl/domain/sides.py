@@ -8,7 +8,14 @@ _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 """A word of a name: `LEFT`, `left`, `Left` of `LeftEye`, `L` of `LEye`."""
 
 _OTHER: Final = {"left": "right", "right": "left", "l": "r", "r": "l"}
+_FOREIGN: Final = {
+    "lt": "rt", "lf": "rt", "lft": "rgt", "links": "rechts", "linke": "rechte", "linkes": "rechtes",
+    "linker": "rechter", "gauche": "droite", "izquierdo": "derecho", "izquierda": "derecha",
+    "sinistra": "destra", "sinistro": "destro",
+}  # fmt: skip
+"""Other words for left and right."""
 _LONG: Final = ("left", "right")
+_DIGITS: Final = re.compile(r"\d+")
 
 _DOUBLE: Final = frozenset({
     "b", "br", "brow", "brows", "eb", "eyebrow", "eyebrows", "e", "ey", "eye", "eyes", "eyelid",
@@ -47,9 +54,24 @@ def side_pairs(classes: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def unpaired_sides(classes: Sequence[str], pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Return the classes whose names speak of a side, but that are in none of the pairs."""
+    """Return the classes whose names seem to speak of a side, but that are in none of the pairs.
+
+    So do two that differ by an l and an r alone, or by a figure, where a face has two of the part.
+    """
     paired = {name for pair in pairs for name in pair}
-    return tuple(c for c in classes if c not in paired and _speaks_of_a_side(_words(c)))
+    alone = [c for c in classes if c not in paired]
+    spelt = {c: "".join(_words(c)) for c in alone}
+    rest = [_DIGITS.sub("", text) for text in spelt.values()]
+
+    def has_a_twin(name: str) -> bool:
+        text = spelt[name]
+        places = [i for i in (0, len(text) - 1) if text[i : i + 1] in ("l", "r")]
+        twins = [text[:i] + _OTHER[text[i]] + text[i + 1 :] for i in places if len(text) > 3]
+        plain = _DIGITS.sub("", text)
+        counted = plain != text and plain in _DOUBLE and rest.count(plain) > 1
+        return counted or any(twin in spelt.values() for twin in twins)
+
+    return tuple(c for c in alone if _speaks_of_a_side(_words(c)) or has_a_twin(c))
 
 
 def _words(name: str) -> _Words:
@@ -66,6 +88,10 @@ def _of_other_side(words: _Words, long: str, letter: str) -> list[_Words]:
     for i, word in enumerate(words):
         if word[:1] == letter and word[1:] in _DOUBLE:
             found.append((*words[:i], _OTHER[letter] + word[1:], *words[i + 1 :]))
+        if word[-1:] == letter and len(word) > 3 and word[:-1] in _DOUBLE:
+            found.append((*words[:i], word[:-1] + _OTHER[letter], *words[i + 1 :]))
+        if word in _FOREIGN:
+            found.append((*words[:i], _FOREIGN[word], *words[i + 1 :]))
     return found
 
 

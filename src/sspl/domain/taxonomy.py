@@ -213,7 +213,7 @@ def read_classes_file(path: Path) -> Taxonomy:
                 f"{path}, line {number}: expected '{len(classes)} <class name>', found '{line}'."
             )
         classes.append(parts[1].strip())
-    taxonomy = Taxonomy(path.parent.name, tuple(classes), mirror=side_pairs(classes))
+    taxonomy = Taxonomy(path.absolute().parent.name, tuple(classes), mirror=side_pairs(classes))
     _warn_of_lone_sides(taxonomy, str(path))
     return taxonomy
 

@@ -1,13 +1,14 @@
 """A model folder that travels: weights, metadata in JSON and a model card, and nothing else."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 from sspl.errors import DataError, SsplError
 from sspl.evaluation.decide_run import DECISIONS_FILE
 from sspl.inference.card import RunMetadata, model_card
-from sspl.io.files import holds_nothing, write_json, write_text
+from sspl.io.files import atomic_path, holds_nothing, write_json, write_text
 from sspl.io.locks import claimed
 from sspl.io.run_files import METRICS_JSON, RUN_FILE, SETTINGS_FILE
 from sspl.io.runs import versions
@@ -47,11 +48,15 @@ def pack_model(
         raise SsplError(f"{out} is already there and not empty; choose another --out.")
     model = load_model(run)
     metadata = read_run(run, name, licence, description)
-    with claimed(out, folder=True):
-        save_tensors(out / MODEL_FILE, model.network.state_dict(), None)
-        # The metadata come last: without them the folder is no model.
-        write_text(out / CARD_FILE, model_card(model, metadata))
-        write_json(out / CONFIG_FILE, _config(model_metadata(model), metadata))
+    # All are written before the first has its name: what breaks off leaves an empty folder.
+    with claimed(out, folder=True), ExitStack() as stack:
+        config, card, weights = (
+            stack.enter_context(atomic_path(out / name))
+            for name in (CONFIG_FILE, CARD_FILE, MODEL_FILE)
+        )
+        save_tensors(weights, model.network.state_dict(), None)
+        write_text(card, model_card(model, metadata))
+        write_json(config, _config(model_metadata(model), metadata))
 
 
 def _config(model: dict[str, Any], metadata: RunMetadata) -> dict[str, Any]:
@@ -91,7 +96,7 @@ def read_run(
         labelled=metrics.get("labelled", data.get("labelled_faces")),
         validation=metrics.get("validation", data.get("validation_faces")),
         selected_by=metrics.get("selected_by"),
-        best=metrics.get("best", {}),
+        best=metrics["best"] if isinstance(metrics.get("best"), dict) else {},
         kept=_kept(metrics) or packed.get("kept", ()),
         taught=metrics.get("taught", packed.get("taught", "")),
         extractors=metrics.get("extractors", packed.get("extractors", ())),

@@ -66,7 +66,12 @@ def require_same_settings(
     then, new = _flat(old.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
     absent = object()
     keys = [k for k in {**then, **new} if then.get(k, absent) != new.get(k, absent)]
-    free = [k for k in keys if any(fnmatchcase(_plain(k), f) for f in (*FREE, *PLACES))]
+    free = [
+        k
+        for k in keys
+        if any(fnmatchcase(_plain(k), f) for f in FREE)
+        or (any(fnmatchcase(_plain(k), f) for f in PLACES) and _as_many(then.get(k), new.get(k)))
+    ]
     wrong = [k for k in keys if k not in free]
     if extent is not None and extent[0] in wrong and set(wrong) <= {extent[0]}:
         _require_extent(file, extent, then[extent[0]], new[extent[0]], done)
@@ -117,6 +122,11 @@ def _flat(content: Any, path: str = "") -> dict[str, Any]:
     else:
         return {path: content}
     return {k: v for key, value in pairs for k, v in _flat(value, key).items()}
+
+
+def _as_many(before: Any, now: Any) -> bool:
+    """Tell whether places can have moved: one more or one less is another input."""
+    return not (isinstance(before, list) and isinstance(now, list) and len(before) != len(now))
 
 
 def _plain(key: str) -> str:

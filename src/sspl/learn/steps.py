@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sspl.data.adapters.folder import read_folder
 from sspl.data.data_settings import DataSettings
+from sspl.data.inputs import require_same_inputs
 from sspl.device import pick_device
 from sspl.errors import SettingsError
 from sspl.evaluation.evaluate import Evaluation, evaluate, table, write_evaluation
@@ -17,6 +18,7 @@ from sspl.inference.pack import pack_model
 from sspl.io.files import write_text
 from sspl.io.locks import claimed
 from sspl.io.progress import counted, spoken
+from sspl.io.resuming import require_same_settings
 from sspl.io.run_files import SETTINGS_FILE, finished
 from sspl.learn.labels import largest_faces, read_labels, write_labels, write_unlabelled
 from sspl.learn.learn_settings import LearnSettings
@@ -36,10 +38,13 @@ from sspl.parsing.commands import open_parser
 from sspl.parsing.masks import make_masks
 from sspl.reporting.run_report import run_report
 from sspl.settings import build, dump_yaml, merge
+from sspl.training.feature_settings import parse_features
 from sspl.training.finetune import finetune
 from sspl.training.inheriting import finetune_settings
+from sspl.training.partition import partition
 from sspl.training.pretrain import pretrain
 from sspl.training.ready_heads import add_drawn_heads, ready_heads_of
+from sspl.training.run_inputs import finetune_inputs
 from sspl.training.stage_settings import PretrainSettings, RuntimeSettings, preset
 
 LEARN_FILE: Final = "learn.yaml"
@@ -108,6 +113,7 @@ def learn(
     Raises `SsplError` as the commands do, and where the folder holds another task's work.
     """
     begun = time.monotonic()
+    _require_usable(settings, overrides)
     with claimed(out, folder=True):
         _note(settings, out)
         crops, fine = out / "faces", out / "fine"
@@ -143,6 +149,21 @@ def _say(steps: list[Step], title: str) -> None:
     """Say which step begins, by how its title begins."""
     number, step = next(s for s in enumerate(steps, 1) if s[1].title.startswith(title))
     log.info("Step %d of %d: %s", number, len(steps), step.title)
+
+
+def _require_usable(settings: LearnSettings, overrides: tuple[str, ...]) -> None:
+    """Raise `SsplError` for what stage 2 would refuse, before anybody finds or labels a face."""
+    finetune_settings("small", _joined(settings), overrides)
+    for text in settings.features:
+        path = Path(parse_features(text)["path"].rpartition(":")[0] or parse_features(text)["path"])
+        if text != START and not path.exists():
+            raise SettingsError(f"features: {path}: no such file.")
+
+
+def _joined(settings: LearnSettings) -> dict[str, Any]:
+    if not settings.features:
+        return {}
+    return {"features": list(settings.features), "frozen_share": "validation"}
 
 
 def _note(settings: LearnSettings, out: Path) -> None:
@@ -237,10 +258,10 @@ def _stage_2(
     faces: int,
 ) -> None:
     """Fine-tune; where networks of others help and faces have no labels, a teacher before it."""
-    joined = {"features": list(settings.features), "frozen_share": "validation"}
+    joined = _joined(settings)
     _say(steps, "stage 2")
     if not any(step.title.startswith(TAUGHT) for step in steps):
-        _finetune(out / "fine", given | (joined if settings.features else {}), overrides)
+        _finetune(out / "fine", given | joined, overrides)
         return
     teacher, names = out / "teacher", out / "unlabelled.csv"
     _finetune(teacher, given | joined, overrides)
@@ -253,8 +274,12 @@ def _stage_2(
 
 
 def _finetune(run: Path, given: dict[str, Any], overrides: tuple[str, ...]) -> None:
-    if not finished(run):
-        settings = finetune_settings("small", given, overrides)
+    """Fine-tune, or go on; what is finished must be of the same settings, networks and faces."""
+    settings = finetune_settings("small", given, overrides)
+    if finished(run):
+        require_same_settings(run / SETTINGS_FILE, settings)
+        require_same_inputs(run, finetune_inputs(settings, partition(settings)), resumed=True)
+    else:
         finetune(settings, run, resume=(run / SETTINGS_FILE).is_file())
 
 

@@ -21,6 +21,8 @@ FROZEN: Final = "frozen"
 """What a network without a backbone of its own is called where others name their architecture."""
 
 MOST_BYTES: Final = 2**31 - 1
+LEAST_SIDE, MOST_SIDE = 8, 4096
+"""Of the pictures that a network takes, px."""
 
 
 class PixelSettings(Settings):
@@ -82,7 +84,7 @@ class OnnxAbout(PixelSettings):
     name: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=1, le=MOST_BYTES)
-    side: int = Field(ge=8, le=4096)
+    side: int = Field(ge=LEAST_SIDE, le=MOST_SIDE)
     layout: Layout
     batch: int | None = Field(None, ge=1)
     output: str

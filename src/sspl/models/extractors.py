@@ -20,6 +20,8 @@ from sspl.domain.attributes import schema_for
 from sspl.errors import DataError, SettingsError
 from sspl.models.backbones.base import Backbone
 from sspl.models.extractor_settings import (
+    LEAST_SIDE,
+    MOST_SIDE,
     ExtractorAbout,
     Layout,
     OnnxAbout,
@@ -271,7 +273,13 @@ def _side(shape: Sequence[Any], layout: Layout, size: int | None, name: str) -> 
             f"features.size: {name} takes pictures of {sides[0]} x {sides[1]} px in layout "
             f"{layout}; give the size, and the layout that fits."
         )
-    return int(known.pop())
+    side = int(known.pop())
+    if not LEAST_SIDE <= side <= MOST_SIDE:
+        raise SettingsError(
+            f"{name} takes pictures of {side} px; networks of {LEAST_SIDE} to {MOST_SIDE} px can "
+            "be joined."
+        )
+    return side
 
 
 def _tried(session: "onnxruntime.InferenceSession", about: OnnxAbout) -> OnnxAbout:

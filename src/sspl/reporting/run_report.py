@@ -116,7 +116,7 @@ def _json(file: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{file}: not JSON that can be read ({error}).") from None
-    return content
+    return content if isinstance(content, dict) else {}
 
 
 def without_folders(content: Any) -> Any:
@@ -267,7 +267,8 @@ def _curves(run: Path, kind: str, metrics: Mapping[str, Any]) -> list[dict[str, 
         losses = {n: "all together" if n == "loss" else name for n, name in losses.items()}
         rest = {n: in_words(n.replace("/", " ")) for n in columns if not n.endswith("loss")}
         plots += [("Losses", losses, 1), ("Figures of the training batches, %", rest, 100)]
-    best = metrics.get("best", {}).get("epoch")
+    kept = metrics.get("best")
+    best = kept.get("epoch") if isinstance(kept, dict) else None
     note = f"The weights of epoch {best} were kept." if best else ""
     return [
         {

@@ -3,7 +3,9 @@
 Distillation (Hinton et al., arXiv 1503.02531), attribute by attribute.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Container, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,15 @@ from sspl.distributed.group import gathered
 from sspl.distributed.sampler import own_places
 from sspl.domain.attributes import AttributeSchema
 from sspl.errors import SettingsError
+from sspl.io.progress import counted
 from sspl.models.bundle import AttributeModel, load_model
 from sspl.models.frozen import frozen_part
 from sspl.models.scoring import face_logits, kept_logits
 from sspl.training.face_sources import unlabelled_sources
 from sspl.training.partition import Partition
 from sspl.training.stage_settings import FinetuneSettings
+
+log = logging.getLogger(__name__)
 
 Answers = NDArray[np.float32]
 
@@ -34,6 +39,9 @@ def taught_sources(settings: FinetuneSettings, parts: Partition) -> list[FaceSou
     assert settings.data is not None
     own = [FaceSource(faces, settings.data.box_of(faces)) for faces in (parts.train, parts.rest)]
     more = unlabelled_sources(settings.distillation.data, ("train",))
+    if more:
+        known = {file.resolve() for file in settings.data.open().images if isinstance(file, Path)}
+        more = [_without(source, known) for source in more]
     sources = own[:1] + [source for source in (own[1], *more) if len(source.faces)]
     if len(sources) == 1:
         raise SettingsError(
@@ -41,6 +49,26 @@ def taught_sources(settings: FinetuneSettings, parts: Partition) -> list[FaceSou
             "others to ask about; give some with --unlabelled, or leave --teacher out."
         )
     return sources
+
+
+def _without(source: FaceSource, known: Container[Path]) -> FaceSource:
+    """Leave out faces of the set itself: of its validation and test faces nothing is learnt."""
+    faces = source.faces
+    if not isinstance(faces, FaceSet):
+        return source
+    others = [
+        i
+        for i, file in enumerate(faces.images)
+        if not (isinstance(file, Path) and file.resolve() in known)
+    ]
+    if len(others) < len(faces):
+        log.info(
+            "%s: %s that --data has, too, left out; those of its training faces are asked about "
+            "already.",
+            faces.source,
+            counted(len(faces) - len(others), "face"),
+        )
+    return replace(source, faces=faces.select(others))
 
 
 def taught_targets(
@@ -53,6 +81,12 @@ def taught_targets(
     teacher knows the attribute. The folder `kept` keeps features of frozen networks.
     """
     schema = parts.train.schema
+    for path in settings.distillation.teachers:
+        if path.suffix == ".onnx":
+            raise SettingsError(
+                f"distillation.teachers: {path} is an exported file; give the run or the packed "
+                "model that it was exported from."
+            )
     models = [(path, load_model(path)) for path in settings.distillation.teachers]
     for path, model in models:
         if not set(model.schema.names) & set(schema.names):

@@ -18,7 +18,7 @@ from sspl.distributed.random import generator_of_rows
 from sspl.distributed.sampler import RankSampler, micro_batches_of
 from sspl.domain.taxonomy import load_taxonomy
 from sspl.io.checkpoints import Learner
-from sspl.io.run_files import PRETRAINED_FILE
+from sspl.io.run_files import PRETRAINED_FILE, finished
 from sspl.io.runs import claimed_run, start_run, write_metrics
 from sspl.io.weights import save_tensors
 from sspl.optim.optimiser import make_optimiser
@@ -168,6 +168,8 @@ class Pretraining(Stage[CanvasBatch]):
 
     def finish(self, rows: Sequence[LogRow], out: Path) -> None:
         """Write what stage 2 starts from."""
+        if finished(out) and (out / PRETRAINED_FILE).is_file():
+            return  # Nothing was learnt since, and heads may have been added to it.
         faces = len(self.canvases)
         metadata = pretrained_metadata(self.settings, self.network, faces, self.boxes)
         save_tensors(out / PRETRAINED_FILE, self.network.state_dict(), metadata)

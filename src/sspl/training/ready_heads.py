@@ -20,6 +20,7 @@ from sspl.data.images import Box
 from sspl.data.records import FaceSet, Labels
 from sspl.data.synthetic import write_synthetic
 from sspl.errors import DataError, SsplError
+from sspl.io.locks import claimed
 from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weight_headers import checked_metadata, stated_metadata
 from sspl.io.weights import load_tensors, save_tensors
@@ -52,6 +53,13 @@ def add_ready_heads(
     which the faces show one kind alone are left out. Raises `DataError` when there are no others,
     or `run` is not of stage 1, `SsplError` when it was without PST, whose regions the heads read.
     """
+    with claimed(run, folder=True):
+        return _with_heads(run, faces, box, device, strength)
+
+
+def _with_heads(
+    run: Path, faces: FaceSet, box: Box, device: torch.device, strength: float
+) -> ReadyHeads:
     source, network = _read_by_regions(run)
     learnt = tuple(n for n, kinds in faces.label_counts().items() if kinds["yes"] and kinds["no"])
     if not learnt:

@@ -12,12 +12,17 @@ NO_VALUE: Final = frozenset({"", "nan", "NaN", "<NA>", "#N/A", "NaT"})
 
 _NUMBER: Final = re.compile(r"([+-]?)([01])(?:([.,])0*)?(?:e[+-]?0+)?")
 
-_SPLITS: Final = frozenset((
-    "split", "partition", "fold", "kfold", "cvfold", "train", "test", "val", "valid",
-    "validation", "dev", "set", "subset", "phase", "usage", "istrain", "istest", "isval",
-    "isvalid", "isvalidation", "istraining", "datasplit", "trainsplit", "trainval",
-    "traintest", "training", "testing",
-))  # fmt: skip
+_PART: Final = (
+    r"(?:train(?:ing)?|test(?:ing)?|val(?:id(?:ation)?)?|dev|eval(?:uation)?|holdout|heldout)"
+)
+_SPLIT: Final = re.compile(
+    rf"(?:is|in|for|use|used|as)*{_PART}+(?:set|subset|data|flag|id|idx|mask|only|sample|images?)*"
+    rf"|(?:{_PART}|data|dataset|official|random|stratified|group|original|default|new|cv|k|x|cross)*"
+    r"(?:split|fold|partition|subset|phase|usage)s?(?:id|no|nr|number|name|idx|index|key|set)?"
+    r"|cv|tvt|set"
+)
+"""Names of columns that hold a split, in small letters, without signs and figures."""
+
 _IMAGES: Final = frozenset((
     "image", "images", "img", "imageid", "imageids", "imagename", "imagefile", "imagepath",
     "imgid", "imgname", "imgpath", "file", "files", "filename", "filepath", "path", "name",
@@ -62,14 +67,11 @@ def no_attribute(column: str) -> str | None:
     Case, blanks and signs in the name do not count: `Is_Train` is `istrain`.
     """
     plain = re.sub(r"[\W_]+", "", column.lower())
-    for names, meaning in (
-        (_SPLITS, "a split"),
-        (_IMAGES, "names of images"),
-        (_GROUPS, "who or what a face is of"),
-    ):
-        if plain in names:
-            return meaning
-    return None
+    if _SPLIT.fullmatch(plain.rstrip("0123456789")):
+        return "a split"
+    if plain in _IMAGES:
+        return "names of images"
+    return "who or what a face is of" if plain in _GROUPS else None
 
 
 def no_attribute_error(where: str, column: str) -> str:

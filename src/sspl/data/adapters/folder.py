@@ -48,6 +48,11 @@ def read_folder(root: Path, masks: Path | None = None) -> FaceSet:
         DataError: when the folder is not there, holds no image, or masks among them, and for a
             name that `clean_name` does not take.
     """
+    if root.is_file():
+        raise DataError(
+            f"{root}: is a file, where a folder of pictures is expected; a table of labels is "
+            f"given as csv:{root}."
+        )
     if not root.is_dir():
         raise DataError(f"{root}: no such folder.")
     found, not_read = _image_names(root, masks)

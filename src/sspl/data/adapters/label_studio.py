@@ -9,7 +9,7 @@ data, and for each question its choice, or `{"choices": [...]}` where there are 
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from sspl.data.adapters.base import Adapter
+from sspl.data.adapters.columns import no_attribute
 from sspl.data.adapters.source import LabelTable, NameBook, OnMissing, assemble
 from sspl.data.adapters.table import IMAGE, SPLIT
 from sspl.data.records import IMAGE_SUFFIXES, MISSING, SPLITS, FaceSet, Labels
@@ -31,8 +32,8 @@ YES: Final = "yes"
 NO: Final = "no"
 UNSURE: Final = "not sure"
 WORDS: Final[Mapping[str, int]] = {
-    YES: 1, "true": 1, "1": 1,
-    NO: 0, "false": 0, "0": 0, "-1": 0,
+    YES: 1, "true": 1, "1": 1, "y": 1, "present": 1, "positive": 1, "ja": 1, "oui": 1, "sí": 1,
+    NO: 0, "false": 0, "0": 0, "-1": 0, "n": 0, "absent": 0, "negative": 0, "nein": 0, "non": 0,
     UNSURE: MISSING, "unsure": MISSING, "unknown": MISSING,
 }  # fmt: skip
 """Choices that answer a question; any other choice is the name of an attribute that is ticked."""
@@ -50,6 +51,9 @@ _NO_QUESTION: Final = frozenset({
     "lead_time", "agreement",
 })  # fmt: skip
 """What JSON-MIN has besides answers, and data that are none."""
+
+_FEW: Final = 8
+"""Different texts that may be the choices of a question."""
 
 Chosen = Mapping[str, Sequence[str]]
 """The choices of an annotation, by the name of the question."""
@@ -142,7 +146,18 @@ class Export:
                     texts[key].add(entry[key])
                 elif _choices(entry[key]) is not None:
                     questions[key] = None
-        questions |= {key: None for key, found in texts.items() if _answer(found)}
+        for key, found in texts.items():
+            meaning = no_attribute(key)
+            if meaning and _answer(found):
+                log.warning("%s: '%s' seems to hold %s and is not read.", self.file, key, meaning)
+            elif _answer(found) or any(text.lower() in (YES, NO, UNSURE) for text in found):
+                questions[key] = None
+            elif not meaning and _may_be_choices(found, len(placed)):
+                log.warning(
+                    "%s: '%s' is not read, since nothing says whether it was a question (%s); "
+                    "Label Studio's export as JSON does.",
+                    self.file, key, ", ".join(sorted(found)),
+                )  # fmt: skip
         tasks: dict[int, tuple[Mapping[str, Any], list[tuple[str, Chosen]]]] = {}
         for place, entry in placed:
             chosen = {
@@ -160,6 +175,7 @@ class Export:
             for _, chosen in task.answers:
                 for name, choices in chosen.items():
                     found.setdefault(name, {}).update(dict.fromkeys(choices))
+        self._require_two_values(found)
         for name, said in found.items():
             choices = tuple(said)
             words = [c for c in choices if c.lower() in WORDS]
@@ -173,7 +189,29 @@ class Export:
                     f"'{name}' is answered '{other}', but elsewhere '{words[0]}'; answer a "
                     f"question by {YES}, {NO} and {UNSURE}, or by names of attributes alone",
                 )
-        return {name: () if _answer(choices) else tuple(choices) for name, choices in found.items()}
+        questions = {
+            name: () if _answer(choices) else tuple(choices) for name, choices in found.items()
+        }
+        owners: dict[str, str] = {name: name for name, ticks in questions.items() if not ticks}
+        for name, ticks in questions.items():
+            for tick in ticks:
+                if (other := owners.setdefault(tick, name)) != name:
+                    raise DataError(
+                        f"{self.file}: '{tick}' can be chosen for '{other}' and for '{name}', so "
+                        f"it does not say which attribute it is; answer each by {YES}, {NO} and "
+                        f"{UNSURE}, or call the choices by names of attributes."
+                    )
+        return questions
+
+    def _require_two_values(self, found: Mapping[str, Iterable[str]]) -> None:
+        """Raise `DataError` where 0 is most likely not known, beside 1 and -1 in the same file."""
+        minus = next((name for name, said in found.items() if "-1" in said), None)
+        zero = next((name for name, said in found.items() if "0" in said), None)
+        if minus is not None and zero is not None:
+            raise DataError(
+                f"{self.file}: '{minus}' is answered -1 and '{zero}' is answered 0, so that 0 may "
+                f"be no, or not known; answer by {YES}, {NO} and {UNSURE}."
+            )
 
     def values(self, task: Task, chosen: Chosen) -> list[int]:
         """Return what an annotation says of each attribute; `MISSING` where that is nothing.
@@ -242,7 +280,7 @@ class Export:
         name = data.get(NAME)
         if isinstance(name, str) and f"/{path}".endswith(f"/{name}"):
             return name  # As it was written here.
-        parts = path.split("/")
+        parts = path.replace("\\", "/").split("/")
         shorter = ("/".join(parts[i:]) for i in range(len(parts)) if parts[i])
         return next((p for p in shorter if images is not None and (images / p).is_file()), path)
 
@@ -276,6 +314,10 @@ def _choices(value: Any) -> list[str] | None:
     choices = value.get("choices") if isinstance(value, dict) else None
     plain = isinstance(choices, list) and all(isinstance(c, str) for c in choices)
     return choices if plain else None
+
+
+def _may_be_choices(texts: Collection[str], tasks: int) -> bool:
+    return 1 < len(texts) <= _FEW and len(texts) < tasks and not any(map(_is_picture, texts))
 
 
 def _answer(choices: Iterable[str]) -> bool:

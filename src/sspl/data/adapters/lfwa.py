@@ -124,6 +124,10 @@ def _assign(path: Path, key: str, index: Any, splits: list[str | None]) -> None:
     splits[place - 1] = _INDICES[key]
 
 
+def _is_lfwa(root: Path) -> bool:
+    return root.name == LABELS_FILE or (root / LABELS_FILE).is_file()
+
+
 LFWA: Final = Adapter(
     name="lfwa",
     read=read_lfwa,
@@ -137,4 +141,5 @@ lfwa/
   indices_train_test.mat          optional; counts from 1
   AJ_Cook/AJ_Cook_0001.jpg ...    or elsewhere, with images=FOLDER
 """,
+    fits=_is_lfwa,
 )

@@ -112,9 +112,9 @@ def elsewhere(root: Path, name: str) -> str:
         return f"; like it are {shown}, of which none is it for sure: write the name as it is there"
     inner = [entry.name for entry in _listed(root) if is_folder(entry)]
     for folder in inner:
-        if (root / folder / name).is_file():
+        if (root / folder / spelling).is_file():
             return f"; it is in {root / folder}: set images={root / folder}"
-    parts = PurePosixPath(name).parts
+    parts = PurePosixPath(spelling).parts
     for start in range(1, len(parts)):
         rest = posixpath.join(*parts[start:])
         if (root / rest).is_file():

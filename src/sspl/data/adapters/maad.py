@@ -81,6 +81,10 @@ def read_maad(
     return assemble(table, images or csv.parent, schema, missing)
 
 
+def _is_maad(root: Path) -> bool:
+    return root.name == FILE or (root / FILE).is_file()
+
+
 MAAD: Final = Adapter(
     name="maad",
     read=read_maad,
@@ -93,4 +97,5 @@ maad/
   MAAD_Face.csv                   Filename,Identity, then the attributes
   n000002/0001_01.jpg ...         or elsewhere, with images=FOLDER
 """,
+    fits=_is_maad,
 )

@@ -15,6 +15,7 @@ from sspl.data.adapters.columns import (
     no_attribute_error,
 )
 from sspl.data.adapters.dialect import CsvTable, is_unnamed
+from sspl.data.adapters.maad import FILE as MAAD_FILE
 from sspl.data.adapters.source import (
     LabelTable,
     NameBook,
@@ -248,7 +249,8 @@ def _reject_mixture(
 
 
 def _is_csv(root: Path) -> bool:
-    return root.suffix.lower() == ".csv"
+    """Tell it by the name; MAAD-Face's own table is another format."""
+    return root.suffix.lower() in (".csv", ".tsv", ".tab") and root.name != MAAD_FILE
 
 
 CSV: Final = Adapter(
