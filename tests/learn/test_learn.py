@@ -76,6 +76,7 @@ def test_photographs_become_a_model_and_a_second_call_adds_nothing(
     assert [line.split()[1] for line in steps.splitlines()] == [
         "faces", "finetune", "evaluate", "report", "model",
     ]  # fmt: skip
+    assert steps.splitlines()[1].endswith(" optim.epochs=1")
     weights = (out / "fine" / "model.safetensors").read_bytes()
     again = learn(settings, out, detector, ("optim.epochs=1",))
     assert detector.calls == PHOTOGRAPHS

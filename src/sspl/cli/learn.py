@@ -86,7 +86,7 @@ def learn(
     if dry_run:
         pictures = len(read_folder(photos))
         labelled = len(read_labels(labels, photos)) if labels else pictures
-        steps = plan(settings, out, pictures, labelled)
+        steps = plan(settings, out, pictures, labelled, overrides)
         say(plan_text(steps), {"steps": [asdict(step) for step in steps]}, as_json)
         return
     # Only now torch is loaded.

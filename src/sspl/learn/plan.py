@@ -62,8 +62,17 @@ def taught_settings(faces: int) -> dict[str, Any]:
     return {"optim": {"epochs": taught_epochs(faces)}, "ema": 0.99, "evaluate_every": 1}
 
 
-def plan(settings: LearnSettings, out: Path, faces: int, labelled: int) -> list[Step]:
-    """Return the steps for so many faces, of which so many are labelled."""
+def plan(
+    settings: LearnSettings,
+    out: Path,
+    faces: int,
+    labelled: int,
+    overrides: tuple[str, ...] = (),
+) -> list[Step]:
+    """Return the steps for so many faces, of which so many are labelled.
+
+    `overrides` are settings of stage 2 as key=value.
+    """
     epochs = stage_1_epochs(faces, settings.minutes)
     crops, fine = out / "faces", out / "fine"
     rate, start = PER_SECOND, START
@@ -100,7 +109,7 @@ def plan(settings: LearnSettings, out: Path, faces: int, labelled: int) -> list[
         ]  # fmt: skip
     return [
         *steps,
-        *_stage_2(settings, out, start, faces, labelled),
+        *_stage_2(settings, out, start, faces, labelled, overrides),
         Step("judge on the test faces", _command("evaluate", fine, "--split", "test"), 10.0),
         Step("write the report", _command("report", fine, "--out", out / "report.html"), 5.0),
         Step("pack the model", _command("model", "pack", fine, "--out", out / "model"), 1.0),
@@ -108,7 +117,12 @@ def plan(settings: LearnSettings, out: Path, faces: int, labelled: int) -> list[
 
 
 def _stage_2(
-    settings: LearnSettings, out: Path, start: str, faces: int, labelled: int
+    settings: LearnSettings,
+    out: Path,
+    start: str,
+    faces: int,
+    labelled: int,
+    overrides: tuple[str, ...],
 ) -> list[Step]:
     crops, fine, rate = out / "faces", out / "fine", PER_SECOND
     data = f"csv:{out / 'labels.csv'},images={crops},crop={CROP}"
@@ -116,9 +130,9 @@ def _stage_2(
     title = f"stage 2 on the labels, held out for the test: {settings.test:.0%}"
     seconds = STAGE_2_EPOCHS * labelled / rate["stage2"]
     if not settings.features:
-        return [Step(title, _command("finetune", *common, "--out", fine), seconds)]
+        return [Step(title, _command("finetune", *common, "--out", fine, *overrides), seconds)]
     beside = f"features=[{','.join(map(repr, settings.features))}]"
-    given = (beside, "frozen_share=validation")
+    given = (beside, "frozen_share=validation", *overrides)
     seconds += labelled / rate["features"]
     others = faces - labelled
     if others < ENOUGH_TAUGHT:
@@ -132,7 +146,7 @@ def _stage_2(
         f"ema={how['ema']}",
         f"evaluate_every={how['evaluate_every']}",
     )
-    student = ("--teacher", teacher, "--unlabelled", more, "--out", fine, *words)
+    student = ("--teacher", teacher, "--unlabelled", more, "--out", fine, *words, *overrides)
     return [
         Step(
             f"{title}: a teacher", _command("finetune", *common, "--out", teacher, *given), seconds

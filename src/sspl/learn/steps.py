@@ -122,7 +122,7 @@ def learn(
         log.info(detect_folder(settings.photographs, crops, looked, "skip", detector).text(crops))
         splits = _label(settings, out, crops, overrides)
         total = len(read_folder(crops))
-        steps = plan(settings, out, total, sum(splits.values()))
+        steps = plan(settings, out, total, sum(splits.values()), overrides)
         write_text(out / STEPS_FILE, "".join(f"{step.command}\n" for step in steps))
         log.info(plan_text(steps, done=1 if settings.labels else 2))
         start = _stage_1(settings, out, crops, total, steps)
