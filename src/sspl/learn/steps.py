@@ -20,6 +20,7 @@ from sspl.io.locks import claimed
 from sspl.io.progress import counted, spoken
 from sspl.io.resuming import require_same_settings
 from sspl.io.run_files import SETTINGS_FILE, finished
+from sspl.io.user_code import is_user_code
 from sspl.learn.labels import largest_faces, read_labels, write_labels, write_unlabelled
 from sspl.learn.learn_settings import LearnSettings
 from sspl.learn.plan import (
@@ -155,9 +156,10 @@ def _require_usable(settings: LearnSettings, overrides: tuple[str, ...]) -> None
     """Raise `SsplError` for what stage 2 would refuse, before anybody finds or labels a face."""
     finetune_settings("small", _joined(settings), overrides)
     for text in settings.features:
-        path = Path(parse_features(text)["path"].rpartition(":")[0] or parse_features(text)["path"])
-        if text != START and not path.exists():
-            raise SettingsError(f"features: {path}: no such file.")
+        path = parse_features(text)["path"]
+        file = Path(path.rpartition(":")[0] if is_user_code(path) else path)
+        if path != START and not file.exists():
+            raise SettingsError(f"features: {file}: no such file.")
 
 
 def _joined(settings: LearnSettings) -> dict[str, Any]:
