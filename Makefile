@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 # Every file must be one of constraints-hashed*.txt. With `make HASHES= ...` versions alone are pinned.
 HASHES ?= yes
-# What is imported is compiled then: half of what is installed never is.
+# What is imported is compiled then; much of what is installed never is.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 $(VENV)/.installed: pyproject.toml constraints.txt constraints-hashed.txt constraints-hashed-torch.txt

@@ -61,6 +61,10 @@ def test_each_option_is_a_setting() -> None:
     ("files", "root", "name"),
     [
         ([], "t.csv", "csv"),
+        (["MAAD_Face.csv"], "", "maad"),
+        (["MAAD_Face.csv"], "MAAD_Face.csv", "maad"),
+        (["lfw_att_40.mat", "A/a.jpg"], "", "lfwa"),
+        (["lfw_att_40.mat"], "lfw_att_40.mat", "lfwa"),
         (["list_attr_celeba.txt"], "", "celeba"),
         (["Anno/list_attr_celeba.txt"], "", "celeba"),
         (["list_attr_celeba.csv"], "", "celeba"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -336,7 +336,10 @@ def test_an_order_shuffles_blocks_and_places() -> None:
     assert max(WindowedOrder(starts, 1000, generator_for(0))[:500]) >= 950
 
 
-@pytest.mark.parametrize(("seed", "first", "workers"), [(0, 0, 0), (1, 1, 0), (2, 4, 0), (3, 3, 2)])
+@given(seed=st.integers(0, 3), first=st.integers(0, 4), workers=st.sampled_from([0, 2]))
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_an_epoch_of_a_pack_shows_every_training_face_once_and_can_be_entered(
     packed: Path, seed: int, first: int, workers: int
 ) -> None:

@@ -1,5 +1,6 @@
 """A model from Python, and as a folder that travels."""
 
+import errno
 import json
 import re
 import shutil
@@ -21,7 +22,9 @@ from sspl.data.data_settings import parse_data_spec
 from sspl.data.records import FaceSource
 from sspl.data.synthetic.render import render_face
 from sspl.errors import DataError
+from sspl.inference import pack
 from sspl.inference.api import Answer, Predictor
+from sspl.io.files import holds_nothing
 from sspl.io.weights import save_tensors
 from sspl.models.bundle import AttributeModel, load_model, model_metadata, save_model
 from sspl.models.decisions import Decisions
@@ -292,6 +295,28 @@ def test_folders_that_hold_no_model_are_named(run: Path, tmp_path: Path) -> None
     with pytest.raises(DataError, match="no such model file"):
         load_model(tmp_path)
     assert "not empty" in refused("model", "pack", run, "--out", tmp_path / "m")
+
+
+def test_a_pack_that_breaks_off_can_be_made_again(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pack, "write_json", full)
+    assert "No space left" in refused("model", "pack", run, "--out", tmp_path / "m")
+    assert holds_nothing(tmp_path / "m")
+    monkeypatch.undo()
+    command("model", "pack", run, "--out", tmp_path / "m")
+    assert load_model(tmp_path / "m").schema == load_model(run).schema
+
+
+def test_a_log_of_another_shape_is_taken_for_none(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    for number, text in enumerate(("[]", '{"best": 5, "label_counts": []}')):
+        (tmp_path / "run" / "metrics.json").write_text(text)
+        command("model", "pack", tmp_path / "run", "--out", tmp_path / f"{number}")
+        assert "epoch" not in (tmp_path / f"{number}" / "MODEL_CARD.md").read_text().lower()
 
 
 RUN_FILES: dict[str, dict[str, Any]] = {

@@ -146,6 +146,18 @@ def test_the_setting_that_differs_is_named(faces: Path, tmp_path: Path) -> None:
     assert read_settings(out / "settings.yaml")["runtime"]["workers"] == 1
 
 
+def test_a_place_may_move_but_none_may_join_or_go(tmp_path: Path) -> None:
+    def settings(*teachers: str) -> FinetuneSettings:
+        return build(FinetuneSettings, {"distillation": {"teachers": teachers}})
+
+    file = tmp_path / "settings.yaml"
+    file.write_text(dump_yaml(settings("a/fine")))
+    assert require_same_settings(file, settings("b/fine")) == ("distillation.teachers",)
+    for other in (settings(), settings("a/fine", "b/fine")):
+        with pytest.raises(SettingsError, match=r"distillation\.teachers was \['a/fine'\], now"):
+            require_same_settings(file, other)
+
+
 def test_more_epochs_where_the_schedule_is_by_epoch_end_as_a_longer_run(
     faces: Path, tmp_path: Path
 ) -> None:

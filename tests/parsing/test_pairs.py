@@ -122,6 +122,16 @@ def test_other_pictures_and_files_are_left_alone(tmp_path: Path) -> None:
         pairs.split("test")
 
 
+def test_masks_in_a_format_that_is_not_read_are_not_passed_over(tmp_path: Path) -> None:
+    images, masks = pairs_folder(tmp_path, ["a", "b"])
+    (masks / "a.txt").touch()
+    (masks / "stranger.gif").touch()
+    assert len(find_pairs(images, masks, None)) == 2
+    (masks / "b.png").rename(masks / "b.gif")
+    with pytest.raises(DataError, match=r"b\.gif: masks are PNG, BMP or TIFF files"):
+        find_pairs(images, masks, None)
+
+
 def test_missing_folders_masks_and_split_files_are_named(tmp_path: Path) -> None:
     images, masks = pairs_folder(tmp_path, ["a"])
     nowhere = tmp_path / "nowhere"

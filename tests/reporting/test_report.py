@@ -231,6 +231,14 @@ def test_a_run_that_was_not_judged_says_so(runs: Path, tmp_path: Path) -> None:
     assert "run.json is not there" in refused("report", runs, "--out", tmp_path / "x.html")
 
 
+def test_a_log_of_another_shape_is_no_best_epoch(runs: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs / "fine", tmp_path / "fine"))
+    for text in ("[]", '{"finished": true, "best": 5, "label_counts": []}'):
+        (run / "metrics.json").write_text(text)
+        page = assert_stands_alone(report(run, tmp_path / "r.html"))
+        assert "The weights of epoch" not in page.text
+
+
 def test_paths_are_cut_down() -> None:
     content: dict[str, Any] = {"root": "/home/ann/faces", "list": ["/x/y", 3], "key": "a/b"}
     assert without_folders(content) == {"root": ".../faces", "list": [".../y", 3], "key": "a/b"}

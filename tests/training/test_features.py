@@ -125,6 +125,9 @@ def broken(path: Path, kind: str) -> str:
         return str(mean_graph(path, ["n", 3]))
     if kind == "both":
         return f"{mean_graph(path, ['n', 3, 16, 16])},size=24"
+    if kind in ("tiny", "huge"):
+        side = {"tiny": 7, "huge": 4097}[kind]
+        return str(mean_graph(path, ["n", 3, side, side]))
     if kind == "grey":
         return str(mean_graph(path, ["n", 1, 16, 16]))
     if kind == "damaged":
@@ -146,6 +149,8 @@ def broken(path: Path, kind: str) -> str:
         ("open", r"features\.size: net\.onnx takes pictures of h x w px in layout nchw; give"),
         ("both", r"features\.size: net\.onnx takes pictures of 16 x 16 px"),
         ("grey", r"features\.size: net\.onnx takes pictures of 16 x 16 px"),
+        ("tiny", r"net\.onnx takes pictures of 7 px; networks of 8 to 4096 px can be joined"),
+        ("huge", r"net\.onnx takes pictures of 4097 px"),
         ("flat", "not one batch of pictures"),
         ("damaged", "not an ONNX file, or a damaged one"),
         ("whole", r"net\.onnx: made \[3\] of 7 pictures; it must give a row for each"),

@@ -209,15 +209,16 @@ def find_pairs_of(
     masks of one picture; and what lies among masks in a format that may change their ids.
     """
     pictures = [p for p in files_below(images, suffixes) if not _of_other(p, images, masks)]
-    found = [p for p in files_below(masks, MASK_SUFFIXES) if not _of_other(p, masks, images)]
+    below = [p for p in files_below(masks) if not _of_other(p, masks, images)]
+    found = [p for p in below if p.suffix.lower() in MASK_SUFFIXES]
     ids = {there: p for p in pictures if (there := file_id(p)) is not None}
     named = by_stem(pictures, images)
-    for path in files_below(masks):
+    for path in below:
         kind = path.suffix.lower()
         if kind in MASK_SUFFIXES or kind in NOTES:
             continue
         meant = kind in suffixes or folded(stem_of(path.relative_to(masks).as_posix())) in named
-        if meant and file_id(path) not in ids and not _of_other(path, masks, images):
+        if meant and file_id(path) not in ids:
             raise DataError(
                 f"{path}: masks are PNG, BMP or TIFF files, since other formats may change class "
                 "ids; save it as PNG."

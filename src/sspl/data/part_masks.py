@@ -72,11 +72,12 @@ def find_parts(folder: Path) -> dict[str, PartFiles]:
     faces: dict[str, PartFiles] = {}
     for path in files_below(folder):
         part = next((p for p in PARTS if path.stem.endswith(f"_{p}")), None)
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            if part is None or path.suffix.lower() in NOTES:
+        kind = path.suffix.lower()
+        if kind not in IMAGE_SUFFIXES:
+            if part is None or kind in NOTES:
                 continue
             raise DataError(f"{path}: parts are read from PNG, BMP and TIFF files; save it as PNG.")
-        if part is None and path.suffix.lower() not in MASK_SUFFIXES:
+        if part is None and kind not in MASK_SUFFIXES:
             continue  # a photograph among the parts
         if part is None:
             raise DataError(

@@ -1,6 +1,7 @@
 """Which classes of a list are each other's left and right, by their names."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -15,7 +16,6 @@ _FOREIGN: Final = {
 }  # fmt: skip
 """Other words for left and right."""
 _LONG: Final = ("left", "right")
-_DIGITS: Final = re.compile(r"\d+")
 
 _DOUBLE: Final = frozenset({
     "b", "br", "brow", "brows", "eb", "eyebrow", "eyebrows", "e", "ey", "eye", "eyes", "eyelid",
@@ -61,17 +61,24 @@ def unpaired_sides(classes: Sequence[str], pairs: Iterable[tuple[str, str]]) -> 
     paired = {name for pair in pairs for name in pair}
     alone = [c for c in classes if c not in paired]
     spelt = {c: "".join(_words(c)) for c in alone}
-    rest = [_DIGITS.sub("", text) for text in spelt.values()]
+    stems = Counter(map(_without_figures, spelt.values()))
 
-    def has_a_twin(name: str) -> bool:
-        text = spelt[name]
-        places = [i for i in (0, len(text) - 1) if text[i : i + 1] in ("l", "r")]
-        twins = [text[:i] + _OTHER[text[i]] + text[i + 1 :] for i in places if len(text) > 3]
-        plain = _DIGITS.sub("", text)
-        counted = plain != text and plain in _DOUBLE and rest.count(plain) > 1
-        return counted or any(twin in spelt.values() for twin in twins)
+    def has_a_twin(text: str) -> bool:
+        stem = _without_figures(text)
+        numbered = stem != text and stem in _DOUBLE and stems[stem] > 1
+        return numbered or any(twin in spelt.values() for twin in _mirrored(text))
 
-    return tuple(c for c in alone if _speaks_of_a_side(_words(c)) or has_a_twin(c))
+    return tuple(c for c in alone if _speaks_of_a_side(_words(c)) or has_a_twin(spelt[c]))
+
+
+def _without_figures(text: str) -> str:
+    return re.sub(r"\d+", "", text)
+
+
+def _mirrored(text: str) -> list[str]:
+    """Return a name of four letters or more with l for r, or r for l, at either end."""
+    ends = {0, len(text) - 1} if len(text) > 3 else set[int]()
+    return [text[:i] + _OTHER[text[i]] + text[i + 1 :] for i in ends if text[i] in ("l", "r")]
 
 
 def _words(name: str) -> _Words:

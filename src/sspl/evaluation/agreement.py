@@ -10,10 +10,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sspl.data.adapters.dialect import CsvTable
 from sspl.data.adapters.label_studio import Export
 from sspl.data.adapters.source import LabelTable
-from sspl.data.adapters.table import label_table, other_columns
+from sspl.data.adapters.table import label_columns, label_table
 from sspl.data.records import MISSING
 from sspl.errors import DataError
 from sspl.evaluation.statistics import LEVEL, RESAMPLES, Interval, interval, ratio, wilson
@@ -89,16 +88,15 @@ def annotations(files: Sequence[Path]) -> dict[str, LabelTable]:
     Raises `DataError` for a file that cannot be read, and for fewer than two annotators.
     """
     found: dict[str, LabelTable] = {}
-    tables = [file for file in files if file.suffix.lower() != ".json"]
-    others = {file: other_columns(file) for file in tables}
-    columns = {c for file in tables for c in CsvTable(file).header if c not in others[file]}
+    columns = {file: label_columns(file) for file in files if file.suffix.lower() != ".json"}
+    answered = {column for labels, _ in columns.values() for column in labels}
     for file in files:
-        if file.suffix.lower() == ".json":
+        if file not in columns:
             export = Export(file)
             several = {f"{file.name}, {who}": export.table(who=who) for who in export.annotators}
         else:
             # A column that another one has as labels is meant as such: what is wrong in it is said.
-            ignored = tuple(c for c in others[file] if c not in columns)
+            ignored = tuple(column for column in columns[file][1] if column not in answered)
             several = {file.name: label_table(file, file.parent, ignore=ignored)}
         for who, table in several.items():
             found[str(table.file) if who in found else who] = table

@@ -1,16 +1,15 @@
 """A model folder that travels: weights, metadata in JSON and a model card, and nothing else."""
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from sspl.errors import DataError, SsplError
+from sspl.errors import SsplError
 from sspl.evaluation.decide_run import DECISIONS_FILE
 from sspl.inference.card import RunMetadata, model_card
-from sspl.io.files import atomic_path, holds_nothing, write_json, write_text
+from sspl.io.files import atomic_path, holds_nothing, read_object, write_json, write_text
 from sspl.io.locks import claimed
-from sspl.io.run_files import METRICS_JSON, RUN_FILE, SETTINGS_FILE
+from sspl.io.run_files import RUN_FILE, SETTINGS_FILE, read_metrics
 from sspl.io.runs import versions
 from sspl.io.weights import save_tensors
 from sspl.metrics.attributes import remarks
@@ -86,8 +85,8 @@ def read_run(
     """Gather what a run folder says of its model; what is not there is None or empty."""
     folder = run if run.is_dir() else run.parent
     settings = _yaml(folder / SETTINGS_FILE)
-    metrics = _json(folder / METRICS_JSON)
-    packed = _json(folder / CONFIG_FILE)
+    metrics = read_metrics(folder)
+    packed = read_object(folder / CONFIG_FILE)
     data = packed.get("data", {})
     return RunMetadata(
         name=name or packed.get("name") or folder.resolve().name,
@@ -96,17 +95,19 @@ def read_run(
         labelled=metrics.get("labelled", data.get("labelled_faces")),
         validation=metrics.get("validation", data.get("validation_faces")),
         selected_by=metrics.get("selected_by"),
-        best=metrics["best"] if isinstance(metrics.get("best"), dict) else {},
+        best=metrics.get("best", {}),
         kept=_kept(metrics) or packed.get("kept", ()),
         taught=metrics.get("taught", packed.get("taught", "")),
         extractors=metrics.get("extractors", packed.get("extractors", ())),
         settings=settings,
         pretraining=_pretraining(settings),
-        versions=_json(folder / RUN_FILE).get("versions") or packed.get("versions") or versions(),
+        versions=read_object(folder / RUN_FILE).get("versions")
+        or packed.get("versions")
+        or versions(),
         decided=_decided(folder) or packed.get("decided", {}),
         label_counts=metrics.get("label_counts") or data.get("label_counts", {}),
         evaluations={
-            file.stem.removeprefix(EVALUATION): _json(file)
+            file.stem.removeprefix(EVALUATION): read_object(file)
             for file in sorted(folder.glob(f"{EVALUATION}*.json"))
         },
     )
@@ -121,7 +122,7 @@ def _kept(metrics: dict[str, Any]) -> list[str]:
 
 def _decided(folder: Path) -> dict[str, Any]:
     """Return how the thresholds came about, without the figures of the faces they are from."""
-    found = _json(folder / DECISIONS_FILE)
+    found = read_object(folder / DECISIONS_FILE)
     return {key: found[key] for key in DECIDED if key in found}
 
 
@@ -139,13 +140,3 @@ def _pretraining(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _yaml(file: Path) -> dict[str, Any]:
     return read_settings(file) if file.is_file() else {}
-
-
-def _json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file}: not JSON that can be read ({error}).") from None
-    return content if isinstance(content, dict) else {}

@@ -19,7 +19,8 @@ from sspl.errors import DataError, SettingsError
 from sspl.io.files import parse_json
 from sspl.io.weight_headers import METADATA_KEY
 from sspl.models.decisions import check_decisions
-from sspl.models.model_metadata import MOST_SIDE, read_metadata
+from sspl.models.extractor_settings import MOST_SIDE
+from sspl.models.model_metadata import read_metadata
 from sspl.onnx import ONNX_SUFFIX
 from sspl.onnx.files import external_tensors, onnx, onnxruntime, parse_onnx, start_session
 from sspl.settings import Settings, build

@@ -213,6 +213,20 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: not JSON that can be read ({error}).") from None
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, an empty one where there is no file or something else.
+
+    Raises `DataError` naming the file when it is not JSON.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON that can be read ({error}).") from None
+    return content if isinstance(content, dict) else {}
+
+
 def parse_json(text: str) -> Any:
     """Return the content of a JSON text; raise `ValueError` when it is none.
 

@@ -24,6 +24,11 @@ def is_user_code(text: str) -> bool:
     return bool(colon) and file.endswith(".py") and name.isidentifier()
 
 
+def file_of(text: str) -> Path:
+    """Return the file of FILE.py:NAME; of any other text the file that it names."""
+    return Path(text.rpartition(":")[0] if is_user_code(text) else text)
+
+
 def absolute(text: str) -> str:
     """Return FILE.py:NAME with the file's whole path, so that it holds in any folder."""
     return str(Path(text).absolute())

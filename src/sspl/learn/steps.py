@@ -20,7 +20,7 @@ from sspl.io.locks import claimed
 from sspl.io.progress import counted, spoken
 from sspl.io.resuming import require_same_settings
 from sspl.io.run_files import SETTINGS_FILE, finished
-from sspl.io.user_code import is_user_code
+from sspl.io.user_code import file_of
 from sspl.learn.labels import largest_faces, read_labels, write_labels, write_unlabelled
 from sspl.learn.learn_settings import LearnSettings
 from sspl.learn.plan import (
@@ -157,7 +157,7 @@ def _require_usable(settings: LearnSettings, overrides: tuple[str, ...]) -> None
     finetune_settings("small", _joined(settings), overrides)
     for text in settings.features:
         path = parse_features(text)["path"]
-        file = Path(path.rpartition(":")[0] if is_user_code(path) else path)
+        file = file_of(path)
         if path != START and not file.exists():
             raise SettingsError(f"features: {file}: no such file.")
 

@@ -101,8 +101,8 @@ class RunAbout(Settings):
     head: HeadSettings
     segmentation: SegmentationSettings = SegmentationSettings()
     classes: tuple[str, ...] = ()
-    side: int = Field(ge=1, le=4096, description="of the canvas, px")
-    input_size: int = Field(ge=1, le=4096)
+    side: int = Field(ge=1, le=MOST_SIDE, description="of the canvas, px")
+    input_size: int = Field(ge=1, le=MOST_SIDE)
     features: int = Field(ge=1)
 
 
@@ -121,4 +121,4 @@ class FrozenSettings(Settings):
 
     extractors: tuple[ExtractorAbout, ...] = Field(min_length=1)
     share: float = Field(1.0, ge=0, le=1)
-    own_canvas: int | None = Field(None, ge=1, le=4096)
+    own_canvas: int | None = Field(None, ge=1, le=MOST_SIDE)

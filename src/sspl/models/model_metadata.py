@@ -11,7 +11,7 @@ from sspl.io.files import read_json
 from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weight_headers import stated_metadata
 from sspl.models.decisions import Decisions, check_decisions
-from sspl.models.extractor_settings import FROZEN, FrozenSettings
+from sspl.models.extractor_settings import FROZEN, MOST_SIDE, FrozenSettings
 from sspl.models.network_settings import (
     Architecture,
     BackboneSettings,
@@ -24,7 +24,6 @@ from sspl.settings.early_files import renamed_keys
 MODEL_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "config.json"
 HALF_RANGE: Final = 127.5
-MOST_SIDE: Final = 4096
 
 
 class Normalisation(Settings):

@@ -1,6 +1,5 @@
 """The report of one run: what it is, how it learnt, how good it is and for whom."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +16,9 @@ from sspl.evaluation.predictions import load_predictions, predictions_file
 from sspl.evaluation.statistics import RESAMPLED, drawn_text
 from sspl.evaluation.subgroups import is_clear
 from sspl.inference.card import CONTESTED, FEW, RESPONSIBLE, extractor_lines
+from sspl.io.files import read_object
 from sspl.io.progress import counted
-from sspl.io.run_files import METRICS_CSV, METRICS_JSON, RUN_FILE, SETTINGS_FILE
+from sspl.io.run_files import METRICS_CSV, RUN_FILE, SETTINGS_FILE, read_metrics
 from sspl.io.tensorboard import read_rows
 from sspl.metrics.attributes import remarks
 from sspl.reporting.charts import Bar, Series, bar_chart, line_chart, reliability_chart
@@ -56,13 +56,13 @@ def run_report(
 
     Raises `DataError` when the folder holds no run.
     """
-    about = _json(run / RUN_FILE)
+    about = read_object(run / RUN_FILE)
     if not about:
         raise DataError(f"{run}: no run folder ({RUN_FILE} is not there).")
     kind = about["kind"]
     settings = read_settings(run / SETTINGS_FILE)
-    metrics = _json(run / METRICS_JSON)
-    found = _json(run / f"evaluation-{split}.json") if kind in LABELLED else {}
+    metrics = read_metrics(run)
+    found = read_object(run / f"evaluation-{split}.json") if kind in LABELLED else {}
     content = _evaluation_content(found, split) if found else {"groupings": [], "calibration": ""}
     mistakes = {}
     if found and predictions_file(run, split).is_file():
@@ -107,16 +107,6 @@ def run_report(
         commands=_commands(run, kind, split, settings),
         **content,
     )
-
-
-def _json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file}: not JSON that can be read ({error}).") from None
-    return content if isinstance(content, dict) else {}
 
 
 def without_folders(content: Any) -> Any:
@@ -199,7 +189,7 @@ def _stage_two_overview(
     rule = "every k-th face" if labels["rule"] == "every_kth" else "a random subset, seed "
     rule += "" if labels["rule"] == "every_kth" else str(labels["subset_seed"])
     overview = [
-        ("Labelled faces", f"{metrics.get('labelled', '?'):,} ({rule})"),
+        ("Labelled faces", f"{_many(metrics.get('labelled'))} ({rule})"),
         ("Validation faces", _validation_text(settings, metrics)),
     ]
     if "head" in settings:
@@ -223,7 +213,11 @@ def _stage_two_overview(
 def _validation_text(settings: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     by = metrics.get("selected_by", settings["select_by"])
     purpose = "the last epoch is kept" if by == LAST else f"to choose the epoch by {in_words(by)}"
-    return f"{metrics.get('validation', '?'):,}, {purpose}"
+    return f"{_many(metrics.get('validation'))}, {purpose}"
+
+
+def _many(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}"
 
 
 def _start_text(settings: Mapping[str, Any]) -> str:
@@ -267,8 +261,7 @@ def _curves(run: Path, kind: str, metrics: Mapping[str, Any]) -> list[dict[str, 
         losses = {n: "all together" if n == "loss" else name for n, name in losses.items()}
         rest = {n: in_words(n.replace("/", " ")) for n in columns if not n.endswith("loss")}
         plots += [("Losses", losses, 1), ("Figures of the training batches, %", rest, 100)]
-    kept = metrics.get("best")
-    best = kept.get("epoch") if isinstance(kept, dict) else None
+    best = metrics.get("best", {}).get("epoch")
     note = f"The weights of epoch {best} were kept." if best else ""
     return [
         {

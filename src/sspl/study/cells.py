@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 from pydantic import BaseModel
 
 from sspl.errors import SettingsError
-from sspl.io.user_code import is_user_code
+from sspl.io.user_code import file_of, is_user_code
 from sspl.io.weight_headers import stated_checksum
 from sspl.settings import Settings, build, merge
 from sspl.study.probe_settings import FeatureSettings
@@ -268,7 +268,7 @@ def _by_content(features: dict[str, Any]) -> dict[str, Any]:
 
 def _content(path: str) -> str:
     """Return what tells the content of a run, of weights or of any other file from others'."""
-    file = Path(path.rpartition(":")[0] if is_user_code(path) else path)
+    file = file_of(path)
     if file.is_dir() or str(file) == BUILT_IN:
         file = weights_file(file)
     if file.suffix == ".safetensors" and (checksum := stated_checksum(file)):

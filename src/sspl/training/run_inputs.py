@@ -7,7 +7,7 @@ from typing import Final
 from sspl.data.inputs import Entry, of_faces, of_file, of_values
 from sspl.data.records import FaceSource
 from sspl.domain.taxonomy import load_taxonomy
-from sspl.io.user_code import is_user_code
+from sspl.io.user_code import file_of, is_user_code
 from sspl.io.weight_headers import stated_checksum
 from sspl.training.face_sources import unlabelled_sources
 from sspl.training.feature_settings import RunSettings, TorchSettings
@@ -26,7 +26,7 @@ def pretrain_inputs(
     """Return what a stage-1 run learns from: faces, weights, classes, tasks and, if any, labels."""
     entries = _taxonomy_and_backbone(settings)
     for task in filter(is_user_code, settings.tasks):
-        entries.append(of_file(f"task {task}", Path(task.rpartition(":")[0])))
+        entries.append(of_file(f"task {task}", file_of(task)))
     for number, source in enumerate(sources):
         where = f"data {number}: " if len(sources) > 1 else ""
         entries += [(where + name, about) for name, about in of_faces(source.faces, labelled)]
@@ -62,7 +62,7 @@ def probe_inputs(settings: LabelledSettings, parts: Partition) -> list[Entry]:
         if isinstance(network, RunSettings):
             entries += [_of_weights(f"{what} {f.name}", f) for f in _weights(network.path)]
         elif isinstance(network, TorchSettings):
-            entries.append(of_file(what, Path(network.path.rpartition(":")[0])))
+            entries.append(of_file(what, file_of(network.path)))
         else:
             entries.append(of_file(what, network.path))
     return [*entries, *of_faces(parts.train, labelled=True), *of_faces(parts.val, labelled=True)]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sspl.data.adapters.dialect import CsvTable, read_csv
-from sspl.data.adapters.table import IMAGE, SPLIT, UnknownValue, other_columns, read_table
+from sspl.data.adapters.table import IMAGE, SPLIT, UnknownValue, label_columns, read_table
 from sspl.data.inputs import Stamp
 from sspl.data.records import MISSING
 from sspl.errors import DataError, SsplError
@@ -418,7 +418,7 @@ def _imported(out: Path, images: Path, unknown: UnknownValue | None) -> dict[str
 
     Columns that hold no labels are kept as they are.
     """
-    kept = other_columns(out)
+    kept = label_columns(out)[1]
     table = read_table(out, images, ignore=kept, unknown=unknown)
     names, has_splits = table.schema.names, any(split is not None for split in table.splits)
     rows: list[dict[str, Any]] = []

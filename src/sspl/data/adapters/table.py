@@ -135,8 +135,11 @@ def label_table(
     )
 
 
-def other_columns(csv: Path) -> tuple[str, ...]:
-    """Return the columns that hold no labels: by their names, or because of a value."""
+def label_columns(csv: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the columns that hold labels, and those that by their names or a value hold none.
+
+    The columns of images and splits are among neither.
+    """
     table = CsvTable(csv)
     values = _codes(table)
     open_ = {
@@ -147,8 +150,9 @@ def other_columns(csv: Path) -> tuple[str, ...]:
     for _, row in table:
         for i in [i for i in open_ if not _is_label(values, row[i])]:
             del open_[i]
-    labels = {IMAGE, SPLIT, *open_.values()}
-    return tuple(column for column in table.header if column not in labels)
+    labels = tuple(open_.values())
+    known = {IMAGE, SPLIT, *labels}
+    return labels, tuple(column for column in table.header if column not in known)
 
 
 def _codes(table: CsvTable) -> Codes:
