@@ -1,21 +1,24 @@
 """Switches that all commands share: --quiet, --json, and completion by the shell."""
 
 import contextlib
+import io
 import json
 import os
 import pty
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import pytest
 
 from shared import make_model
 from shared import sspl as command
-from sspl.cli.main import cli
+from sspl.cli.main import cli, main
 from sspl.models.bundle import save_model
 
 
@@ -33,26 +36,46 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def in_a_process(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command_line = [sys.executable, "-m", "sspl", *map(str, arguments)]
-    return subprocess.run(command_line, capture_output=True, text=True, check=False)
+class Said(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
 
 
-def on_a_terminal(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a command whose stderr is a terminal."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 100))
-    command_line = [sys.executable, "-m", "sspl", *map(str, arguments)]
-    with subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=theirs, text=True) as run:
-        os.close(theirs)
-        said = b""
-        # Linux ends a terminal whose other end is closed with an error.
-        with contextlib.suppress(OSError):
-            while chunk := os.read(ours, 4096):
-                said += chunk
+@pytest.fixture
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """Run a command whose stderr is a terminal, in this process: another takes seconds to start."""
+
+    def run(*arguments: object) -> Said:
+        ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (24, 100))
+        said = bytearray()
+
+        def listen() -> None:
+            # Linux ends a terminal whose other end is closed with an error.
+            with contextlib.suppress(OSError):
+                while chunk := os.read(ours, 4096):
+                    said.extend(chunk)
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        monkeypatch.setattr(sys, "argv", ["sspl", *map(str, arguments)])
+        monkeypatch.setenv("TQDM_DISABLE", "0")  # which --quiet sets
+        code, stdout = 0, io.StringIO()
+        with (
+            os.fdopen(theirs, "w") as terminal,
+            contextlib.redirect_stderr(terminal),
+            contextlib.redirect_stdout(stdout),
+        ):
+            try:
+                main()
+            except SystemExit as left:
+                code = int(left.code or 0)
+        listener.join()
         os.close(ours)
-        stdout, _ = run.communicate()
-    return subprocess.CompletedProcess(command_line, run.returncode, stdout, said.decode())
+        return Said(code, stdout.getvalue(), said.decode())
+
+    return run
 
 
 def commands(group: click.Group, path: str = "sspl") -> Iterator[tuple[str, click.Command]]:
@@ -86,7 +109,7 @@ def test_every_command_that_ends_with_a_result_takes_json_once() -> None:
 
 
 def test_quiet_wins_over_bars_that_only_the_first_process_shows(
-    run: Path, faces: Path, tmp_path: Path
+    on_a_terminal: Callable[..., Said], run: Path, faces: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
@@ -94,11 +117,13 @@ def test_quiet_wins_over_bars_that_only_the_first_process_shows(
                  "--resamples", "0"]  # fmt: skip
     assert "face/s" in on_a_terminal(*arguments).stderr
     quiet = on_a_terminal(*arguments, "--quiet")
-    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert (quiet.code, quiet.stderr) == (0, "")
     assert quiet.stdout.startswith("attribute ")
 
 
-def test_quiet_leaves_the_result_and_the_errors(run: Path, faces: Path, tmp_path: Path) -> None:
+def test_quiet_leaves_the_result_and_the_errors(
+    on_a_terminal: Callable[..., Said], run: Path, faces: Path, tmp_path: Path
+) -> None:
     pictures, out = faces / "img_align_celeba", tmp_path / "p.csv"
     arguments = ["predict", run, pictures, "--out", out]
     assert command(*arguments).stderr == ""
@@ -106,10 +131,10 @@ def test_quiet_leaves_the_result_and_the_errors(run: Path, faces: Path, tmp_path
     assert "picture/s" in on_a_terminal(*arguments).stderr
     out.unlink()
     quiet = on_a_terminal(*arguments, "--quiet")
-    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert (quiet.code, quiet.stderr) == (0, "")
     assert quiet.stdout == f"20 faces in {out}\n"
-    wrong = in_a_process("--quiet", "data", "check", "nowhere")
-    assert (wrong.returncode, wrong.stdout) == (2, "")
+    wrong = on_a_terminal("--quiet", "data", "check", "nowhere")
+    assert (wrong.code, wrong.stdout) == (2, "")
     assert wrong.stderr.startswith("Error: nowhere")
 
 

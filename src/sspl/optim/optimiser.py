@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from inspect import unwrap
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,27 @@ FUSED: Final = {"cpu", "cuda"}
 NO_PARTS: Final[Mapping[str, Tensor]] = MappingProxyType({})
 LOWER_LR: Final = "lower optim.lr or set runtime.precision=fp32"
 """What helps a stage whose loss is not a number."""
+
+
+class _Uncompiled(torch.optim.Optimizer):
+    """An optimiser without what torch wraps its methods in for the sake of torch's compiler.
+
+    No optimiser is within compiled code here, and the wrapping imports the compiler: 2 s of every
+    command that trains.
+    """
+
+    add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
+    load_state_dict = unwrap(torch.optim.Optimizer.load_state_dict)
+    state_dict = unwrap(torch.optim.Optimizer.state_dict)
+    zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class _Adam(_Uncompiled, torch.optim.Adam):
+    step = torch.no_grad()(unwrap(torch.optim.Adam.step))
+
+
+class _AdamW(_Uncompiled, torch.optim.AdamW):
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
 
 
 def make_optimiser(
@@ -49,7 +71,7 @@ def make_optimiser(
         for parameters, scale, decay in parts
         if parameters
     ]
-    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    kind = _Adam if settings.name == "adam" else _AdamW
     devices = {p.device.type for group in options for p in group["params"]}
     return kind(options, lr=settings.lr, fused=devices <= FUSED or None)
 

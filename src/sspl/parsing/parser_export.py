@@ -48,10 +48,11 @@ class ParserGraph(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Map float (n, 3, h, w) in [-1, 1] to float (n, classes, h, w)."""
-        logits: Tensor = self.network(picture)[0]
+        views = torch.cat([picture, picture.flip(3)]) if self.average else picture
+        logits: Tensor = self.network(views)[0]
         if self.average:
-            mirrored: Tensor = self.network(picture.flip(3))[0]
-            logits = (logits + mirrored.flip(3)[:, self.mirror]) / 2
+            plain, mirrored = logits.reshape(2, -1, *logits.shape[1:])
+            logits = (plain + mirrored.flip(3)[:, self.mirror]) / 2
         return resize(logits, picture.shape[2:])
 
 

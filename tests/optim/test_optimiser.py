@@ -1,0 +1,59 @@
+"""The optimisers are torch's, without what torch's compiler would add to the start of a command."""
+
+import copy
+import subprocess
+import sys
+from typing import Literal
+
+import pytest
+import torch
+from torch import nn
+
+from sspl.optim.optim_settings import OptimSettings
+from sspl.optim.optimiser import make_optimiser, set_lr, step
+
+ALONE = """
+import sys, torch
+from sspl.optim.optim_settings import OptimSettings
+from sspl.optim.optimiser import make_optimiser, step
+weight = torch.nn.Parameter(torch.ones(2, 2))
+optimiser = make_optimiser([([weight], 1.0)], OptimSettings())
+step(optimiser, weight.square().sum(), clip=5.0, where="step 1")
+optimiser.load_state_dict(optimiser.state_dict())
+print("torch._dynamo" in sys.modules, weight.ne(1).all().item())
+"""
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_steps_and_state_are_those_of_torch(name: Literal["adam", "adamw"]) -> None:
+    torch.manual_seed(0)
+    ours = nn.Sequential(nn.Linear(4, 3), nn.PReLU(), nn.Linear(3, 1))
+    theirs = copy.deepcopy(ours)
+    settings = OptimSettings(name=name, lr=0.1, weight_decay=0.1)
+    mine = make_optimiser([(list(ours.parameters()), 1.0)], settings)
+    set_lr(mine, 0.05)
+    kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+    decayed = [p for p in theirs.parameters() if name == "adam" or p.ndim > 1]
+    spared = [p for p in theirs.parameters() if not any(p is d for d in decayed)]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": spared, "weight_decay": 0.0}]
+    plain = kind([g for g in groups if g["params"]], lr=0.05, fused=True)
+    for i in range(4):
+        x = torch.randn(5, 4)
+        step(mine, ours(x).square().mean(), clip=0, where=f"step {i}")
+        plain.zero_grad()
+        theirs(x).square().mean().backward()
+        plain.step()
+        # What was kept goes on as it would have.
+        again = make_optimiser([(list(ours.parameters()), 1.0)], settings)
+        again.load_state_dict(copy.deepcopy(mine.state_dict()))
+        mine = again
+    assert all(p.grad is None for p in ours.parameters())
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_step_takes_the_compiler_along_for_nobody() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", ALONE], capture_output=True, text=True, check=True
+    ).stdout
+    assert said == "False True\n"
