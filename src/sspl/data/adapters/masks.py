@@ -1,15 +1,18 @@
-"""Masks that lie beside pictures: told from faces by their names and by what they show."""
+"""Masks that lie among pictures: told from faces by their names and by what they show."""
 
 import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from sspl.data.adapters.label_maps import (
+    LOSSLESS,
+    MOST_COLOURS,
+    find_label_map,
+    is_label_map,
+)
 from sspl.data.decoding import opening
 from sspl.errors import DataError
-
-MOST_COLOURS: Final = 64
-"""A mask has no more colours than this; a photograph has thousands."""
 
 MASK_FOLDERS: Final = frozenset(
     {
@@ -24,7 +27,6 @@ _WORDS: Final = (
     "matte",
 )  # fmt: skip
 _GREY: Final = frozenset({"1", "L", "P", "I", "I;16"})
-_LOSSLESS: Final = frozenset({".png", ".apng", ".bmp", ".dib", ".tif", ".tiff"})
 _LOOKED_AT: Final = 16
 
 Pair = tuple[str, str]
@@ -39,7 +41,7 @@ def looks_like_mask(path: Path, *, in_colour: bool = True) -> bool:
 
     Without `in_colour` it must also have a palette, or be grey.
     """
-    if path.suffix.lower() not in _LOSSLESS:
+    if path.suffix.lower() not in LOSSLESS:
         return False
     try:
         with opening(path) as image:
@@ -56,7 +58,8 @@ def reject_masks(root: Path, names: Sequence[str]) -> None:
     after a picture beside them (`a.jpg` and `a_seg.png` or `a_mask.png`; also `a.png`, where it
     has a palette or is grey), or that lie in a folder called `masks`, `labels` or the like and
     are named as a picture elsewhere, or have a palette or are grey. Some sixteen of each kind
-    are looked at, and all must be so.
+    are looked at, and all must be so. In such a folder flat areas of few colours are enough,
+    with soft edges or in colour; and in any place, where `find_label_map` finds them.
 
     Args:
         root: the folder.
@@ -73,7 +76,7 @@ def reject_masks(root: Path, names: Sequence[str]) -> None:
             "and give it as masks=FOLDER."
         )
     paired, alone = _in_mask_folders(names)
-    if _all_masks(root, paired):
+    if _all_masks(root, paired, by_areas=True):
         mask, picture = paired[0]
         place, own = (root / posixpath.dirname(name) for name in (picture, mask))
         raise DataError(
@@ -81,28 +84,51 @@ def reject_masks(root: Path, names: Sequence[str]) -> None:
             f"'{picture}'; give a folder of pictures alone (these are in {place}), and "
             f"masks=FOLDER ({own}) where masks are wanted."
         )
-    if _all_masks(root, alone, in_colour=False):
+    found = find_label_map(root, names)
+    if found is not None:
+        raise DataError(_found_by_areas(root, *found))
+    if _all_masks(root, alone, in_colour=False, by_areas=True):
         raise DataError(
             f"{root}: {len(alone)} pictures look like masks, the first is '{alone[0][0]}'; give "
             "a folder of pictures alone, and masks=FOLDER where masks are wanted."
         )
 
 
-def _all_masks(root: Path, pairs: Sequence[Pair], *, in_colour: bool = True) -> bool:
+def _found_by_areas(root: Path, mask: str, picture: str) -> str:
+    """Return the sentence on masks that nothing but their flat areas and names tells."""
+    said = f"{root}: pictures such as '{mask}' look like masks of others ('{picture}')"
+    place, own = (root / posixpath.dirname(name) for name in (picture, mask))
+    if place == own:
+        return (
+            f"{said}; move them to a folder of their own, under the names of the pictures, and "
+            "give it as masks=FOLDER."
+        )
+    return (
+        f"{said}; give a folder of pictures alone (these are in {place}), and masks=FOLDER where "
+        "masks are wanted, one file a picture under its name ('sspl data merge-masks' makes such "
+        "of parts)."
+    )
+
+
+def _all_masks(
+    root: Path, pairs: Sequence[Pair], *, in_colour: bool = True, by_areas: bool = False
+) -> bool:
     step = max(1, len(pairs) // _LOOKED_AT)
     looked_at = (root / name for name, _ in pairs[::step])
-    return bool(pairs) and all(looks_like_mask(p, in_colour=in_colour) for p in looked_at)
+    return bool(pairs) and all(
+        looks_like_mask(p, in_colour=in_colour) or (by_areas and is_label_map(p)) for p in looked_at
+    )
 
 
 def _beside(names: Sequence[str]) -> tuple[list[Pair], list[Pair]]:
     """Return files named after a picture beside them: with a word such as `_seg`, and without."""
     marked: list[Pair] = []
     alike: list[Pair] = []
-    lossless = [name for name in names if _ending(name) in _LOSSLESS]
+    lossless = [name for name in names if _ending(name) in LOSSLESS]
     if not lossless:
         return marked, alike
     others = dict(_by_stem(names))
-    lossy = {stem: name for stem, name in _by_stem(names) if _ending(name) not in _LOSSLESS}
+    lossy = {stem: name for stem, name in _by_stem(names) if _ending(name) not in LOSSLESS}
     for name in lossless:
         stem = posixpath.splitext(name)[0]
         picture = next((others[base] for base in _bases(stem) if base in others), None)
@@ -144,7 +170,7 @@ def _in_mask_folders(names: Sequence[str]) -> tuple[list[Pair], list[Pair]]:
         at = next((i for i, f in enumerate(folders) if f.lower() in MASK_FOLDERS), None)
         if at is None:
             pictures.append(name)
-        elif _ending(name) in _LOSSLESS:
+        elif _ending(name) in LOSSLESS:
             masks[_key(folders[:at], folders[at + 1 :], name)] = name
     found: dict[str, str] = {}
     for picture in pictures if masks else ():
