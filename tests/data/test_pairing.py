@@ -1,6 +1,7 @@
 """Masks given to faces by name: no file in two roles."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,9 +101,30 @@ def test_the_rules_hold_for_data_as_it_is_given(tmp_path: Path) -> None:
     sub = tmp_path / "sub"
     faces = parse_data_spec(f"folder:{sub},masks={sub / 'masks'}").open()
     assert (faces.names, faces.masks) == (("a.png",), (sub / "masks" / "a.png",))
-    with pytest.raises(DataError, match=r"the first is 'a\.png' of 'a\.jpg'; move them"):
-        parse_data_spec(f"folder:{tmp_path},masks={tmp_path}").open()
+    shutil.rmtree(sub)
+    faces = parse_data_spec(f"folder:{tmp_path},masks={tmp_path}").open()
+    assert (faces.names, faces.masks) == (
+        ("a.jpg", "b.jpg"),
+        (tmp_path / "a.png", tmp_path / "b.png"),
+    )
     (tmp_path / "labels.csv").write_text("image,Male\na.jpg,1\nb.jpg,0\n")
     faces = open_faces("csv", tmp_path / "labels.csv").with_masks(tmp_path)
     assert (faces.names, len(faces.schema)) == (("a.jpg", "b.jpg"), 1)
     assert Image.open(tmp_path / "a.png").size == (4, 4)
+
+
+def test_masks_named_after_their_pictures_with_a_word_are_found(tmp_path: Path) -> None:
+    faces = touch(tmp_path / "one", "0.png", "0_seg.png", "x/1.png", "x/mask-1.png", "0_ldmks.txt")
+    found = parse_data_spec(f"folder:{faces},masks={faces}").open()
+    assert found.names == ("0.png", "x/1.png")
+    assert found.masks == (faces / "0_seg.png", faces / "x/mask-1.png")
+    labelled = faces_of(faces, "0.png", labelled=True).with_masks(faces)
+    assert labelled.masks == (faces / "0_seg.png",)
+    masks = touch(tmp_path / "m", "0_SEG.png", "x/1.png", "x/1_seg.png")
+    assert faces_of(faces, "0.png", "x/1.png").with_masks(masks).masks == (
+        masks / "0_SEG.png",
+        masks / "x/1.png",
+    )
+    touch(masks, "0_mask.bmp")
+    with pytest.raises(DataError, match=r"'0\.png' has two masks"):
+        faces_of(faces, "0.png").with_masks(masks)

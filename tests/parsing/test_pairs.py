@@ -197,6 +197,17 @@ def test_a_mask_beside_its_picture_is_the_mask(tmp_path: Path) -> None:
     assert found(both, both / "link") == pairs
 
 
+def test_masks_named_with_a_word_are_of_the_picture_without_it(tmp_path: Path) -> None:
+    both = touch(tmp_path / "one", "0.png", "0_seg.png", "x/1.jpg", "x/mask_1.png", "0_ldmks.txt")
+    pairs = [("0.png", "0_seg.png"), ("x/1.jpg", "x/mask_1.png")]
+    assert found(both, both) == pairs
+    images = touch(tmp_path / "i", "0.jpg", "0_seg.jpg")
+    assert found(images, touch(tmp_path / "m", "0_seg.png")) == [("0_seg.jpg", "0_seg.png")]
+    touch(both, "0_label.png")
+    with pytest.raises(DataError, match=r"one/0\.png: has two masks"):
+        find_pairs(both, both, None)
+
+
 def test_subfolders_count_though_pairs_lie_on_top(tmp_path: Path) -> None:
     images = touch(tmp_path / "i", "a.jpg", "x/a.jpg", "x/y/b.jpg")
     masks = touch(tmp_path / "m", "a.png", "x/a.png", "x/y/b.tif")

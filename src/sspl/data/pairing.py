@@ -1,6 +1,7 @@
 """Which mask belongs to which picture: by name below their folders, no file in two roles."""
 
 import os
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -14,6 +15,12 @@ MASK_SUFFIXES: Final = frozenset({".png", ".bmp", ".tif", ".tiff"})
 NOTES: Final = frozenset({".txt", ".json", ".csv", ".xml", ".yaml", ".yml"})
 """Kinds of files that may lie beside a mask of the same name and say something of it."""
 
+_WORDS: Final = (
+    "mask", "masks", "seg", "segm", "segmentation", "label", "labels", "parsing", "gt", "anno",
+    "matte",
+)  # fmt: skip
+"""What a mask may be called besides the name of its picture."""
+
 FileId = tuple[int, int]
 """Device and number of a file: the same for all its names and links."""
 
@@ -26,6 +33,20 @@ def mask_path(root: Path, name: str) -> Path:
 def stem_of(name: str) -> str:
     """Return a name below a folder without its suffix, `a/b` of `a/b.jpg`."""
     return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def marked_stems(stem: str) -> Iterator[str]:
+    """Yield the stems of the pictures that a file of this stem may be the mask of.
+
+    `a/b` of `a/b_seg` and of `a/mask-b`.
+    """
+    folder, own = posixpath.split(stem)
+    for word in _WORDS:
+        for sign in "_-. ":
+            if own.lower().endswith(f"{sign}{word}"):
+                yield stem[: -len(word) - 1]
+            if own.lower().startswith(f"{word}{sign}"):
+                yield posixpath.join(folder, own[len(word) + 1 :])
 
 
 def file_id(path: Path) -> FileId | None:
@@ -140,8 +161,9 @@ def pair_faces(
 ) -> dict[int, Path]:
     """Return the masks below `root` of faces by name, for the places of the faces that are kept.
 
-    Where no labels say that each file is a face, files that are masks of others (`a.png` beside
-    `a.jpg` in one folder, or a folder of masks inside that of the pictures) are left out.
+    A mask is called as its picture, or as that with a word such as `_seg`. Where no labels say
+    that each file is a face, files that are masks of others (`a.png` beside `a.jpg` in one folder,
+    or a folder of masks inside that of the pictures) are left out.
 
     Args:
         names: of the faces.
@@ -157,6 +179,9 @@ def pair_faces(
     pictures = pictures_by_id((names[i] for i in kept), (images[i] for i in kept))
     masks = {i: mask_path(root, names[i]) for i in kept}
     ids = {i: file_id(mask) for i, mask in masks.items()}
+    own = {i: names[i] for i, found in ids.items() if found and pictures.get(found) == names[i]}
+    for i, mask in (_otherwise_called(own, root, exact=False) if own else {}).items():
+        masks[i], ids[i] = mask, file_id(mask)
     if not labelled:
         owners = {i: pictures.get(found) for i, found in ids.items() if found is not None}
         of_others = {owner for i, owner in owners.items() if owner not in (None, names[i])}
@@ -164,7 +189,7 @@ def pair_faces(
     require_own_masks([names[i] for i in kept], source)
     there = {i: masks[i] for i in kept if ids[i] is not None}
     if len(there) < len(kept):
-        there |= _otherwise_spelt({i: names[i] for i in kept if i not in there}, root)
+        there |= _otherwise_called({i: names[i] for i in kept if i not in there}, root)
     absent = [masks[i] for i in kept if i not in there]
     if absent:
         raise DataError(
@@ -176,19 +201,35 @@ def pair_faces(
     return {i: there[i] for i in kept}
 
 
-def _otherwise_spelt(names: Mapping[int, str], root: Path) -> dict[int, Path]:
-    """Find masks whose names differ from `mask_path` in case, accents' form or suffix."""
+def _otherwise_called(
+    names: Mapping[int, str], root: Path, *, exact: bool = True
+) -> dict[int, Path]:
+    """Find masks whose names differ from `mask_path` in case, accents' form or suffix.
+
+    Else, and without `exact` at once, those that are called so with a word besides.
+    """
     if not root.is_dir():
         return {}
     found = by_stem(files_below(root, MASK_SUFFIXES), root)
-    spelt = {}
+    marked = _by_marked_stem(found)
+    called = {}
     for i, name in names.items():
-        files = found.get(folded(stem_of(name)), [])
+        stem = folded(stem_of(name))
+        files = (exact and found.get(stem)) or marked.get(stem, [])
         if len(files) > 1:
             raise DataError(f"'{name}' has two masks, {files[0]} and {files[1]}; keep one.")
         if files:
-            spelt[i] = files[0]
-    return spelt
+            called[i] = files[0]
+    return called
+
+
+def _by_marked_stem(found: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
+    """Return files by the stem of the picture that they are called after with a word."""
+    marked: dict[str, list[Path]] = {}
+    for stem, files in found.items():
+        for base in marked_stems(stem):
+            marked.setdefault(base, []).extend(files)
+    return marked
 
 
 def find_pairs_of(
@@ -197,8 +238,9 @@ def find_pairs_of(
     """Return (stem, picture, mask) of every mask below `masks`, in the order of the masks' paths.
 
     A picture and its mask have one path below their folders but for the suffix, case and the form
-    of accents left aside. The folders may be the same (`a.jpg` beside `a.png`, the mask) or one
-    inside the other. Pictures without a mask are left out.
+    of accents left aside, or that of the mask has a word such as `_seg` besides. The folders may
+    be the same (`a.jpg` beside `a.png`, the mask) or one inside the other. Pictures without a
+    mask are left out.
 
     Args:
         images: folder of pictures.
@@ -223,10 +265,13 @@ def find_pairs_of(
                 f"{path}: masks are PNG, BMP or TIFF files, since other formats may change class "
                 "ids; save it as PNG."
             )
+    stems = {mask: stem_of(mask.relative_to(masks).as_posix()) for mask in found}
+    marked = (mask for mask in found if not _others(mask, stems[mask], named))
+    theirs = {file_id(p) for mask in marked for p in _of_marked(mask, stems[mask], named)}
     owners: dict[Path, Path] = {}
     pairs = []
-    for mask in found:
-        picture = _picture_of(mask, named, images, masks)
+    for mask in (m for m in found if file_id(m) not in theirs):
+        picture = _picture_of(mask, stems[mask], named, images)
         if picture in owners:
             raise DataError(f"{picture}: has two masks, {owners[picture]} and {mask}; keep one.")
         owners[picture] = mask
@@ -241,10 +286,19 @@ def _of_other(path: Path, own: Path, other: Path) -> bool:
     return is_below(other, own) and is_below(path, other)
 
 
-def _picture_of(mask: Path, named: Mapping[str, list[Path]], images: Path, masks: Path) -> Path:
-    stem = stem_of(mask.relative_to(masks).as_posix())
+def _others(mask: Path, stem: str, named: Mapping[str, list[Path]]) -> list[Path]:
+    """Return the pictures of a stem that are not the mask itself."""
+    return [p for p in named.get(folded(stem), []) if file_id(p) != file_id(mask)]
+
+
+def _of_marked(mask: Path, stem: str, named: Mapping[str, list[Path]]) -> list[Path]:
+    """Return the pictures that a mask is called after with a word such as `_seg`."""
+    return next((found for base in marked_stems(stem) if (found := _others(mask, base, named))), [])
+
+
+def _picture_of(mask: Path, stem: str, named: Mapping[str, list[Path]], images: Path) -> Path:
     same = named.get(folded(stem), [])
-    there = [p for p in same if file_id(p) != file_id(mask)]
+    there = _others(mask, stem, named) or _of_marked(mask, stem, named)
     if len(there) > 1:
         raise DataError(
             f"{there[0]} and {there[1]} would share the mask {mask}; rename one of the pictures, "

@@ -38,8 +38,9 @@ def read_folder(root: Path, masks: Path | None = None) -> FaceSet:
     Hidden files and folders are left out. Links to folders are followed, but no folder is
     read twice, so a link that leads in a circle does no harm.
 
-    Masks that lie beside the pictures are no faces, see `sspl.data.adapters.masks`; what lies
-    in `masks`, a folder below `root`, is left out without a word.
+    Masks that lie among the pictures are no faces, see `sspl.data.adapters.masks`; what lies
+    in `masks`, a folder below `root`, is left out without a word. Where `masks` is `root` itself,
+    which files are masks is told when they are paired.
 
     Returns:
         Faces with an empty schema, labels int8 (faces, 0).
@@ -61,7 +62,8 @@ def read_folder(root: Path, masks: Path | None = None) -> FaceSet:
         rest = f"; {in_words(not_read)}" if not_read else ""
         looked_for = ", ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(f"{root}: no image in it; looked for {looked_for}{rest}.")
-    reject_masks(root, names)
+    if masks is None or not masks.is_dir() or not masks.samefile(root):
+        reject_masks(root, names)
     return FaceSet(
         source=str(root),
         schema=AttributeSchema((), ()),

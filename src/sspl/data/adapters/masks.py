@@ -12,6 +12,7 @@ from sspl.data.adapters.label_maps import (
     is_label_map,
 )
 from sspl.data.decoding import opening
+from sspl.data.pairing import marked_stems
 from sspl.errors import DataError
 
 MASK_FOLDERS: Final = frozenset(
@@ -22,10 +23,6 @@ MASK_FOLDERS: Final = frozenset(
     }
 )  # fmt: skip
 
-_WORDS: Final = (
-    "mask", "masks", "seg", "segm", "segmentation", "label", "labels", "parsing", "gt", "anno",
-    "matte",
-)  # fmt: skip
 _GREY: Final = frozenset({"1", "L", "P", "I", "I;16"})
 _LOOKED_AT: Final = 16
 
@@ -72,8 +69,8 @@ def reject_masks(root: Path, names: Sequence[str]) -> None:
         mask, picture = beside[0]
         raise DataError(
             f"{root}: {len(beside)} pictures look like masks of others, the first is '{mask}' of "
-            f"'{picture}'; move them to a folder of their own, under the names of the pictures, "
-            "and give it as masks=FOLDER."
+            f"'{picture}'; give the folder as masks={root}, too, or move them to one of their "
+            "own, under the names of the pictures, and give that as masks=FOLDER."
         )
     paired, alone = _in_mask_folders(names)
     if _all_masks(root, paired, by_areas=True):
@@ -131,23 +128,12 @@ def _beside(names: Sequence[str]) -> tuple[list[Pair], list[Pair]]:
     lossy = {stem: name for stem, name in _by_stem(names) if _ending(name) not in LOSSLESS}
     for name in lossless:
         stem = posixpath.splitext(name)[0]
-        picture = next((others[base] for base in _bases(stem) if base in others), None)
+        picture = next((others[base] for base in marked_stems(stem) if base in others), None)
         if picture is not None:
             marked.append((name, picture))
         elif stem in lossy:
             alike.append((name, lossy[stem]))
     return marked, alike
-
-
-def _bases(stem: str) -> Iterator[str]:
-    """Yield the stems of the pictures that a file of this stem may be the mask of."""
-    folder, own = posixpath.split(stem)
-    for word in _WORDS:
-        for sign in "_-. ":
-            if own.lower().endswith(f"{sign}{word}"):
-                yield stem[: -len(word) - 1]
-            if own.lower().startswith(f"{word}{sign}"):
-                yield posixpath.join(folder, own[len(word) + 1 :])
 
 
 def _by_stem(names: Sequence[str]) -> Iterator[Pair]:
