@@ -91,6 +91,17 @@ def test_a_folder_of_nothing_else_is_refused(tmp_path):
         read_utkface(write(tmp_path, FAULTY))
 
 
+def test_a_folder_of_such_names_is_guessed(tmp_path):
+    root = write(tmp_path / "utk", [*NAMES, *FAULTY, "part/" + NAMES[0], ".hidden.png"])
+    (root / "notes.txt").touch()
+    assert parse_data_spec(str(root)).format == "utkface"
+    assert "Male" in sspl("data", "check", str(root)).output
+    (root / "part" / "other.jpg").touch()
+    assert parse_data_spec(str(root)).format == "folder"
+    for i, names in enumerate(([], FAULTY, ["1_0_2_12345678.jpg"])):  # none to read, and a date
+        assert parse_data_spec(str(write(tmp_path / str(i), names))).format == "folder"
+
+
 def test_splits_follow_the_file_name_wherever_the_file_lies(tmp_path):
     names = [f"20_{i % 2}_0_{i:017d}.jpg.chip.jpg" for i in range(200)]
     flat = read_utkface(write(tmp_path / "flat", names))

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +12,9 @@ from typing import Final
 import numpy as np
 
 from sspl.data.adapters.base import Adapter
-from sspl.data.adapters.folder import read_folder
+from sspl.data.adapters.folder import kind_of, read_folder
 from sspl.data.adapters.source import splits_by_name
-from sspl.data.records import FaceSet
+from sspl.data.records import IMAGE_SUFFIXES, FaceSet
 from sspl.domain.attributes import schema_for
 from sspl.errors import DataError
 
@@ -25,6 +26,9 @@ OLDEST_DECADE: Final = 70
 _NAME: Final = re.compile(r"(\d{1,3})_([01])_([0-4])_\d+ ?(?:\.?j?pg)?(?:\.chip)?\.jpg")
 _FAULTY: Final = re.compile(r"\d{1,3}_(?:\d*_){0,2}\d{8,} ?(?:\.?j?pg)?(?:\.chip)?\.jpg")
 """A name of the set in which gender or race is missing or none of those there are."""
+
+_GUESSED: Final = re.compile(r"\d{1,3}_(?:\d*_){0,2}\d{14,} ?(?:\.?j?pg)?(?:\.chip)?\.jpg")
+"""A name that no other set has: its date goes on to seconds at least."""
 
 _SHOWN: Final = 10
 
@@ -108,6 +112,23 @@ def _tenth(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 10
 
 
+def is_utkface(root: Path) -> bool:
+    """Tell whether a folder has pictures that are all called as those of UTKFace, and some right.
+
+    Of another folder hardly more than one name is looked at.
+    """
+    some = False
+    for _, folders, files in os.walk(root):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in files:
+            if name.startswith(".") or kind_of(name) not in IMAGE_SUFFIXES:
+                continue
+            if not _GUESSED.fullmatch(name):
+                return False
+            some = some or _NAME.fullmatch(name) is not None
+    return some
+
+
 UTKFACE: Final = Adapter(
     name="utkface",
     read=read_utkface,
@@ -117,4 +138,5 @@ UTKFACE: Final = Adapter(
     layout="""\
 utkface/20_0_1_20170113132639480.jpg.chip.jpg ...   age_gender_race_date
 """,
+    fits=is_utkface,
 )
