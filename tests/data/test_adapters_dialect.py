@@ -212,7 +212,7 @@ NASTY = (
 def written(draw, names):
     """Return labels by image and attribute, and the bytes of a file that says so."""
     columns = st.lists(names.filter(lambda n: n != "image" and not no_attribute(n)), max_size=4)
-    attributes = sorted({*draw(columns), "A"})
+    attributes = sorted({" ".join(n.split()).casefold(): n for n in [*draw(columns), "A"]}.values())
     rows = draw(st.lists(st.sampled_from(IMAGES), min_size=1, unique=True))
     truth = {r: {a: draw(st.sampled_from((1, 0, -1))) for a in attributes} for r in rows}
     separator = draw(st.sampled_from(",;\t|"))

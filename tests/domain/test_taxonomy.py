@@ -398,6 +398,9 @@ def test_schema_file(tmp_path: Path) -> None:
     [
         ("attributes: {Scar: chin}", "attribute 'Scar' has region 'chin'; use whole, upper"),
         ("attributes: [Scar, Scar]", "'Scar' is listed twice"),
+        ("attributes: [Scar, scar]", "yaml: attributes 'Scar' and 'scar' differ by capital"),
+        ("attributes: {Scar: lower, Scar.1: }", r"'Scar\.1' is what pandas calls a second 'Scar'"),
+        ('attributes: [Scar, "Scar\\u200b"]', r"and 'Scar\\u200b' differ by signs that are not"),
         ("names: [Scar]", r"schema\.yaml: expected 'attributes:'"),
         ("attributes: Scar", r"schema\.yaml: expected 'attributes:'"),
         ("attributes: {}", r"schema\.yaml: expected 'attributes:'"),

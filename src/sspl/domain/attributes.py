@@ -1,6 +1,7 @@
 """Attribute names and the face region of each."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ PROBABILITY: Final = "_probability"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+_UNSEEN: Final = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_REPEATED: Final = re.compile(r"\.[1-9]\d*$")
+
+
 def attribute_fault(names: Sequence[str]) -> str | None:
     """Return why names cannot be those of attributes, None where they can.
 
@@ -50,6 +55,31 @@ def attribute_fault(names: Sequence[str]) -> str | None:
     for name in set(names) & {f"{other}{PROBABILITY}" for other in names}:
         return f"attribute '{name}' is called as the probability of another would be; rename it"
     return None
+
+
+def likeness_fault(names: Sequence[str]) -> str | None:
+    """Return which two names are hardly those of two attributes, None where all may be.
+
+    They differ by case or by signs that are not seen, or are what pandas makes of a column that
+    is there twice, such as `Male.1` beside `Male`.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(_as_seen(name).casefold(), name)
+        if other != name:
+            same = _as_seen(name) == _as_seen(other)
+            what = "signs that are not seen" if same else "capital and small letters"
+            return f"attributes {other!r} and {name!r} differ by {what} alone; rename one"
+    for name in names:
+        first = _REPEATED.sub("", name)
+        if first != name and first in names:
+            return f"attribute '{name}' is what pandas calls a second '{first}'; rename one"
+    return None
+
+
+def _as_seen(name: str) -> str:
+    plain = unicodedata.normalize("NFC", _UNSEEN.sub("", name))
+    return " ".join(plain.split())
 
 
 @dataclass(frozen=True)
@@ -101,14 +131,15 @@ class AttributeSchema:
 def parse_schema(content: Any, where: str) -> AttributeSchema:
     """Build a schema from parsed YAML: `attributes: {name: region}` or a list of names."""
     attributes = content.get("attributes") if isinstance(content, dict) else None
-    if isinstance(attributes, list):
+    if isinstance(attributes, list | dict):
         names = tuple(str(name) for name in attributes)
+        if fault := likeness_fault(names):
+            raise DataError(f"{where}: {fault}.")
+    if isinstance(attributes, list):
         return AttributeSchema(names, (WHOLE,) * len(names))
     if not isinstance(attributes, dict) or not attributes:
         raise DataError(f"{where}: expected 'attributes:' with one 'name: region' a line.")
-    return AttributeSchema(
-        tuple(str(n) for n in attributes), tuple(str(r or WHOLE) for r in attributes.values())
-    )
+    return AttributeSchema(names, tuple(str(r or WHOLE) for r in attributes.values()))
 
 
 def _packaged(name: str) -> AttributeSchema:

@@ -24,7 +24,7 @@ from sspl.data.data_settings import DataSettings, crop_text
 from sspl.data.images import WHOLE_FRAME
 from sspl.data.records import FaceSet
 from sspl.data.skipping import OnError
-from sspl.domain.attributes import attribute_fault
+from sspl.domain.attributes import attribute_fault, likeness_fault
 from sspl.errors import DataError, SettingsError, SsplError
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _coach(
 def _check_names(attributes: tuple[str, ...]) -> None:
     if not attributes:
         raise SettingsError("--attributes: name what to ask for, as in Eyeglasses,Smiling.")
-    fault = attribute_fault(attributes)
+    fault = attribute_fault(attributes) or likeness_fault(attributes)
     if fault:
         raise SettingsError(f"--attributes: {fault}.")
     for name in attributes:

@@ -32,6 +32,12 @@ _KEYS: Final = frozenset({"image", "name", "filename", "image_id"})
 _QUOTED: Final = re.compile(r'"[^"]*"')
 _DECLARED: Final = re.compile(r'"?sep=(.)"?[,;\t|"]*\s*', re.IGNORECASE)
 _UNNAMED: Final = re.compile(r"(unnamed: ?\d+.*)?", re.IGNORECASE)
+_BLANK: Final = re.compile(r"[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
+"""Blanks that look like the one of the space bar."""
+
+_UNSEEN: Final = re.compile("[\u00ad\u200b\u2060\ufeff]")
+"""Signs without width: a soft hyphen, zero-width blanks, byte order marks."""
+
 _WHOLE: Final = re.compile(r"-?\d+(\.0)?")
 _MOST_HEADER_LINES: Final = 1000
 
@@ -48,6 +54,11 @@ _NO_TEXT: Final = {
 def is_unnamed(column: str) -> bool:
     """Tell whether a column has no name, or the one that pandas gives to such a column."""
     return _UNNAMED.fullmatch(column) is not None
+
+
+def column_name(text: str) -> str:
+    """Return the name of a column as it looks: plain blanks, none at its ends, all signs seen."""
+    return _UNSEEN.sub("", _BLANK.sub(" ", text)).strip()
 
 
 @contextmanager
@@ -112,8 +123,9 @@ class CsvTable:
 
     A byte order mark, any line ends and quotes are understood, as are Excel's line `sep=` and
     fields that semicolons, tabs or bars separate. Blank lines are left out, blanks around fields
-    stripped. A column without a name is read over where it is empty, and where it stands first
-    and holds whole numbers: pandas writes its row numbers so.
+    stripped, and names of columns taken as they look (`column_name`). A column without a name is
+    read over where it is empty, and where it stands first and holds whole numbers: pandas writes
+    its row numbers so.
 
     Attributes:
         path, line: the file, and where its header starts.
@@ -138,6 +150,7 @@ class CsvTable:
         self.line, columns = next(first, (0, []))
         if not columns:
             raise DataError(f"{path}: the file holds empty fields alone.")
+        columns = list(map(column_name, columns))
         self._columns = columns
         self._named = [i for i, column in enumerate(columns) if not is_unnamed(column)]
         self.header = [columns[i] for i in self._named]

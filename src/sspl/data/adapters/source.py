@@ -12,7 +12,7 @@ import numpy as np
 from sspl.data.adapters.dialect import read_csv
 from sspl.data.adapters.lookup import Found, alike, elsewhere, not_present, respelled
 from sspl.data.records import MISSING, SPLITS, FaceSet, Labels, PathsBelow
-from sspl.domain.attributes import AttributeSchema, attribute_fault, schema_for
+from sspl.domain.attributes import AttributeSchema, attribute_fault, likeness_fault, schema_for
 from sspl.errors import DataError
 from sspl.io.names import are_plain_names, clean_name, is_plain_name
 
@@ -51,7 +51,7 @@ class LabelTable:
     def __post_init__(self) -> None:
         if not self.names:
             raise DataError(f"{self.file}: names no image; at least one is needed.")
-        fault = attribute_fault(self.attributes)
+        fault = attribute_fault(self.attributes) or likeness_fault(self.attributes)
         if fault:
             raise DataError(f"{self.file}: {fault}, or leave its column out.")
 
