@@ -358,6 +358,7 @@ def test_damaged_pictures_stop_it_or_are_listed(
 
 def test_names_of_a_list() -> None:
     assert names_in("A, B") == ("A", "B")
+    assert names_in("\ufeffA\u200b,Big\u00a0Nose") == ("A", "Big Nose")  # as in a table's header
     assert names_in(None) == ()
     for text in ("A,A", "A,,B"):
         with pytest.raises(SettingsError, match="each name once"):
