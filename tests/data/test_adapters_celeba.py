@@ -50,6 +50,30 @@ def test_identities_are_joined_by_name(tmp_path):
         read_celeba(tmp_path)
 
 
+def test_celebamask_hq_opens_with_its_attributes_and_no_split(tmp_path):
+    for i in range(3):
+        (tmp_path / "CelebA-HQ-img" / f"{i}.jpg").parent.mkdir(exist_ok=True)
+        (tmp_path / "CelebA-HQ-img" / f"{i}.jpg").touch()
+        (tmp_path / "CelebAMask-HQ-mask-anno/0").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"CelebAMask-HQ-mask-anno/0/0000{i}_skin.png").touch()
+    (tmp_path / "CelebA-HQ-to-CelebA-mapping.txt").write_text("idx orig_idx orig_file\n")
+    rows = "0.jpg  -1 1\n1.jpg  1 1\n2.jpg  -1 -1\n"
+    (tmp_path / "CelebAMask-HQ-attribute-anno.txt").write_text(f"3\nBald Male\n{rows}")
+    settings = parse_data_spec(str(tmp_path))
+    assert settings.format == "celeba"
+    faces = settings.open()
+    assert faces.names == ("0.jpg", "1.jpg", "2.jpg")
+    assert faces.images[2] == tmp_path / "CelebA-HQ-img/2.jpg"
+    assert faces.labels.tolist() == [[0, 1], [1, 1], [0, 0]]
+    assert (set(faces.splits), faces.groups) == ({None}, {})
+    partition = tmp_path / "mine.txt"
+    partition.write_text("0.jpg 0\n1.jpg 1\n2.jpg 2\n")
+    faces = parse_data_spec(f"celeba:{tmp_path},split_file={partition}").open()
+    assert faces.splits == ("train", "val", "test")
+    with pytest.raises(DataError, match=r"gone\.txt: no such file"):
+        parse_data_spec(f"celeba:{tmp_path},split_file={tmp_path / 'gone.txt'}").open()
+
+
 def test_official_subfolders_are_found(tmp_path):
     write(tmp_path)
     for name, sub in ((ATTRIBUTES, "Anno"), (PARTITION, "Eval"), ("img_align_celeba", "Img")):

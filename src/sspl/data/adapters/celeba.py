@@ -1,4 +1,4 @@
-"""CelebA in its official text files, or in the tables of its copy on Kaggle."""
+"""CelebA in its official text files, or in the tables of its copy on Kaggle; CelebAMask-HQ."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -26,6 +26,8 @@ PARTITION_FILE: Final = "list_eval_partition.txt"
 IDENTITY_FILE: Final = "identity_CelebA.txt"
 IMAGES_FOLDER: Final = "img_align_celeba"
 PNG_FOLDER: Final = "img_align_celeba_png"
+HQ_ATTRIBUTES_FILE: Final = "CelebAMask-HQ-attribute-anno.txt"
+HQ_IMAGES_FOLDER: Final = "CelebA-HQ-img"
 _KEYS: Final = ("image_id", "image", "filename")
 _VALUES: Final = {"1": 1, "-1": 0}
 
@@ -45,7 +47,8 @@ def read_celeba(
         root: folder with `img_align_celeba/`, `list_attr_celeba.txt` and
             `list_eval_partition.txt`, each either right there or in the official
             subfolder `Img`, `Anno` or `Eval`; the lists may also be CSV files whose first
-            column is `image_id`, and the pictures one folder of the same name deeper.
+            column is `image_id`, and the pictures one folder of the same name deeper. Or that of
+            CelebAMask-HQ, with `CelebA-HQ-img/` and `CelebAMask-HQ-attribute-anno.txt`.
         images, attributes, split_file: where pictures, labels and partition are instead.
         schema: order of the labels; the file's own by default.
         missing: what to do with rows whose image is not there.
@@ -53,23 +56,32 @@ def read_celeba(
     Returns:
         All faces in the order of the attribute file, labels 1 and 0, splits by partition
         (0 train, 1 val, 2 test); with the group `identity` where `identity_CelebA.txt` lies
-        beside the attribute file.
+        beside the attribute file. CelebAMask-HQ has no partition: without `split_file` all its
+        splits are None.
 
     Raises:
         DataError: for any row that does not fit, naming file and line.
     """
-    attributes = attributes or _place(root, "Anno", ATTRIBUTES_FILE)
+    attributes = attributes or _attributes_file(root)
+    high = attributes.name == HQ_ATTRIBUTES_FILE
     partition = split_file or _place(root, "Eval", PARTITION_FILE)
     names, book, labels = _read_attributes(attributes)
-    splits = _join_splits(book, _read_partition(partition), partition)
+    splits: tuple[str | None, ...] = (None,) * len(book.place)
+    if split_file is not None or not high or partition.is_file():
+        splits = _join_splits(book, _read_partition(partition), partition)
     groups = _read_identities(_place(attributes.parent, "", IDENTITY_FILE), book)
     table = LabelTable(attributes, names, book.names, book.places, labels, splits, groups=groups)
-    return assemble(table, images or _images_folder(root, book.names), schema, missing)
+    return assemble(table, images or _images_folder(root, book.names, high), schema, missing)
 
 
 def is_celeba(root: Path) -> bool:
-    """Tell whether CelebA's attribute list lies in a folder."""
-    return _place(root, "Anno", ATTRIBUTES_FILE).is_file()
+    """Tell whether the attribute list of CelebA or CelebAMask-HQ lies in a folder."""
+    return _attributes_file(root).is_file()
+
+
+def _attributes_file(root: Path) -> Path:
+    own, high = _place(root, "Anno", ATTRIBUTES_FILE), root / HQ_ATTRIBUTES_FILE
+    return high if high.is_file() and not own.exists() else own
 
 
 def _place(root: Path, subfolder: str, name: str) -> Path:
@@ -82,15 +94,14 @@ def _place(root: Path, subfolder: str, name: str) -> Path:
     return next((place for place in places if place.exists()), places[0])
 
 
-def _images_folder(root: Path, names: tuple[str, ...]) -> Path:
-    for folder in (
-        place / kind for kind in (IMAGES_FOLDER, PNG_FOLDER) for place in (root, root / "Img")
-    ):
+def _images_folder(root: Path, names: tuple[str, ...], high: bool) -> Path:
+    kinds = (HQ_IMAGES_FOLDER,) if high else (IMAGES_FOLDER, PNG_FOLDER)
+    for folder in (place / kind for kind in kinds for place in (root, root / "Img")):
         if folder.is_dir():
             inner = folder / folder.name
             nested = inner.is_dir() and bool(names) and not (folder / names[0]).exists()
             return inner if nested else folder
-    return root / IMAGES_FOLDER
+    return root / kinds[0]
 
 
 def _read_attributes(path: Path) -> tuple[tuple[str, ...], NameBook, np.ndarray]:
@@ -232,7 +243,7 @@ CELEBA: Final = Adapter(
     read=read_celeba,
     options=("images", "split_file", "schema_file", "on_missing"),
     labels="1 / -1",
-    splits="train, val, test by the partition file",
+    splits="train, val, test by the partition file; CelebAMask-HQ: by `split_file`, else none",
     layout="""\
 celeba/                           each entry here, or in Img/, Anno/ and Eval/ as published
   img_align_celeba/000001.jpg ...
@@ -240,6 +251,9 @@ celeba/                           each entry here, or in Img/, Anno/ and Eval/ a
   list_eval_partition.txt
   identity_CelebA.txt             optional
                                   or the .csv files of the copy on Kaggle, and its nested folder
+CelebAMask-HQ/                    is read as celeba, too
+  CelebA-HQ-img/0.jpg ...
+  CelebAMask-HQ-attribute-anno.txt
 """,
     fits=is_celeba,
 )
