@@ -102,6 +102,26 @@ def test_a_wrong_value_of_what_the_other_one_answered_is_named(
         annotations([files[0], wrong])
 
 
+OPTIONS = ("ignore_columns", "group_columns", "unknown=", "images=", "schema_file")
+
+
+@pytest.mark.parametrize(
+    ("rows", "remedy"),
+    [
+        (["00.jpg,?,0"], "take a column that is no attribute out of the file"),
+        (["00.jpg,0,1", "01.jpg,-1,1"], "leave unknown ones empty, and write every no as 0 or ev"),
+        (["/elsewhere/00.jpg,1,1"], "give paths relative to the folder of images."),
+    ],
+)
+def test_advice_is_of_what_can_be_done_here(
+    files: list[Path], tmp_path: Path, rows: list[str], remedy: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        annotations([files[0], write(tmp_path / "cy.csv", rows)])
+    assert remedy in str(caught.value)
+    assert not [option for option in OPTIONS if option in str(caught.value)]
+
+
 def test_files_of_one_name_are_told_apart(files: list[Path]) -> None:
     other = files[1].parent / "other" / "ann.csv"
     other.parent.mkdir()

@@ -179,6 +179,45 @@ def test_without_people_faces_are_drawn_whatever_their_order(place: Path, tmp_pa
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (
+            "image,Smiling,fold\n{},1,0\n",
+            "call it 'split', with train, val and test, or take it out",
+        ),
+        ("image,Smiling,url\n{},1,0\n", "seems to hold names of images, no attribute; take it out"),
+        ("image,Smiling,note\n{},1,good\n", "take a column that is no attribute out of the file."),
+        ("image,A,B\n{},0,-1\n", "leave unknown ones empty, and write every no as 0 or every no"),
+        ("image,Smiling\ngone.jpg,1\n", "; give the folder of images."),
+        ("image,Smiling\n/elsewhere/a.jpg,1\n", "give paths relative to the folder of images."),
+    ],
+)
+def test_advice_on_labels_is_of_what_can_be_done_here(
+    place: Path, tmp_path: Path, content: str, remedy: str
+) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(content.format(labelled(place).names[0]))
+    with pytest.raises(DataError) as caught:
+        read_labels(file, place / "photos")
+    assert remedy in str(caught.value)
+    options = (
+        "ignore_columns",
+        "group_columns",
+        "unknown=",
+        "images=",
+        "schema_file",
+        "missing im",
+    )
+    assert not [option for option in options if option in str(caught.value)]
+    inner = place.parent / "inner"
+    (inner / "photos").mkdir(parents=True, exist_ok=True)
+    (inner / "photos" / "b.jpg").touch()
+    file.write_text("image,Smiling\nb.jpg,1\n")
+    with pytest.raises(DataError, match=r"it is in .*photos: give that folder"):
+        read_labels(file, inner)
+
+
 def test_labels_that_do_not_do_are_refused(place: Path, tmp_path: Path) -> None:
     faces = labelled(place)
     crops = {name: name for name in faces.names[:10]}

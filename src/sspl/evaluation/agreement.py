@@ -97,7 +97,7 @@ def annotations(files: Sequence[Path]) -> dict[str, LabelTable]:
         else:
             # A column that another one has as labels is meant as such: what is wrong in it is said.
             ignored = tuple(column for column in columns[file][1] if column not in answered)
-            several = {file.name: label_table(file, file.parent, ignore=ignored)}
+            several = {file.name: label_table(file, file.parent, ignore=ignored, settable=False)}
         for who, table in several.items():
             found[str(table.file) if who in found else who] = table
     if len(found) < 2:

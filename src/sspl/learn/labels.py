@@ -10,7 +10,7 @@ import numpy as np
 from sspl.data.adapters.columns import no_attribute
 from sspl.data.adapters.dialect import CsvTable
 from sspl.data.adapters.folder import read_folder
-from sspl.data.data_settings import DataSettings
+from sspl.data.adapters.table import read_table
 from sspl.data.person_splits import person_splits
 from sspl.data.records import IDENTITY, MISSING, FaceSet
 from sspl.errors import DataError, SettingsError
@@ -26,11 +26,8 @@ TEST: Final = "test"
 def read_labels(file: Path, images: Path) -> FaceSet:
     """Read the labels of pictures; rows whose picture is not there are left out, and told."""
     header = CsvTable(file).header
-    groups = [c for c in header if no_attribute(c) == "who or what a face is of"]
-    data = DataSettings(
-        format="csv", root=file, images=images, group_columns=groups, on_missing="skip"
-    )
-    return data.open()
+    groups = tuple(c for c in header if no_attribute(c) == "who or what a face is of")
+    return read_table(file, images, groups=groups, missing="skip", settable=False)
 
 
 def largest_faces(crops: Path) -> dict[str, str]:

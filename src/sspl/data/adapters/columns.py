@@ -74,19 +74,23 @@ def no_attribute(column: str) -> str | None:
     return "who or what a face is of" if plain in _GROUPS else None
 
 
-def no_attribute_error(where: str, column: str) -> str:
-    """Return the sentence for a column that is taken for an attribute by nothing but its values."""
+def no_attribute_error(where: str, column: str, settable: bool = True) -> str:
+    """Return the sentence for a column that is taken for an attribute by nothing but its values.
+
+    Without `settable` it names no setting of data sets.
+    """
     meaning = no_attribute(column)
+    seems = f"{where}: column '{column}' seems to hold {meaning}, no attribute;"
+    if not settable:
+        rename = " call it 'split', with train, val and test, or" if meaning == "a split" else ""
+        return f"{seems}{rename} take it out of the file."
     use = {
         "a split": "call it 'split', with train, val and test,",
         "names of images": f"leave it out with ignore_columns={column},",
         "who or what a face is of": f"give it as group_columns={column},",
     }[meaning or "a split"]
     other = "" if meaning == "names of images" else f" leave it out with ignore_columns={column},"
-    return (
-        f"{where}: column '{column}' seems to hold {meaning}, no attribute; {use}{other} or name "
-        "it in a schema_file where it is one."
-    )
+    return f"{seems} {use}{other} or name it in a schema_file where it is one."
 
 
 def image_column(header: Iterable[str]) -> str | None:

@@ -102,8 +102,11 @@ def alike(name: str, names: Iterable[str]) -> str:
     return ""
 
 
-def elsewhere(root: Path, name: str) -> str:
-    """Return the end of a sentence on a name that is not there: what is, or where it is."""
+def elsewhere(root: Path, name: str, settable: bool = True) -> str:
+    """Return the end of a sentence on a name that is not there: what is, or where it is.
+
+    Without `settable` it names no setting of data sets.
+    """
     spelling = ([name, *_variants(name)])[-1]
     folders = _folders(root, {_folder_of(spelling)})
     near = sorted(_pictures(root, folders, {_key(spelling)}).get(_key(spelling), ()))
@@ -113,7 +116,9 @@ def elsewhere(root: Path, name: str) -> str:
     inner = [entry.name for entry in _listed(root) if is_folder(entry)]
     for folder in inner:
         if (root / folder / spelling).is_file():
-            return f"; it is in {root / folder}: set images={root / folder}"
+            there = root / folder
+            remedy = f"set images={there}" if settable else "give that folder"
+            return f"; it is in {there}: {remedy}"
     parts = PurePosixPath(spelling).parts
     for start in range(1, len(parts)):
         rest = posixpath.join(*parts[start:])

@@ -69,8 +69,8 @@ def reject_masks(root: Path, names: Sequence[str]) -> None:
         mask, picture = beside[0]
         raise DataError(
             f"{root}: {len(beside)} pictures look like masks of others, the first is '{mask}' of "
-            f"'{picture}'; give the folder as masks={root}, too, or move them to one of their "
-            "own, under the names of the pictures, and give that as masks=FOLDER."
+            f"'{picture}'; move them to a folder of their own, or, where masks are wanted, give "
+            f"masks={root}, too."
         )
     paired, alone = _in_mask_folders(names)
     if _all_masks(root, paired, by_areas=True):
@@ -97,8 +97,8 @@ def _found_by_areas(root: Path, mask: str, picture: str) -> str:
     place, own = (root / posixpath.dirname(name) for name in (picture, mask))
     if place == own:
         return (
-            f"{said}; move them to a folder of their own, under the names of the pictures, and "
-            "give it as masks=FOLDER."
+            f"{said}; move them to a folder of their own, and where masks are wanted, give it as "
+            "masks=FOLDER, each under the name of its picture."
         )
     return (
         f"{said}; give a folder of pictures alone (these are in {place}), and masks=FOLDER where "

@@ -63,9 +63,13 @@ class NameBook:
         path: the file, for messages.
         unit: what its places count.
         root: folder of the images; absolute paths that lie in it are taken relative to it.
+        settable: whether errors may name settings of the data set.
     """
 
-    def __init__(self, path: Path, unit: str = "line", root: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, unit: str = "line", root: Path | None = None, settable: bool = True
+    ) -> None:
+        self._settable = settable
         self.path = path
         self.root = root
         self._starts = [f"{place}/" for place in (root.absolute(), root.resolve())] if root else []
@@ -104,10 +108,10 @@ class NameBook:
     def _cleaned(self, raw: str, place: int) -> str:
         start = next((start for start in self._starts if raw.startswith(start)), "")
         if self.root is not None and not start and _ABSOLUTE.match(raw):
+            other = ", or that folder as images=FOLDER" if self._settable else ""
             raise DataError(
                 f"{self.path}, {self.unit} {place}: '{raw}' is an absolute path, but not in "
-                f"{self.root}; give paths relative to the folder of images, or that folder as "
-                "images=FOLDER."
+                f"{self.root}; give paths relative to the folder of images{other}."
             )
         try:
             return clean_name(raw.removeprefix(start))
@@ -191,7 +195,11 @@ def splits_by_name(names: Sequence[str], split_file: Path, labels: Path) -> tupl
 
 
 def assemble(
-    table: LabelTable, images: Path, schema: AttributeSchema | None, missing: OnMissing
+    table: LabelTable,
+    images: Path,
+    schema: AttributeSchema | None,
+    missing: OnMissing,
+    settable: bool = True,
 ) -> FaceSet:
     """Join labels with the images in the folder `images`.
 
@@ -202,9 +210,10 @@ def assemble(
     faces then have the names on disk, and the log says so.
 
     Raises `DataError` for an attribute that the schema has not, and for images that are not
-    there (with `missing="skip"` their faces are left out and the log says how many).
+    there (with `missing="skip"` their faces are left out and the log says how many). Without
+    `settable` it names no setting of data sets.
     """
-    table, there = _on_disk(table, images, missing)
+    table, there = _on_disk(table, images, missing, settable)
     labels = table.labels
     if schema is None:
         schema = schema_for(table.attributes)
@@ -237,7 +246,7 @@ def _in_schema_order(table: LabelTable, schema: AttributeSchema) -> Labels:
 
 
 def _on_disk(
-    table: LabelTable, images: Path, missing: OnMissing
+    table: LabelTable, images: Path, missing: OnMissing, settable: bool
 ) -> tuple[LabelTable, Sequence[int]]:
     """Return the table with names as the disk spells them, and which of its faces are there."""
     lost = not_present(images, table.names)
@@ -264,7 +273,7 @@ def _on_disk(
         there.update(other.name for other in found.values())
     absent = [name for name in absent if name not in found]
     if absent:
-        _refuse_or_remark(table, images, missing, absent)
+        _refuse_or_remark(table, images, missing, absent, settable)
     return table, [i for i, name in enumerate(table.names) if name in there]
 
 
@@ -283,7 +292,7 @@ def _renamed(table: LabelTable, found: Mapping[str, Found]) -> tuple[str, ...]:
 
 
 def _refuse_or_remark(
-    table: LabelTable, images: Path, missing: OnMissing, absent: Sequence[str]
+    table: LabelTable, images: Path, missing: OnMissing, absent: Sequence[str], settable: bool
 ) -> None:
     place = table.places[table.names.index(absent[0])]
     problem = (
@@ -291,7 +300,7 @@ def _refuse_or_remark(
         f"the first is '{absent[0]}' ({table.unit} {place})"
     )
     if missing == "fail" or len(absent) == len(table.names):
-        where = elsewhere(images, absent[0])
-        where = where or "; give the folder of images, or set missing images to skip"
+        skip = ", or set missing images to skip" if settable else ""
+        where = elsewhere(images, absent[0], settable) or f"; give the folder of images{skip}"
         raise DataError(f"{problem}{where}.")
     log.warning("%s; these faces are skipped.", problem)

@@ -51,6 +51,7 @@ def read_table(
     groups: tuple[str, ...] = (),
     unknown: UnknownValue | None = None,
     missing: OnMissing = "fail",
+    settable: bool = True,
 ) -> FaceSet:
     """Read a CSV file with the columns `image`, optionally `split`, and one per attribute.
 
@@ -67,6 +68,7 @@ def read_table(
         groups: columns that say what a face belongs to, such as `identity` or an age group.
         unknown: which of 0 and -1 is `MISSING`, in a file that holds both.
         missing: what to do with rows whose image is not there.
+        settable: whether errors may name settings of the data set, which some commands have not.
 
     Raises:
         DataError: for any row that does not fit, naming file and line; for a column whose name
@@ -74,8 +76,9 @@ def read_table(
             `unknown` is given, for a file with both 0 and -1, where either could mean "no" as
             well as "unknown".
     """
-    content = label_table(csv, images or csv.parent, schema, ignore, groups, unknown)
-    return assemble(content, images or csv.parent, schema, missing)
+    images = images or csv.parent
+    content = label_table(csv, images, schema, ignore, groups, unknown, settable)
+    return assemble(content, images, schema, missing, settable)
 
 
 def label_table(
@@ -85,6 +88,7 @@ def label_table(
     ignore: tuple[str, ...] = (),
     groups: tuple[str, ...] = (),
     unknown: UnknownValue | None = None,
+    settable: bool = True,
 ) -> LabelTable:
     """Return what a CSV file says, whether or not its pictures are there; else as `read_table`."""
     table = CsvTable(csv)
@@ -92,13 +96,14 @@ def label_table(
     ignore = tuple(column for column in ignore if not is_unnamed(column))
     if IMAGE not in header:
         raise DataError(f"{where}: no column '{IMAGE}'; {_instead(table)}.")
-    _check_columns(where, header, ignore, groups, schema)
+    _check_columns(where, header, ignore, groups, schema, settable)
     columns = [i for i, c in enumerate(header) if c not in (IMAGE, SPLIT, *ignore, *groups)]
     group_columns = {name: header.index(name) for name in groups}
     members: dict[str, list[str]] = {name: [] for name in groups}
     attributes = tuple(header[i] for i in columns)
     values = _codes(table)
-    book, codes, splits = NameBook(csv, root=images), bytearray(), list[str | None]()
+    book = NameBook(csv, root=images, settable=settable)
+    codes, splits = bytearray(), list[str | None]()
     image_at, split_at = header.index(IMAGE), header.index(SPLIT) if SPLIT in header else None
     together = slice(columns[0], columns[-1] + 1) if columns else slice(0)
     apart = columns != list(range(*together.indices(len(header))))
@@ -122,8 +127,8 @@ def label_table(
             try:
                 codes += bytes(map(values.__getitem__, own))
             except KeyError:
-                codes += _row_codes(csv, line, attributes, own, values)
-    labels = _labels(csv, attributes, book, codes, unknown)
+                codes += _row_codes(csv, line, attributes, own, values, settable)
+    labels = _labels(csv, attributes, book, codes, unknown, settable)
     return LabelTable(
         csv,
         attributes,
@@ -174,6 +179,7 @@ def _check_columns(
     ignore: tuple[str, ...],
     groups: tuple[str, ...],
     schema: AttributeSchema | None,
+    settable: bool,
 ) -> None:
     for column, use in (*((c, "to ignore") for c in ignore), *((c, "of groups") for c in groups)):
         if column not in header or column in (IMAGE, SPLIT):
@@ -184,7 +190,7 @@ def _check_columns(
     named = {IMAGE, SPLIT, *ignore, *groups, *(schema.names if schema else ())}
     for column in header:
         if column not in named and no_attribute(column):
-            raise DataError(no_attribute_error(where, column))
+            raise DataError(no_attribute_error(where, column, settable))
 
 
 def _instead(table: CsvTable) -> str:
@@ -199,21 +205,23 @@ def _instead(table: CsvTable) -> str:
 
 
 def _row_codes(
-    csv: Path, line: int, attributes: tuple[str, ...], row: list[str], values: Codes
+    csv: Path,
+    line: int,
+    attributes: tuple[str, ...],
+    row: list[str],
+    values: Codes,
+    settable: bool,
 ) -> bytes:
     try:
         return bytes([values[value.lower()] for value in row])
     except KeyError:
-        raise wrong_value(
-            csv,
-            line,
-            attributes,
-            row,
-            values,
-            _ALLOWED,
-            "leave a column that is no attribute out with ignore_columns, or give it as "
-            "group_columns",
-        ) from None
+        hint = "take a column that is no attribute out of the file"
+        if settable:
+            hint = (
+                "leave a column that is no attribute out with ignore_columns, or give it as "
+                "group_columns"
+            )
+        raise wrong_value(csv, line, attributes, row, values, _ALLOWED, hint) from None
 
 
 def _labels(
@@ -222,11 +230,12 @@ def _labels(
     book: NameBook,
     codes: bytearray,
     unknown: UnknownValue | None,
+    settable: bool,
 ) -> Labels:
     labels = np.frombuffer(codes, dtype=np.int8).reshape(len(book.place), len(attributes)).copy()
     zero, minus = labels == 0, labels == _MINUS
     if unknown is None:
-        _reject_mixture(csv, attributes, book, zero | (labels == _FALSE), minus)
+        _reject_mixture(csv, attributes, book, zero | (labels == _FALSE), minus, settable)
     labels[labels == _FALSE] = 0
     labels[zero] = MISSING if unknown == "0" else 0
     labels[minus] = MISSING if unknown == "-1" else 0
@@ -234,7 +243,12 @@ def _labels(
 
 
 def _reject_mixture(
-    csv: Path, attributes: tuple[str, ...], book: NameBook, zero: Labels, minus: Labels
+    csv: Path,
+    attributes: tuple[str, ...],
+    book: NameBook,
+    zero: Labels,
+    minus: Labels,
+    settable: bool,
 ) -> None:
     if not (zero.any() and minus.any()):
         return
@@ -245,10 +259,12 @@ def _reject_mixture(
     # The line that makes it ambiguous: where the second of the two kinds first stands.
     earlier, later = sorted(firsts, key=lambda number: firsts[number][0])
     (first, column), (row, other) = firsts[earlier], firsts[later]
+    remedy = "leave unknown ones empty, and write every no as 0 or every no as -1"
+    if settable:
+        remedy = "say which with unknown=0, unknown=-1, or unknown=none where both mean no"
     raise DataError(
         f"{csv}, line {book.places[row]}: {later} in column '{other}', but {earlier} in column "
-        f"'{column}' (line {book.places[first]}): one of them may mean unknown; say which with "
-        "unknown=0, unknown=-1, or unknown=none where both mean no."
+        f"'{column}' (line {book.places[first]}): one of them may mean unknown; {remedy}."
     )
 
 
