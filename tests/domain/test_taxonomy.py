@@ -1,5 +1,6 @@
 """Semantic classes and attributes, against the method and the data sets' own lists."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,34 @@ def test_taxonomies_that_contradict_themselves_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=reason):
         Taxonomy(**({"name": "mine", "classes": ("background", "skin")} | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("spell", [str.title, str.upper])
+def test_case_does_not_count_where_a_class_is_looked_for(
+    tmp_path: Path, spell: Callable[[str], str]
+) -> None:
+    known = built_in_taxonomy("celebamask19")
+    lines = [f"{i} {spell(name)}" for i, name in enumerate(known.classes)]
+    mine = load_taxonomy(str(write_classes(tmp_path, lines)))
+    assert (mine.background, mine.index("skin")) == (0, 1)
+    assert known.remap_table(mine)[:19].tolist() == list(range(19))
+    coarse = Taxonomy(
+        "coarse",
+        (spell("background"), "Face"),
+        regions={"lower": ("face",)},
+        sources={"wide": {"HAIR": "face"}},
+    )
+    assert coarse.group("lower") == (1,)
+    assert coarse.remap_table(Taxonomy("wide", ("background", "hair"))).tolist()[:2] == [0, 1]
+
+
+def test_classes_that_differ_by_case_are_told_apart() -> None:
+    both = Taxonomy("both", ("background", "hair", "Hair"))
+    assert (both.index("hair"), both.index("Hair")) == (1, 2)
+    with pytest.raises(DataError, match="no class 'HAIR'"):
+        both.index("HAIR")
+    with pytest.raises(DataError, match="class 'Hair' is listed twice under regions"):
+        Taxonomy("m", ("background", "Hair"), regions={"upper": ("hair",), "lower": ("Hair",)})
 
 
 def numbered(classes: int) -> Taxonomy:

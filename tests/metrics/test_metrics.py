@@ -22,7 +22,7 @@ from sklearn.metrics import (
 )
 
 from sspl.data.records import MISSING
-from sspl.domain.taxonomy import UNKNOWN, built_in_taxonomy
+from sspl.domain.taxonomy import UNKNOWN, Taxonomy, built_in_taxonomy
 from sspl.metrics.attributes import (
     AttributeFigures,
     all_figures,
@@ -274,6 +274,12 @@ def test_big_classes_take_neck_and_cloth_together() -> None:
     assert result["big_iou"]["neck+cloth"] == pytest.approx(20 / 25)
     assert result["big_iou"]["background"] == pytest.approx(10 / 15, abs=1e-4)
     assert result["mean_big_iou"] == pytest.approx((0.8 + 10 / 15 + 3) / 5, abs=1e-4)
+
+
+def test_big_classes_are_found_in_capital_letters() -> None:
+    classes = ("BACKGROUND", "SKIN", "HAIR", "NOSE", "NECK", "CLOTH")
+    counts = torch.diag(torch.full((6,), 10))
+    assert parser_figures(counts, Taxonomy("loud", classes))["mean_big_iou"] == 1.0
 
 
 def test_big_class_that_is_nowhere_is_left_out() -> None:

@@ -189,6 +189,22 @@ def test_classes_of_a_taxonomy_follow_its_rules_and_the_names_go_before() -> Non
     assert set(table[19:].tolist()) == {255}
 
 
+def test_case_does_not_count_in_names_of_classes() -> None:
+    classes = ("BACKGROUND", "Face", "Hair")
+    assert class_table(classes, {"face": "Skin"}, TARGET, "x")[:3].tolist() == [
+        TARGET.background, TARGET.index("skin"), TARGET.index("hair"),
+    ]  # fmt: skip
+
+
+def test_masks_without_skin_are_suspicious_however_it_is_spelt(tmp_path: Path) -> None:
+    (tmp_path / "three.yaml").write_text("name: three\nclasses: [Background, Skin, Nose]\n")
+    path = as_it_is(tmp_path / "p.onnx", classes="three.yaml", taxonomy="three.yaml")
+    (tmp_path / "faces").mkdir()
+    Image.fromarray(flat([0, 0, 255])).save(tmp_path / "faces" / "a.png")
+    sspl("parser", "run", path, tmp_path / "faces", "--out", tmp_path / "masks")
+    assert "one class only" in (tmp_path / "masks" / "suspicious.csv").read_text()
+
+
 def test_a_taxonomy_by_name_or_by_a_file_beside_the_yaml(tmp_path: Path) -> None:
     (tmp_path / "three.yaml").write_text("name: three\nclasses: [background, hair, nose]\n")
     path = as_it_is(tmp_path / "p.onnx", classes="three.yaml", taxonomy="three.yaml")

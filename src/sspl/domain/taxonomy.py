@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -34,13 +34,27 @@ FORMS: Final = {
 }
 
 
+def called(name: str, classes: Collection[str]) -> str | None:
+    """Return the class of this name, else the only one that differs by case; None without one.
+
+    Examples:
+        >>> called("background", ["Background", "Skin"])
+        'Background'
+    """
+    if name in classes:
+        return name
+    alike = [other for other in classes if other.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else None
+
+
 @dataclass(frozen=True)
 class Taxonomy:
     """An ordered list of semantic classes; a class's id is its place in it.
 
     Args:
         name: short name, such as `celebamask19`.
-        classes: class names in id order; one of them is `background`.
+        classes: class names in id order; one of them is `background`. Case does not count where
+            one is looked for, unless two differ by nothing else.
         mirror: pairs of classes that trade places when a picture is flipped left to right
             (`side_pairs` finds them by name where a file gives none).
         regions: face region to the class names it holds, for region-wise PCT; no class twice.
@@ -69,7 +83,8 @@ class Taxonomy:
         named += [c for source in self.sources.values() for c in source.values()]
         for class_name in [BACKGROUND, *named]:
             self.index(class_name)
-        for class_name, times in Counter(c for pair in self.mirror for c in pair).items():
+        paired = Counter(self._own(c) for pair in self.mirror for c in pair)
+        for class_name, times in paired.items():
             if times > 1:
                 raise DataError(
                     f"taxonomy {self.name}: class '{class_name}' is listed twice under mirror; "
@@ -80,7 +95,8 @@ class Taxonomy:
                 raise DataError(
                     f"taxonomy {self.name}: unknown region '{region}'; use {', '.join(REGIONS)}."
                 )
-        for class_name, times in Counter(c for r in self.regions.values() for c in r).items():
+        placed = Counter(self._own(c) for r in self.regions.values() for c in r)
+        for class_name, times in placed.items():
             if times > 1:
                 raise DataError(
                     f"taxonomy {self.name}: class '{class_name}' is listed twice under regions; "
@@ -92,13 +108,16 @@ class Taxonomy:
 
     def index(self, class_name: str) -> int:
         """Return the id of a class; raise `DataError` when there is none of that name."""
-        try:
-            return self.classes.index(class_name)
-        except ValueError:
+        own = called(class_name, self.classes)
+        if own is None:
             raise DataError(
                 f"taxonomy {self.name} has no class '{class_name}'; "
                 f"it has {', '.join(self.classes)}."
-            ) from None
+            )
+        return self.classes.index(own)
+
+    def _own(self, class_name: str) -> str:
+        return self.classes[self.index(class_name)]
 
     @property
     def background(self) -> int:
@@ -107,7 +126,7 @@ class Taxonomy:
 
     def group(self, region: str) -> tuple[int, ...]:
         """Return the ids of the classes of one region; classes without a region are whole."""
-        placed = {c: r for r, names in self.regions.items() for c in names}
+        placed = {self._own(c): r for r, names in self.regions.items() for c in names}
         return tuple(i for i, c in enumerate(self.classes) if placed.get(c, WHOLE) == region)
 
     def mirror_table(self) -> np.ndarray:
@@ -124,10 +143,10 @@ class Taxonomy:
         class of `source` for which neither an equal name nor a rule in `sources` is found.
         """
         table = np.full(256, UNKNOWN, dtype=np.uint8)
-        rules = self.sources.get(source.name, {})
+        rules = {called(c, source.classes): t for c, t in self.sources.get(source.name, {}).items()}
         for source_id, class_name in enumerate(source.classes):
             target = rules.get(class_name, class_name)
-            if target not in self.classes:
+            if called(target, self.classes) is None:
                 raise DataError(
                     f"class '{class_name}' of {source.name} has no counterpart in {self.name}; "
                     f"add it under 'from: {source.name}:' in the taxonomy's file."

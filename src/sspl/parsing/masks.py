@@ -25,6 +25,7 @@ from sspl.data.records import FaceRecord, FaceSet
 from sspl.data.sheets import Tile, key_of, sheet
 from sspl.data.skipping import SKIPPED_FILE, OnError, Skipped, without
 from sspl.distributed.side_by_side import side_by_side
+from sspl.domain.taxonomy import called
 from sspl.errors import DataError, SsplError
 from sspl.io.files import (
     append_text,
@@ -289,6 +290,7 @@ def summarise(parser: Parser, faces: FaceSet, out: Path, skipped: Skipped) -> di
     taxonomy = parser.taxonomy
     pixels, presence, counts = np.zeros(len(taxonomy)), np.zeros(len(taxonomy)), ClassCounts()
     suspicious: list[tuple[str, str]] = []
+    skin = taxonomy.index("skin") if called("skin", taxonomy.classes) else None
     shown = set(np.linspace(0, len(faces) - 1, min(SHEET_FACES, len(faces)), dtype=int).tolist())
     tiles = []
     for i, face in enumerate(watched(faces, "check masks", unit="mask", leave=False)):
@@ -297,7 +299,7 @@ def summarise(parser: Parser, faces: FaceSet, out: Path, skipped: Skipped) -> di
         there = np.bincount(ids.ravel(), minlength=len(taxonomy))[: len(taxonomy)]
         pixels += there / max(1, ids.size)
         presence += there > 0
-        reason = suspicion(ids, taxonomy.index("skin")) if "skin" in taxonomy.classes else None
+        reason = None if skin is None else suspicion(ids, skin)
         if reason:
             suspicious.append((face.name, reason))
         if i in shown:

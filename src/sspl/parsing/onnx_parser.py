@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 
-from sspl.domain.taxonomy import BUILT_IN, MAX_CLASSES, UNKNOWN, Taxonomy, load_taxonomy
+from sspl.domain.taxonomy import BUILT_IN, MAX_CLASSES, UNKNOWN, Taxonomy, called, load_taxonomy
 from sspl.errors import DataError, SettingsError
 from sspl.models.extractor_settings import Three
 from sspl.models.extractors import NUMBERS
@@ -100,12 +100,13 @@ def class_table(
     Raises `DataError` naming the first class without a counterpart.
     """
     for name in names:
-        if name not in classes:
+        if called(name, classes) is None:
             raise DataError(f"{where}: names: the parser has no class '{name}'.")
+    rules = {called(name, classes): wanted for name, wanted in names.items()}
     table = np.full(256, UNKNOWN, np.uint8)
     for i, name in enumerate(classes):
-        wanted = names.get(name, name)
-        if wanted not in target.classes:
+        wanted = rules.get(name, name)
+        if called(wanted, target.classes) is None:
             raise DataError(
                 f"{where}: class '{wanted}' is none of {target.name}; say under 'names' which of "
                 f"{', '.join(target.classes)} it is."

@@ -5,7 +5,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from sspl.domain.taxonomy import Taxonomy
+from sspl.domain.taxonomy import Taxonomy, called
 from sspl.metrics.pixels import intersection_over_union, mean_iou
 
 BIG_CLASSES: Final = (("background",), ("skin",), ("hair",), ("nose",), ("neck", "cloth"))
@@ -39,7 +39,7 @@ def parser_figures(confusion: Tensor, taxonomy: Taxonomy) -> dict[str, Any]:
             for i, name in enumerate(taxonomy.classes)
         },
     }
-    groups = [[taxonomy.index(c) for c in g if c in taxonomy.classes] for g in BIG_CLASSES]
+    groups = [[taxonomy.index(c) for c in g if called(c, taxonomy.classes)] for g in BIG_CLASSES]
     if all(groups):
         merged = intersection_over_union(merge_classes(confusion, groups))[: len(groups)]
         figures["big_iou"] = {
