@@ -26,7 +26,7 @@ THICK: Final = 0.5
 
 _LOOKED_AT: Final = 16
 _MOST_GROUPS: Final = 32
-_MOST_PICTURES: Final = 4
+_MOST_PICTURES: Final = 16
 _SAME_SHAPE: Final = 0.02
 _TAIL: Final = re.compile(r"[_\-. ]([^\W\d_]+)\d*$")
 _SIGN: Final = re.compile(r"[_\-. ]")
@@ -75,35 +75,29 @@ def find_label_map(root: Path, names: Sequence[str]) -> tuple[str, str] | None:
         root: the folder.
         names: relative paths of the pictures in it.
     """
-    groups = _groups(names)
+    groups: dict[Key, list[str]] = {}
+    for name in names:
+        if posixpath.splitext(name)[1].lower() in LOSSLESS:
+            groups.setdefault(_key(name), []).append(name)
     largest = sorted(groups.values(), key=len, reverse=True)[:_MOST_GROUPS]
-    flat = {group[0]: _sample(group) for group in largest if len(group) < len(names)}
-    flat = {first: looked for first, looked in flat.items() if _all_flat(root, looked)}
-    if not flat:
-        return None
-    masks = {name for group in largest if group[0] in flat for name in group}
-    pictures = _pictures(names, masks, [name for looked in flat.values() for name in looked])
-    for group in (group for group in largest if group[0] in flat):
-        pairs = list(_pairs(root, flat[group[0]], pictures))
-        if 2 * len(pairs) >= len(flat[group[0]]):
+    samples = [group[:: max(1, len(group) // _LOOKED_AT)] for group in largest]
+    named = _by_own_name(names, [mask for sample in samples for mask in sample])
+    for sample in samples:
+        pictures = {mask: _pictures_of(mask, named) for mask in sample}
+        # Names cost nothing, and most folders of faces end here.
+        if 2 * sum(map(bool, pictures.values())) < len(sample) or not _all_flat(root, sample):
+            continue
+        pairs = [(m, p) for m in sample if (p := _fitting(root, m, pictures[m])) is not None]
+        if 2 * len(pairs) >= len(sample):
             return pairs[0]
     return None
 
 
-def _groups(names: Sequence[str]) -> dict[Key, list[str]]:
-    groups: dict[Key, list[str]] = {}
-    for name in names:
-        stem, ending = posixpath.splitext(name)
-        if ending.lower() in LOSSLESS:
-            folder, own = posixpath.split(stem)
-            tail = _TAIL.search(own)
-            key = folder, tail[1].lower() if tail else "", ending.lower()
-            groups.setdefault(key, []).append(name)
-    return groups
-
-
-def _sample(group: Sequence[str]) -> Sequence[str]:
-    return group[:: max(1, len(group) // _LOOKED_AT)]
+def _key(name: str) -> Key:
+    stem, ending = posixpath.splitext(name)
+    folder, own = posixpath.split(stem)
+    tail = _TAIL.search(own)
+    return folder, tail[1].lower() if tail else "", ending.lower()
 
 
 def _all_flat(root: Path, names: Sequence[str]) -> bool:
@@ -117,27 +111,26 @@ def _all_flat(root: Path, names: Sequence[str]) -> bool:
     return inside >= THICK * off
 
 
-def _pictures(
-    names: Sequence[str], masks: set[str], looked_at: Sequence[str]
-) -> Mapping[str, Sequence[str]]:
-    """Return the pictures, masks aside, of each name that the masks may be named after."""
-    found: dict[str, list[str]] = {base: [] for name in looked_at for base in _bases(name)}
-    for name in names:
+def _by_own_name(names: Sequence[str], masks: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    """Return some of the files for each name that the masks may be named after."""
+    found: dict[str, list[str]] = {base: [] for mask in masks for base in _bases(mask)}
+    for name in names if found else ():
         there = found.get(_plain(_own(name)))
-        if there is not None and len(there) < _MOST_PICTURES and name not in masks:
+        if there is not None and len(there) < _MOST_PICTURES:
             there.append(name)
     return found
 
 
-def _pairs(
-    root: Path, masks: Sequence[str], pictures: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[str, str]]:
-    for mask in masks:
-        of_it = (picture for base in _bases(mask) for picture in pictures[base])
-        fits = (p for p in of_it if _same_shape(root / mask, root / p))
-        picture = next((p for p in fits if flat_areas(root / p, soft=True) is None), None)
-        if picture is not None:
-            yield mask, picture
+def _pictures_of(mask: str, named: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return what a mask may be of: files of its name that are not of its kind."""
+    key = _key(mask)
+    return [name for base in _bases(mask) for name in named[base] if _key(name) != key]
+
+
+def _fitting(root: Path, mask: str, pictures: Sequence[str]) -> str | None:
+    """Return the first picture that has the shape of the mask and is not flat itself."""
+    fits = (p for p in pictures if _same_shape(root / mask, root / p))
+    return next((p for p in fits if flat_areas(root / p, soft=True) is None), None)
 
 
 def _own(name: str) -> str:
