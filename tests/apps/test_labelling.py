@@ -804,6 +804,8 @@ def test_commands_that_are_refused(folder: Path, pretrained: Path, tmp_path: Pat
     out = tmp_path / "labels.csv"
     told = refused("label", folder, "--attributes", "image", "--out", out)
     assert "cannot be the name" in told
+    told = refused("label", folder, "--attributes", "Male,male", "--out", out)
+    assert "--attributes: attributes 'Male' and 'male' differ by capital and small letters" in told
     everything = tmp_path / "all.csv"
     everything.write_text("image\n" + "\n".join(read_folder(folder).names) + "\n")
     told = refused("label", folder, "--attributes", "A", "--out", out, "--without", everything)
