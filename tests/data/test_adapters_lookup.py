@@ -68,7 +68,7 @@ NOT_FOUND = [
     (["a.jpg"], "f/a.jpg", "there is 'a.jpg': take 'f/' out of the list"),
     (["a.jpg"], "f\\a.jpg", "there is 'a.jpg': take 'f/' out of the list"),
     (["in/a/b.jpg"], "a\\b.jpg", "it is in .*f/in: set images=.*f/in"),
-    (["b.jpg"], "a.jpg", "give the folder of images"),
+    (["b.jpg"], "a.jpg", "give the folder of images, or add on_missing=skip"),
 ]
 
 

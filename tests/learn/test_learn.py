@@ -207,7 +207,7 @@ def test_advice_on_labels_is_of_what_can_be_done_here(
         "unknown=",
         "images=",
         "schema_file",
-        "missing im",
+        "on_missing",
     )
     assert not [option for option in options if option in str(caught.value)]
     inner = place.parent / "inner"
@@ -221,8 +221,12 @@ def test_advice_on_labels_is_of_what_can_be_done_here(
 def test_labels_that_do_not_do_are_refused(place: Path, tmp_path: Path) -> None:
     faces = labelled(place)
     crops = {name: name for name in faces.names[:10]}
-    with pytest.raises(DataError, match="10 faces have labels"):
+    told = r"60 pictures have labels, in 10 of them a face was found, .* label at least 20 faces"
+    with pytest.raises(DataError, match=told):
         write_labels(faces, crops, (), 0.2, 0, tmp_path / "l.csv")
+    few, all_crops = faces.select(range(10)), {name: name for name in faces.names}
+    with pytest.raises(DataError, match=r"10 pictures have labels, and a part is for the test"):
+        write_labels(few, all_crops, (), 0.2, 0, tmp_path / "l.csv")
     with pytest.raises(DataError, match="unknown attribute 'Bald'"):
         write_labels(faces, crops, ("Bald",), 0.2, 0, tmp_path / "l.csv")
     crops = {name: name for name in faces.names}

@@ -275,9 +275,14 @@ def plain_cell(text: str) -> str:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a header and rows as CSV; None becomes an empty field, and no text a formula."""
+    """Write a header and rows as `csv_text` gives them."""
+    write_text(path, csv_text(header, rows))
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a header and rows as CSV; None becomes an empty field, and no text a formula."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
     writer.writerows([cell(c, v) for c, v in zip(header, row, strict=True)] for row in rows)
-    write_text(path, buffer.getvalue())
+    return buffer.getvalue()

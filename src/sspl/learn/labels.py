@@ -15,7 +15,8 @@ from sspl.data.person_splits import person_splits
 from sspl.data.records import IDENTITY, MISSING, FaceSet
 from sspl.errors import DataError, SettingsError
 from sspl.faces.photographs import TABLE_FILE
-from sspl.io.files import read_text, write_csv
+from sspl.io.files import csv_text, read_text, write_csv, write_text
+from sspl.io.progress import counted
 
 FEWEST: Final = 20
 """Labelled faces below which there is nothing to learn from and to judge by."""
@@ -67,22 +68,23 @@ def write_labels(
     there = np.array([name in crops for name in faces.names], dtype=bool)
     chosen = faces.select(np.flatnonzero(known & there))
     if len(chosen) < FEWEST:
+        count = counted(int(known.sum()), "picture")
+        found = f"in {len(chosen)} of them a face was found" if known.sum() > len(chosen) else ""
         raise DataError(
-            f"{faces.source}: {len(chosen)} faces have labels, of which a part is for the test; "
-            f"label at least {FEWEST}, better 100 or more."
+            f"{faces.source}: {count} have labels{found and f', {found}'}, and a part is for the "
+            f"test; label at least {FEWEST} faces, better 100 or more."
         )
     splits = _splits(chosen, share, seed)
     rows = [
         [crops[name], split, *("" if v == MISSING else int(v) for v in row)]
         for name, split, row in zip(chosen.names, splits, chosen.labels[:, columns], strict=True)
     ]
-    before = read_text(out) if out.exists() else None
-    write_csv(out, ["image", "split", *names], rows)
-    if before is not None and before != read_text(out):
-        out.write_text(before, encoding="utf-8")
+    text = csv_text(["image", "split", *names], rows)
+    if out.exists() and read_text(out) != text:
         raise SettingsError(
             f"{out}: was made of other labels or another --test; choose another --out."
         )
+    write_text(out, text)
     return {split: splits.count(split) for split in dict.fromkeys(splits)}
 
 

@@ -300,7 +300,7 @@ def _refuse_or_remark(
         f"the first is '{absent[0]}' ({table.unit} {place})"
     )
     if missing == "fail" or len(absent) == len(table.names):
-        skip = ", or set missing images to skip" if settable else ""
+        skip = ", or add on_missing=skip" if settable else ""
         where = elsewhere(images, absent[0], settable) or f"; give the folder of images{skip}"
         raise DataError(f"{problem}{where}.")
     log.warning("%s; these faces are skipped.", problem)
