@@ -25,12 +25,12 @@ from sspl.evaluation.statistics import (
     interval,
     interval_summary,
     point_figures,
-    ranking_figures,
     resampled_figures,
     resampling_of,
 )
 from sspl.evaluation.subgroups import groupings, is_clear, subgroup_lines, subgroup_summary
 from sspl.metrics.attributes import all_figures, reliability
+from sspl.metrics.rankings import ranking_figures
 
 
 def predictions(

@@ -15,8 +15,9 @@ from sspl.data.adapters.source import LabelTable
 from sspl.data.adapters.table import label_columns, label_table
 from sspl.data.records import MISSING
 from sspl.errors import DataError
-from sspl.evaluation.statistics import LEVEL, RESAMPLES, Interval, interval, ratio, wilson
+from sspl.evaluation.statistics import LEVEL, RESAMPLES, Interval, interval, wilson
 from sspl.io.files import write_csv
+from sspl.metrics.rankings import ratio
 
 SEED: Final = 0
 _WORDS: Final = {1: "yes", 0: "no", MISSING: ""}

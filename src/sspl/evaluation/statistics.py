@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from sspl.data.records import IDENTITY, MISSING
 from sspl.evaluation.predictions import Predictions
 from sspl.metrics.attributes import THRESHOLD
+from sspl.metrics.rankings import ranking_figures, ratio
 
 RESAMPLES: Final = 1000
 LEVEL: Final = 0.95
@@ -142,12 +143,6 @@ class DecisionCounts:
         return np.where(self.positives > 0, f1, np.nan)
 
 
-def ratio(part: Array, whole: Array) -> Array:
-    """Return `part / whole`, NaN where `whole` is 0."""
-    shares: Array = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
-    return shares
-
-
 def outcomes(predictions: Predictions) -> NDArray[np.bool_]:
     """Return bool (4, faces, attributes), the outcomes of `DecisionCounts` in its order.
 
@@ -215,39 +210,6 @@ def _resampled_rankings(predictions: Predictions, resampling: Resampling) -> dic
                 for name, values in zip(RANKED, both, strict=True):
                     found[name][rows, column] = values
     return found
-
-
-def ranking_figures(
-    scores: NDArray[np.float32], truth: NDArray[np.bool_], weights: NDArray[np.float32]
-) -> tuple[Array, Array]:
-    """Return average precision and AUC of scores (n,) for each column of whole weights (n, k).
-
-    As scikit-learn's `average_precision_score` and `roc_auc_score` with `sample_weight`; NaN where
-    a column has no positive or, for the AUC, no negative.
-    """
-    order = np.argsort(-scores, kind="stable")
-    scores, truth = scores[order], truth[order]
-    # Equal scores pass the threshold together. Only runs of them that hold a yes change anything.
-    ends = np.flatnonzero(np.append(np.diff(scores) != 0, True))
-    starts = np.append(0, ends[:-1] + 1)
-    cumulated_yes = np.cumsum(truth)
-    holds_yes = cumulated_yes[ends] > cumulated_yes[starts] - truth[starts]
-    ends, starts = ends[holds_yes], starts[holds_yes]
-    # The sums are whole numbers, exact in float32 up to 2**24.
-    above = weights[order].cumsum(0)
-    everyone = above[-1].astype(np.float64)
-    before = np.where(starts[:, None] > 0, above[starts - 1], 0)
-    above = above[ends]
-    yes = weights[order[truth]].cumsum(0)[cumulated_yes[ends] - 1]
-    new_yes = np.diff(yes, axis=0, prepend=0)
-    new_no = above - before - new_yes
-    precision = yes / np.maximum(above, 1)
-    gained = np.einsum("ij,ij->j", new_yes, precision, dtype=np.float64)
-    # A yes outranks every no below it, and half of those beside it.
-    outranked_by = np.einsum("ij,ij->j", new_yes, above - yes - new_no / 2, dtype=np.float64)
-    positives = yes[-1].astype(np.float64)
-    pairs = positives * (everyone - positives)
-    return ratio(gained, positives), ratio(pairs - outranked_by, pairs)
 
 
 def mean_over_attributes(samples: Array) -> Array:

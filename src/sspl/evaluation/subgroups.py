@@ -16,8 +16,8 @@ from sspl.evaluation.statistics import (
     Resampling,
     interval,
     outcomes,
-    ratio,
 )
+from sspl.metrics.rankings import ratio
 
 FEWEST: Final = 30
 """Cases below which a figure of a group is marked and has no part in a gap.

@@ -1,14 +1,15 @@
 """Figures of merit of binary attributes with missing labels."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from sspl.data.records import MISSING, Labels
+from sspl.metrics.rankings import ranking_figures
 
 ATTRIBUTE_FIGURES: Final = (
     "accuracy",
@@ -73,15 +74,19 @@ def attribute_figures(
         return AttributeFigures(name, 0, 0, None, None, None, None, None, None, None)
     both = positives > 0 and negatives > 0
     found, spared = decision[truth], ~decision[~truth]
+    precision = area = math.nan
+    if positives:
+        once = np.ones((len(truth), 1))
+        precision, area = (float(value) for (value,) in ranking_figures(score, truth, once))
     return AttributeFigures(
         name,
         positives,
         negatives,
         accuracy=float((decision == truth).mean()),
         balanced_accuracy=float(found.mean() + spared.mean()) / 2 if both else None,
-        f1=float(f1_score(truth, decision)) if positives else None,
-        average_precision=float(average_precision_score(truth, score)) if positives else None,
-        auc=float(roc_auc_score(truth, score)) if both else None,
+        f1=float(2 * found.sum() / (positives + decision.sum())) if positives else None,
+        average_precision=precision if positives else None,
+        auc=area if both else None,
         calibration_error=expected_calibration_error(truth, score),
         majority_accuracy=float((truth == (training_rate >= THRESHOLD)).mean()),
     )

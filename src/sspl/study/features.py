@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from sspl.data.images import Box
@@ -92,6 +91,8 @@ def hog_extractor(settings: HogSettings, plain: Iterable[Pixels], size: int) -> 
 
     Its PCA is fitted on the faces `plain`. Raises `SsplError` without scikit-image.
     """
+    from sklearn.decomposition import PCA
+
     describe = _hog(settings, size)
     rows = np.concatenate([describe(pixels) for pixels in plain])
     pca = PCA(min(settings.components, *rows.shape), svd_solver="randomized", random_state=0)

@@ -8,8 +8,6 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from sspl.data.records import MISSING, Labels
 from sspl.metrics.attributes import all_figures, means, positive_rates
@@ -79,6 +77,10 @@ def standardisation(features: Features) -> tuple[NDArray[np.float64], NDArray[np
 def _regression(
     x: NDArray[np.float64], column: NDArray[np.int8], strength: float
 ) -> tuple[NDArray[np.float64], float]:
+    # Takes seconds to import, and most runs fit none.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     known = column != MISSING
     truth = column[known] == 1
     rate = float(truth.mean()) if len(truth) else 0.5
