@@ -757,6 +757,22 @@ def test_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device is always full here")
+def test_a_full_disk_is_said_of_the_journal_when_closing_fails_too(tmp_path: Path) -> None:
+    journal = PredictionJournal(tmp_path / "p.csv", {"a": 1})
+
+    def note() -> None:
+        with journal:
+            journal._file.close()
+            journal._file = Path("/dev/full").open("w")  # noqa: SIM115
+            journal.add({"n": 0})
+            journal.flush()
+
+    told = r"cannot write .*\.p\.csv\.partial: No space left on device; free some space"
+    with pytest.raises(SsplError, match=told):
+        note()
+
+
 @pytest.mark.real
 def test_all_of_it_on_real_photographs(real_data: Path, run: Path, tmp_path: Path) -> None:
     """YuNet finds the middle faces of LFW's pictures, and a few go through the whole command."""

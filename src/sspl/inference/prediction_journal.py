@@ -60,7 +60,12 @@ class PredictionJournal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
+        try:
+            # Tries again to write what could not be written.
+            self._file.close()
+        except OSError as failed:
+            if kind is None:
+                raise self._unwritable(failed) from failed
         # Nothing is in it that the next one could go on from.
         if kind is not None and (self.anew or not self.done):
             self.remove()
