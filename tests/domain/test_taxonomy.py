@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sspl.domain.attributes import AttributeSchema, celeba_schema, load_schema, schema_for
+from sspl.domain.attributes import (
+    AttributeSchema,
+    attribute_fault,
+    attribute_hints,
+    celeba_schema,
+    likeness_fault,
+    load_schema,
+    schema_for,
+)
 from sspl.domain.taxonomy import (
     BUILT_IN,
     UNKNOWN,
@@ -394,6 +402,14 @@ def test_file_that_is_no_yaml_is_named(tmp_path: Path, load: object) -> None:
 
 def test_celeba_names_in_official_order() -> None:
     assert list(celeba_schema().names) == CELEBA_NAMES
+    # Past the cache, for an import may have filled it.
+    assert celeba_schema.__wrapped__() == celeba_schema()
+
+
+def test_hints_are_of_celebas_attributes() -> None:
+    hints = attribute_hints.__wrapped__()
+    assert list(hints) == CELEBA_NAMES
+    assert hints["Chubby"] == "cheeks and jaw; say what you compare with"
 
 
 def test_celeba_regions() -> None:
@@ -453,3 +469,55 @@ def test_missing_schema_file_and_unknown_attribute_are_named(tmp_path: Path) -> 
 def test_name_listed_twice_is_refused() -> None:
     with pytest.raises(DataError, match="'a' is listed twice"):
         AttributeSchema(("a", "b", "a"), ("whole",) * 3)
+
+
+COLUMNS = "image split source frame seconds face left top right bottom score rotation scale"
+
+
+@pytest.mark.parametrize("name", [*COLUMNS.split(), "Image", "SCORE"])
+def test_columns_of_result_tables_are_no_attributes(name: str) -> None:
+    assert attribute_fault(("Smiling", name)) == (
+        f"'{name}' cannot be the name of an attribute, for result tables have a column of that "
+        "name; rename it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        ("A A", "attribute 'A' is listed twice; give each once"),
+        ("A\u2028", r"'A\u2028' cannot be the name of an attribute; use letters that are seen"),
+        ("A -B", "attribute '-B' begins like a formula of a spreadsheet; rename it"),
+        ("A_probability A", "attribute 'A_probability' is called as the probability of another "
+         "would be; rename it"),
+        ("A B_probability !C", None),
+    ],
+)  # fmt: skip
+def test_fault_of_attribute_names(names: str, fault: str | None) -> None:
+    assert attribute_fault(names.split(" ")) == fault
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t"])
+def test_name_of_nothing_is_no_attribute(name: str) -> None:
+    assert attribute_fault(("A", name)) == (
+        f"{name!r} cannot be the name of an attribute; use letters that are seen"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "what"),
+    [
+        ("A B", "A  B", "signs that are not seen"),
+        ("A B", " A B", "signs that are not seen"),
+        ("A B", "a b", "capital and small letters"),
+        ("A B", "a  b", "capital and small letters"),
+    ],
+)
+def test_names_that_look_alike(first: str, second: str, what: str) -> None:
+    assert likeness_fault(("C", first, second)) == (
+        f"attributes {first!r} and {second!r} differ by {what} alone; rename one"
+    )
+
+
+def test_names_that_do_not_look_alike() -> None:
+    assert likeness_fault(("A B", "A !B", "AB", "A.1", "AB.0")) is None

@@ -30,7 +30,7 @@ from sspl.evaluation.statistics import (
 )
 from sspl.evaluation.subgroups import groupings, is_clear, subgroup_lines, subgroup_summary
 from sspl.metrics.attributes import all_figures, reliability
-from sspl.metrics.rankings import ranking_figures
+from sspl.metrics.rankings import ranking_figures, ratio
 
 
 def predictions(
@@ -91,6 +91,23 @@ def test_rankings_with_weights_and_ties_are_scikit_learns() -> None:
         assert auc[i] == pytest.approx(auc_score(truth, scores, sample_weight=w))
     none, _ = ranking_figures(scores, truth, np.where(truth, 0, weights).astype(np.float32).T)
     assert np.isnan(none).all()
+
+
+def test_a_share_of_nothing_is_not_defined() -> None:
+    shares = ratio(np.array([1.0, 0.0, 1.0]), np.array([0.0, 0.0, 4.0]))
+    assert np.isnan(shares).tolist() == [True, True, False]
+    assert shares[2] == 0.25
+
+
+def test_rankings_of_many_faces_are_summed_in_float64() -> None:
+    """Yes and no take turns: before the k-th yes from 0 come k yes and k no."""
+    faces, k = 20_000, np.arange(10_000)
+    scores = np.linspace(1, 0, faces)
+    precision, auc = ranking_figures(
+        scores, np.arange(faces) % 2 == 0, np.ones((faces, 1), np.float32)
+    )
+    assert auc[0] == 1 - k.sum() / 10_000**2
+    assert precision[0] == pytest.approx(((k + 1) / (2 * k + 1)).mean(), rel=2e-8)
 
 
 def test_without_a_positive_some_figures_are_not_defined() -> None:
