@@ -1,5 +1,7 @@
 """Losses that are no number: found at once or later, and fp16 with scaling of the loss."""
 
+import weakref
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -44,6 +46,28 @@ def test_looked_at_later_a_gradient_that_is_none_is_named() -> None:
     update(optimiser, 5.0, "step 1", guard)
     with pytest.raises(TrainingError, match="the norm of the gradient is nan in step 1"):
         guard.look()
+
+
+def test_unless_told_otherwise_a_loss_is_looked_at_as_it_comes() -> None:
+    layer, _ = layer_and_optimiser()
+    with pytest.raises(TrainingError) as caught:
+        back_propagate(loss_of(layer, torch.inf), "step 1", Guard())
+    assert str(caught.value) == (
+        "the loss is inf in step 1; the last checkpoint is kept: "
+        "lower optim.lr or set runtime.precision=fp32."
+    )
+    assert layer.weight.grad is None
+
+
+def test_what_is_looked_at_later_keeps_no_graph_in_memory() -> None:
+    layer, _ = layer_and_optimiser()
+    part = loss_of(layer)
+    alive = weakref.ref(part)
+    guard = Guard(at_once=False)
+    back_propagate(part * 2, "step 1", guard, {"part": part})
+    del part
+    assert alive() is None
+    guard.look()
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.01])

@@ -3,12 +3,14 @@
 import copy
 import subprocess
 import sys
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import nn
 
+from sspl.optim import optimiser
 from sspl.optim.optim_settings import OptimSettings
 from sspl.optim.optimiser import make_optimiser, set_lr, step
 
@@ -51,6 +53,29 @@ def test_steps_and_state_are_those_of_torch(name: Literal["adam", "adamw"]) -> N
     assert all(p.grad is None for p in ours.parameters())
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_each_group_learns_at_its_own_rate() -> None:
+    whole, half = (nn.Linear(2, 2, bias=False) for _ in range(2))
+    groups = [(list(whole.parameters()), 1.0), (list(half.parameters()), 0.5)]
+    made = make_optimiser(groups, OptimSettings(lr=0.1))
+    assert [group["lr"] for group in made.param_groups] == [0.1, 0.05]
+    set_lr(made, 0.4)
+    assert [group["lr"] for group in made.param_groups] == [0.4, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("devices", "fused"),
+    [("cpu", True), ("cuda", True), ("cpu cuda", True), ("mps", None), ("cpu mps", None)],
+)
+def test_all_tensors_are_updated_at_once_where_torch_can(
+    devices: str, fused: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(optimiser, "_AdamW", lambda _, **options: given.update(options))
+    weights: Any = [SimpleNamespace(ndim=2, device=torch.device(d)) for d in devices.split()]
+    make_optimiser([(weights, 1.0)], OptimSettings(name="adamw"))
+    assert given == {"fused": fused}
 
 
 def test_training_and_judging_start_without_what_takes_seconds_to_import() -> None:

@@ -73,7 +73,7 @@ def make_optimiser(
     ]
     kind = _Adam if settings.name == "adam" else _AdamW
     devices = {p.device.type for group in options for p in group["params"]}
-    return kind(options, lr=settings.lr, fused=devices <= FUSED or None)
+    return kind(options, fused=devices <= FUSED or None)
 
 
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
