@@ -1,5 +1,6 @@
 """Weights on disk: strict, atomic, whole; and what stage 2 takes from stage 1."""
 
+import hashlib
 import json
 import os
 import resource
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,7 +23,15 @@ from sspl.io import weights
 from sspl.io.files import write_csv, write_json, write_text
 from sspl.io.run_files import PRETRAINED_FILE
 from sspl.io.weight_headers import stated_checksum
-from sspl.io.weights import build_strictly, load_strictly, load_tensors, save_tensors
+from sspl.io.weights import (
+    TransferReport,
+    build_strictly,
+    load_strictly,
+    load_tensors,
+    read_state_dict,
+    read_tensors,
+    save_tensors,
+)
 from sspl.models.attributes import AttributeNetwork
 from sspl.models.backbones.resnet import ResNet
 from sspl.models.network_settings import BackboneSettings, HeadSettings, SegmentationSettings
@@ -57,6 +67,67 @@ def test_tensors_that_share_memory_can_be_saved(tmp_path: Path) -> None:
     assert load_tensors(tmp_path / "x")[0]["half"].tolist() == [0, 1]
 
 
+def test_what_is_written_is_marked_and_has_a_checksum(tmp_path: Path) -> None:
+    weight = nn.Parameter(torch.tensor([[1.0, 2.0]]))
+    content = b"\0w\0torch.float32\0(1, 2)\0" + bytes.fromhex("0000803f00000040")
+    for metadata, text in ((None, "null"), ({"n": 1}, '{"n": 1}')):
+        save_tensors(tmp_path / "x", {"w": weight}, metadata)
+        tensors, back = read_tensors(tmp_path / "x")
+        assert tensors["w"].tolist() == [[1, 2]]
+        assert back == metadata
+        with safe_open(tmp_path / "x", framework="pt") as file:
+            assert file.metadata() == {
+                "sspl_sha256": hashlib.sha256(text.encode() + content).hexdigest(),
+                **({"format": "pt"} if metadata is None else {"sspl": text}),
+            }
+    assert weight.requires_grad
+
+
+def test_a_report_counts_tensors_by_module() -> None:
+    loaded = ("backbone.stem.weight", "backbone.stem.bias", "backbone.act.weight", "head")
+    assert TransferReport(loaded, (), ("head.weight",)).text().splitlines() == [
+        "transferred: 4 tensors: backbone.stem (2), backbone.act (1), head (1)",
+        "left behind: 0 tensors: nothing",
+        "new: 1 tensors: head.weight (1)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "within",
+    ["", "state_dict", "model_state_dict", "model", "network", "model state_dict"],
+)
+def test_a_state_dict_is_found_wherever_scripts_leave_it(tmp_path: Path, within: str) -> None:
+    content: dict[str, Any] = {"module.a.weight": torch.tensor([1.0]), "b": torch.ones(()), "n": 3}
+    for key in reversed(within.split()):
+        content = {"epoch": 3, key: content, "optimiser": {}}
+    torch.save(content, tmp_path / "x.pt")
+    found = read_state_dict(tmp_path / "x.pt")
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {"a.weight": [1], "b": 1}
+
+
+@pytest.mark.parametrize("content", [{}, [torch.ones(1)], {"model": 3}, {"a": {"b": 1}}])
+def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "x.pt"
+    torch.save(content, path)
+    with pytest.raises(DataError) as caught:
+        read_state_dict(path)
+    assert str(caught.value) == f"{path}: holds no state_dict, which has a tensor for each name."
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(1), "path": Path("x")}, tmp_path / "x.pt")
+    with pytest.raises(DataError, match="cannot be read as tensors alone"):
+        read_state_dict(tmp_path / "x.pt")
+
+
+def test_tensors_of_a_gpu_are_read_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+    torch.save({"a": torch.ones(1)}, tmp_path / "x.pt")
+    assert read_state_dict(tmp_path / "x.pt")["a"].device.type == "cpu"
+
+
 class RandomFills(TorchDispatchMode):
     """Counts what is filled at random while it is on, by the device that it is on."""
 
@@ -87,6 +158,32 @@ def test_a_network_that_is_built_for_its_shapes_gets_no_random_values() -> None:
     assert set(seen.devices) == {"cpu"}
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, wanted[name])
+
+
+def test_a_network_that_does_not_fit_is_never_given_memory() -> None:
+    devices = []
+
+    def make() -> nn.Module:
+        layer = nn.Linear(3, 2, bias=False)
+        devices.append(layer.weight.device.type)
+        return layer
+
+    with pytest.raises(DataError, match=r"here: tensor 'weight' has shape \(2, 2\)"):
+        build_strictly(make, {"weight": torch.ones(2, 2)}, "here")
+    assert devices == ["meta"]
+    build_strictly(make, {"weight": torch.ones(2, 3)}, "here")
+    assert devices == ["meta", "meta", "cpu"]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+    tensors = dict(network().state_dict())
+    tensors["1.running_var"] = torch.tensor([1.0, value])
+    with pytest.raises(DataError) as caught:
+        load_strictly(network(), tensors, "here")
+    assert str(caught.value) == (
+        "here: tensor '1.running_var' holds values that are no finite numbers."
+    )
 
 
 @pytest.mark.parametrize("cut", [0, 5, 40, -1])
@@ -136,6 +233,10 @@ def test_fitting_tensors_are_loaded_all() -> None:
             r"here: tensor '0.weight' has shape \(2, 4\), the network wants \(2, 3\)",
         ),
         ({"2.weight": torch.zeros(1)}, r"tensor '2.weight' has shape \(1,\)"),
+        (
+            {"2.weight": torch.zeros(2, dtype=torch.int64)},
+            r"tensor '2.weight' holds torch\.int64, the network wants torch\.float32\.",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(changes: dict[str, Tensor | None], reason: str) -> None:

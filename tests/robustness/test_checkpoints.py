@@ -1,7 +1,7 @@
 """Checkpoints: the newest and the one before, each with a checksum."""
 
+import copy
 import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from sspl.errors import DataError
+from sspl.io import checkpoints
 from sspl.io.checkpoints import load_state, save_state
 from sspl.io.weights import load_tensors, read_tensors, save_tensors
+from sspl.optim.optim_settings import OptimSettings
+from sspl.optim.optimiser import make_optimiser, step
 
 NEWEST, BEFORE = "state.safetensors", "state.previous.safetensors"
 
@@ -75,14 +78,16 @@ def empty(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", [damage_a_weight, damage_the_log, cut_short, empty])
 def test_a_damaged_newest_one_falls_back_and_says_so(
-    run: Path, damage: object, caplog: pytest.LogCaptureFixture
+    run: Path, damage: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(checkpoints.log, "warning", lambda text, *of: told.append(text % of))
     assert callable(damage)
     damage(run / NEWEST)
-    with caplog.at_level(logging.WARNING):
-        assert epoch_of(run) == 2
-    assert f"{run / NEWEST}: damaged model file" in caplog.text
-    assert f"Going on from the checkpoint before it, {BEFORE}" in caplog.text
+    assert epoch_of(run) == 2
+    assert len(told) == 1
+    assert told[0].startswith(f"{run / NEWEST}: damaged model file (")
+    assert told[0].endswith(f"). Going on from the checkpoint before it, {BEFORE}.")
     # The sound one takes its place, so that the next state keeps a sound one beside itself.
     save_state(run, *learner(3), {"rows": [{}, {}, {}]})
     assert epoch_of(run) == 3
@@ -93,8 +98,63 @@ def test_a_damaged_newest_one_falls_back_and_says_so(
 def test_two_damaged_ones_are_an_error(run: Path) -> None:
     damage_a_weight(run / NEWEST)
     cut_short(run / BEFORE)
-    with pytest.raises(DataError, match=r"another checksum.*is of no use either; start again"):
+    with pytest.raises(DataError) as caught:
         load_state(run, *learner(0))
+    assert str(caught.value) == (
+        f"{run / NEWEST}: damaged model file (its content has another checksum). The checkpoint "
+        "before it is of no use either; start again."
+    )
+
+
+def trained(channels: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A convolution whose weights lie in memory as a GPU's do; two steps with a fused optimiser."""
+    network = nn.Conv2d(channels, 3, 2).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = make_optimiser([(list(network.parameters()), 1.0)], OptimSettings(lr=0.1))
+    for _ in range(2):
+        train(network, optimiser, channels)
+    return network, optimiser
+
+
+def train(network: nn.Module, optimiser: torch.optim.Optimizer, channels: int) -> None:
+    face = torch.linspace(-1, 1, channels * 16).view(1, channels, 4, 4)
+    step(optimiser, network(face).square().sum(), clip=0, where="here")
+
+
+def test_what_is_restored_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    learners = {2: trained(2), 4: trained(4)}
+    fresh = {2: trained(2), 4: trained(4)}
+    save_state(tmp_path, *learners[2], {"rows": [{"epoch": 1}], "n": 3}, {"critic": learners[4]})
+    found = load_state(tmp_path, *fresh[2], {"critic": fresh[4]})
+    assert found == {"rows": [{"epoch": 1}], "n": 3}
+    for channels in (2, 4):
+        for network, optimiser in (learners[channels], fresh[channels]):
+            train(network, optimiser, channels)
+        states = [network.state_dict() for network, _ in (learners[channels], fresh[channels])]
+        for name, tensor in states[0].items():
+            assert torch.equal(tensor, states[1][name]), name
+
+
+def test_what_is_restored_keeps_the_settings_of_the_optimiser(tmp_path: Path) -> None:
+    network, optimiser = trained(2)
+    save_state(tmp_path, network, optimiser, {"rows": []})
+    before = copy.deepcopy(optimiser.state_dict()["param_groups"])
+    load_state(tmp_path, network, optimiser)
+    assert optimiser.state_dict()["param_groups"] == before
+
+
+def test_what_does_not_fit_is_named_with_its_network(tmp_path: Path) -> None:
+    save_state(tmp_path, *trained(2), {"rows": []}, {"critic": trained(4)})
+    path = tmp_path / NEWEST
+    with pytest.raises(DataError) as caught:
+        load_state(tmp_path, *trained(2), {"critic": trained(3)})
+    assert str(caught.value) == (
+        f"{path} (critic): tensor 'optimiser.0.exp_avg' has shape (3, 4, 2, 2), its parameter has "
+        "(3, 3, 2, 2)."
+    )
+    with pytest.raises(DataError) as caught:
+        load_state(tmp_path, *trained(2))
+    assert str(caught.value) == (f"{path}: tensor 'critic.network.bias' has no place in this run.")
 
 
 def test_a_folder_without_any_starts_from_scratch(tmp_path: Path) -> None:
@@ -116,7 +176,15 @@ def test_a_state_that_cannot_be_written_leaves_both(
 
 @pytest.mark.parametrize(
     "name",
-    ["optimiser.9.step", "optimiser.x.step", "optimiser", "network", "thing.0.step", ""],
+    [
+        "optimiser.9.step",
+        "optimiser.1.step",
+        "optimiser.x.step",
+        "optimiser",
+        "network",
+        "thing.0.step",
+        "",
+    ],
 )
 def test_a_tensor_with_a_strange_name_is_refused(tmp_path: Path, name: str) -> None:
     network, optimiser = learner(1)
@@ -135,10 +203,10 @@ def test_a_moment_of_another_shape_is_refused(tmp_path: Path) -> None:
         load_state(tmp_path, network, optimiser)
 
 
-@pytest.mark.parametrize("rows", [None, 3, "x", [1], {"a": 1}])
+@pytest.mark.parametrize("rows", [None, 3, "x", [1], [{}, 1], {}, {"a": 1}])
 def test_a_log_that_is_none_is_refused(tmp_path: Path, rows: object) -> None:
     save_tensors(tmp_path / NEWEST, {}, {"rows": rows})
-    with pytest.raises(DataError, match="holds no log"):
+    with pytest.raises(DataError, match=r"damaged checkpoint \(it holds no log of its run\)\. The"):
         load_state(tmp_path, *learner(0))
 
 
