@@ -146,7 +146,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     """
     require_fit(module, tensors, where)
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not bool(torch.isfinite(tensor).all()):
             raise DataError(f"{where}: tensor '{name}' holds values that are no finite numbers.")
     module.load_state_dict(dict(tensors))
 
