@@ -53,8 +53,10 @@ def test_a_mask_may_have_a_word_before_or_after_the_name_of_its_picture(
 ) -> None:
     for folder in ("", "a/", "a/seg_/"):
         assert list(marked_stems(f"{folder}b{sign}{word}")) == [f"{folder}b"]
+        assert list(marked_stems(f"{folder}B{sign}{word.upper()}")) == [f"{folder}B"]
         assert list(marked_stems(f"{folder}{word.upper()}{sign}b")) == [f"{folder}b"]
-        assert list(marked_stems(f"{folder}b{word}")) == []
+        for other in ("", "!", "/"):
+            assert list(marked_stems(f"{folder}b{other}{word}")) == []
 
 
 def test_a_name_may_be_that_of_the_masks_of_two_pictures() -> None:
@@ -93,6 +95,7 @@ def test_below_is_below_as_folders_really_are(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
     assert is_below(tmp_path / "link" / "c.png", tmp_path / "a")
     assert is_below(tmp_path / "a" / "b", tmp_path / "a")
+    assert is_below(tmp_path / "a" / "b" / "c.png", tmp_path / "link")
     assert not is_below(tmp_path / "link", tmp_path / "a" / "b")
     assert not is_below(tmp_path / "a", tmp_path / "a" / "b")
 
@@ -128,6 +131,28 @@ def test_what_lies_among_masks_is_no_picture_unless_all_do(tmp_path: Path) -> No
     assert pictures_outside(tmp_path / "none", images) == [0, 1, 2, 3, 4, 5]
     assert pictures_outside(tmp_path / "m", images[1:4]) == [0, 1, 2]
     assert pictures_outside(tmp_path, images) == [0, 1, 2, 3, 4, 5]
+    (tmp_path / "link").symlink_to(tmp_path / "m")
+    assert pictures_outside(tmp_path / "link", images) == [0, 2, 4, 5]
+    linked = [tmp_path / "a.png", tmp_path / "link" / "b.PNG"]
+    assert pictures_outside(tmp_path / "m", linked) == [0]
+
+
+def test_labels_make_faces_of_what_lies_among_masks(tmp_path: Path) -> None:
+    touch(tmp_path, "b.png", "m/a.png", "m/b.png", "m/m/a.png")
+    masks = tmp_path / "m"
+    faces = faces_of(tmp_path, "b.png", "m/a.png", labelled=True).with_masks(masks)
+    assert faces.names == ("b.png", "m/a.png")
+    assert faces.masks == (masks / "b.png", masks / "m/a.png")
+    assert faces_of(tmp_path, "b.png", "m/a.png").with_masks(masks).names == ("b.png",)
+
+
+def test_a_folder_that_is_not_there_holds_no_mask(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        faces_of(tmp_path, "a.jpg").with_masks(tmp_path / "gone")
+    assert str(caught.value) == (
+        f"1 of 1 faces of here have no mask, the first is {tmp_path / 'gone' / 'a.png'}; "
+        "make them with 'sspl parser run'."
+    )
 
 
 def test_masks_beside_the_pictures_are_no_faces(

@@ -219,6 +219,15 @@ def test_empty_lines_of_a_classes_file_count_for_nothing(tmp_path: Path) -> None
     assert read_classes_file(path).classes == ("background", "skin")
 
 
+def test_a_classes_file_is_called_after_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_classes(tmp_path, ["0 background", "1 skin"])
+    monkeypatch.chdir(path.parent)
+    assert read_classes_file(path).name == path.parent.name
+    assert read_classes_file(Path(path.name)).name == path.parent.name
+
+
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_regions_part_the_classes(name: str) -> None:
     taxonomy = built_in_taxonomy(name)
@@ -242,6 +251,7 @@ def test_regions_of_the_nineteen_classes() -> None:
     [
         (["0 background", "2 skin"], 2),
         (["0 background", "", "1 skin 2 hair"], 3),
+        (["0 background", "1 2 skin"], 2),
         (["background"], 1),
         (["0 background", "1 skin", "one nose"], 3),
     ],

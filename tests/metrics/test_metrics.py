@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import asdict, replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from sklearn.metrics import (
 
 from sspl.data.records import MISSING
 from sspl.domain.taxonomy import UNKNOWN, Taxonomy, built_in_taxonomy
+from sspl.metrics import pixels
 from sspl.metrics.attributes import (
     AttributeFigures,
     all_figures,
@@ -201,7 +204,11 @@ def test_confusion_and_iou_equal_scikit_learns(target: np.ndarray, seed: int) ->
     )
 
 
-def test_bytes_of_many_classes_are_counted_and_ids_beyond_them_left_out() -> None:
+@pytest.mark.parametrize("count", [count_ids, _count_apart])
+def test_bytes_of_many_classes_are_counted_and_ids_beyond_them_left_out(
+    count: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixels, "count_ids", count)
     # 18 * 19 + 17 does not fit in a byte; 19 is the first id that is none of 19 classes.
     target = torch.tensor([[18, 18, 19, UNKNOWN, 0]], dtype=torch.uint8)
     prediction = torch.tensor([[17, 18, 3, 3, 2]], dtype=torch.uint8)
@@ -296,3 +303,23 @@ def test_ids_are_counted_alike_in_many_tables() -> None:
     assert count_ids(ids.view(10, 100), 9).tolist() == counts
     assert _count_apart(ids, 9).tolist() == counts
     assert _count_apart(ids[:0], 9).tolist() == [0] * 9
+
+
+@pytest.mark.parametrize(("device", "apart"), [("cpu", False), ("mps", False), ("cuda", True)])
+def test_only_where_a_count_would_wait_many_tables_are_used(
+    device: str, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(pixels, "_count_apart", lambda *each: given.append(each))
+    ids = torch.tensor([[2, 0], [2, 1]])
+    there: Any = SimpleNamespace(device=SimpleNamespace(type=device), flatten=ids.flatten)
+    counts = count_ids(there, 4)
+    if apart:
+        assert [(flat.tolist(), kinds) for flat, kinds in given] == [([2, 0, 2, 1], 4)]
+    else:
+        assert (counts.tolist(), given) == ([1, 1, 2, 0], [])
+
+
+def test_tables_are_where_the_ids_are() -> None:
+    ids = torch.empty(5, dtype=torch.int64, device="meta")
+    assert _count_apart(ids, 3).device.type == "meta"

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sspl.errors import SettingsError
 from sspl.optim.optim_settings import OptimSettings
-from sspl.optim.schedules import stepwise, warmup_cosine
+from sspl.optim.schedules import ScheduleSettings, stepwise, warmup_cosine
 from sspl.settings import build
 from sspl.training.stage_settings import preset
 
@@ -87,3 +88,12 @@ def test_warmup_takes_at_most_half_of_a_short_run() -> None:
 def test_past_the_end_the_last_factor_stays() -> None:
     assert warmup_cosine(1.5, 0.1) == pytest.approx(0.001)
     assert stepwise(99, 0, ((1, 1.0), (2, 0.5), (3, 0.1))) == 0.1
+
+
+def test_a_cosine_is_over_the_whole_run_and_needs_no_warmup() -> None:
+    assert ScheduleSettings().whole
+    assert not ScheduleSettings(steps=((4, 1.0),)).whole
+    assert ScheduleSettings().factor(0, 0.0, 4) == 1.0
+    assert build(ScheduleSettings, {"warmup_epochs": 0}) == ScheduleSettings()
+    with pytest.raises(SettingsError, match="warmup_epochs"):
+        build(ScheduleSettings, {"warmup_epochs": -1})

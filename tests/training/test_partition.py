@@ -76,7 +76,7 @@ def test_without_a_share_to_hold_out_all_labels_are_learnt_from(tmp_path: Path) 
         ({"thresholds": "f1"}, "set thresholds=half"),
         ({"sure_accuracy": 0.9}, "set sure_accuracy=null"),
     ):
-        with pytest.raises(SettingsError, match=rf"labels\.val_fraction: at 0 .*{remedy}"):
+        with pytest.raises(SettingsError, match=rf"labels\.val_fraction: at 0 .*{remedy}, or hold"):
             partition(given(**more))
     # A val split is no labelled face that could be learnt from.
     (tmp_path / "val").mkdir()
@@ -113,6 +113,12 @@ def test_one_face_is_always_held_out_and_one_always_learnt_from(tmp_path: Path) 
     for labels in ({"count": 1}, {"count": 2, "val_fraction": 0.9}):
         with pytest.raises(SettingsError, match="too few to hold some out for validation"):
             parted(data, **labels)
+
+
+def test_without_faces_it_is_said_how_to_give_some() -> None:
+    with pytest.raises(SettingsError) as caught:
+        partition(build(FinetuneSettings, {}))
+    assert str(caught.value) == "data: no faces given; add --data FORMAT:FOLDER."
 
 
 def test_a_set_without_attributes_is_refused(tmp_path: Path) -> None:
