@@ -3,9 +3,17 @@
 import pytest
 import torch
 
+from sspl.domain.taxonomy import built_in_taxonomy
 from sspl.models.backbones.resnet import ResNet
 from sspl.models.network_settings import BackboneSettings
-from sspl.tasks.base import PretextTask, TaskResult, accuracy_tally, frozen_running_averages
+from sspl.tasks.base import (
+    PretextTask,
+    TaskContext,
+    TaskResult,
+    Views,
+    accuracy_tally,
+    frozen_running_averages,
+)
 
 
 def test_accuracy_by_hand() -> None:
@@ -23,6 +31,18 @@ def test_a_task_may_have_no_tally() -> None:
     first, second = TaskResult(torch.zeros(())), TaskResult(torch.zeros(()))
     assert first.tallies == {}
     assert first.tallies is not second.tallies
+
+
+def test_what_a_task_is_given_and_asked_for_unless_it_says_so() -> None:
+    """No labels, the plain network, and nothing promised of its parameters."""
+    canvas = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    assert Views(canvas, None, canvas.float(), None, torch.Generator()).labels == {}
+    context = TaskContext(
+        ResNet(BackboneSettings(width=0.125)), built_in_taxonomy("fasseg6"), input_size=32
+    )
+    assert context.architecture == "sspl"
+    assert not PretextTask.needs_labels
+    assert not PretextTask.uses_all_parameters
 
 
 @pytest.mark.parametrize("crops", [False, True])

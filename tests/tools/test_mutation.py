@@ -3,7 +3,8 @@
 import ast
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from tools.changes import Change, changed, changes
@@ -137,6 +138,14 @@ def test_a_change_is_tried_by_the_tests_that_enter_its_function() -> None:
         "x": [],
         None: ["a.py::one", "a.py::two", "b.py::three"],
     }
+
+
+def test_tests_of_what_is_logged_are_left_out() -> None:
+    watch = mutation.Watch(Path("some.py"))
+    plain, logs, other = (SimpleNamespace(fixturenames=f) for f in (["a"], ["caplog", "a"], []))
+    items: Any = [plain, logs, other]
+    watch.pytest_collection_modifyitems(items)
+    assert items == [plain, other]
 
 
 def test_what_is_said_to_make_no_difference_is_still_there() -> None:
