@@ -138,7 +138,7 @@ def use_fixed_order(deterministic: bool) -> None:
     """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Saying what holds already would import torch's compiler, 2 s of every command.
+    # Saying what holds already would import torch's compiler, seconds of every command.
     if torch.are_deterministic_algorithms_enabled() != deterministic:
         torch.use_deterministic_algorithms(deterministic)
     # Shapes seldom change here, so that it pays to try which convolution is fastest.

@@ -13,6 +13,7 @@ from sspl.domain.attributes import (
     celeba_schema,
     likeness_fault,
     load_schema,
+    plain_name,
     schema_for,
 )
 from sspl.domain.taxonomy import (
@@ -527,6 +528,14 @@ def test_names_that_look_alike(first: str, second: str, what: str) -> None:
     assert likeness_fault(("C", first, second)) == (
         f"attributes {first!r} and {second!r} differ by {what} alone; rename one"
     )
+
+
+def test_a_plain_name_is_as_it_looks() -> None:
+    assert plain_name("\u3000Big\u00a0Nose\u200b \ufeff") == "Big Nose"
+    # Joiners are part of how some scripts are written.
+    assert plain_name("a\u200cb") == "a\u200cb"
+    assert likeness_fault(("ab", "a\u200cb")) is not None
+    assert likeness_fault(("a!b", "a\u200cb")) is None
 
 
 def test_names_that_do_not_look_alike() -> None:

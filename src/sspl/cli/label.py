@@ -183,10 +183,10 @@ def label(
 
 def names_in(text: str | None) -> tuple[str, ...]:
     """Return the names of a comma-separated list; raise `SettingsError` for one twice or empty."""
-    from sspl.data.adapters.dialect import column_name
+    from sspl.domain.attributes import plain_name
     from sspl.errors import SettingsError
 
-    names = tuple(map(column_name, text.split(","))) if text else ()
+    names = tuple(map(plain_name, text.split(","))) if text else ()
     if "" in names or len(set(names)) < len(names):
         raise SettingsError(f"attributes '{text}': give each name once, as in Eyeglasses,Smiling.")
     return names

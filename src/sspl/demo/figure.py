@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from sklearn.metrics import average_precision_score
 
 from sspl.data.palette import overlay
 from sspl.evaluation.comparison import ArmResult
 from sspl.evaluation.predictions import Predictions
 from sspl.io.files import atomic_path
+from sspl.metrics.rankings import ranking_figures
 from sspl.parsing.parser import Parser, Pixels
 
 if TYPE_CHECKING:
@@ -133,10 +133,12 @@ def most_gained(before: Predictions, after: Predictions) -> list[str]:
     for column, name in enumerate(before.attributes):
         truth = before.labels[:, column] == 1
         if truth.sum() >= SUREST:
+            once = np.ones((len(truth), 1))
             low, high = (
-                average_precision_score(truth, p.probabilities[:, column]) for p in (before, after)
+                ranking_figures(p.probabilities[:, column], truth, once)[0][0]
+                for p in (before, after)
             )
-            gains[name] = high - low
+            gains[name] = float(high - low)
     return sorted(gains, key=lambda name: -gains[name])[:ATTRIBUTES]
 
 

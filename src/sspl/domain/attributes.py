@@ -29,8 +29,15 @@ PROBABILITY: Final = "_probability"
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_BLANK: Final = re.compile(r"[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
+"""Blanks that look like the one of the space bar."""
 
-_UNSEEN: Final = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_UNSEEN: Final = re.compile("[\u00ad\u200b\u2060\ufeff]")
+"""Signs without width: a soft hyphen, zero-width blanks, byte order marks."""
+
+_JOINERS: Final = re.compile("[\u200c-\u200f]")
+"""Signs without width that some scripts are written with."""
+
 _REPEATED: Final = re.compile(r"\.[1-9]\d*$")
 
 
@@ -77,8 +84,13 @@ def likeness_fault(names: Sequence[str]) -> str | None:
     return None
 
 
+def plain_name(text: str) -> str:
+    """Return a name as it looks: plain blanks, none at its ends, all signs seen."""
+    return _UNSEEN.sub("", _BLANK.sub(" ", text)).strip()
+
+
 def _as_seen(name: str) -> str:
-    plain = unicodedata.normalize("NFC", _UNSEEN.sub("", name))
+    plain = unicodedata.normalize("NFC", _JOINERS.sub("", plain_name(name)))
     return " ".join(plain.split())
 
 

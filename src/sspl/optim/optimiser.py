@@ -25,8 +25,8 @@ LOWER_LR: Final = "lower optim.lr or set runtime.precision=fp32"
 class _Uncompiled(torch.optim.Optimizer):
     """An optimiser without what torch wraps its methods in for the sake of torch's compiler.
 
-    No optimiser is within compiled code here, and the wrapping imports the compiler: 2 s of every
-    command that trains.
+    No optimiser is within compiled code here, and the wrapping imports the compiler, which
+    would take seconds of every command that trains.
     """
 
     add_param_group = unwrap(torch.optim.Optimizer.add_param_group)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 from sspl.data.adapters.blocks import Block, Grid, Row
+from sspl.domain.attributes import plain_name
 from sspl.errors import DataError
 from sspl.io.files import plain_cell
 
@@ -32,12 +33,6 @@ _KEYS: Final = frozenset({"image", "name", "filename", "image_id"})
 _QUOTED: Final = re.compile(r'"[^"]*"')
 _DECLARED: Final = re.compile(r'"?sep=(.)"?[,;\t|"]*\s*', re.IGNORECASE)
 _UNNAMED: Final = re.compile(r"(unnamed: ?\d+.*)?", re.IGNORECASE)
-_BLANK: Final = re.compile(r"[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
-"""Blanks that look like the one of the space bar."""
-
-_UNSEEN: Final = re.compile("[\u00ad\u200b\u2060\ufeff]")
-"""Signs without width: a soft hyphen, zero-width blanks, byte order marks."""
-
 _WHOLE: Final = re.compile(r"-?\d+(\.0)?")
 _MOST_HEADER_LINES: Final = 1000
 
@@ -54,11 +49,6 @@ _NO_TEXT: Final = {
 def is_unnamed(column: str) -> bool:
     """Tell whether a column has no name, or the one that pandas gives to such a column."""
     return _UNNAMED.fullmatch(column) is not None
-
-
-def column_name(text: str) -> str:
-    """Return the name of a column as it looks: plain blanks, none at its ends, all signs seen."""
-    return _UNSEEN.sub("", _BLANK.sub(" ", text)).strip()
 
 
 @contextmanager
@@ -123,7 +113,7 @@ class CsvTable:
 
     A byte order mark, any line ends and quotes are understood, as are Excel's line `sep=` and
     fields that semicolons, tabs or bars separate. Blank lines are left out, blanks around fields
-    stripped, and names of columns taken as they look (`column_name`). A column without a name is
+    stripped, and names of columns taken as they look (`plain_name`). A column without a name is
     read over where it is empty, and where it stands first and holds whole numbers: pandas writes
     its row numbers so.
 
@@ -150,7 +140,7 @@ class CsvTable:
         self.line, columns = next(first, (0, []))
         if not columns:
             raise DataError(f"{path}: the file holds empty fields alone.")
-        columns = list(map(column_name, columns))
+        columns = list(map(plain_name, columns))
         self._columns = columns
         self._named = [i for i, column in enumerate(columns) if not is_unnamed(column)]
         self.header = [columns[i] for i in self._named]
